@@ -1,0 +1,21 @@
+"""equicli: make a large pretrained vision model rotation-equivariant without touching the model.
+
+The command line is `equicli --help`. From Python, `equicli.load(path)` returns an exported artifact as an `nn.Module`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+if TYPE_CHECKING:
+    from equicli.artifact import load
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, because `equicli --help` must not pay for importing torch.
+    if name == "load":
+        from equicli.artifact import load
+
+        return load
+    raise AttributeError(f"module 'equicli' has no attribute {name!r}")

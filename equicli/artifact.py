@@ -1,0 +1,186 @@
+"""The artifact: one safetensors file with both networks' weights and, in its header, what rebuilds them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from equicli.adapted import AdaptedModel
+from equicli.canonicalization.networks import build_canonicalization_network
+from equicli.canonicalization.optimized import OptimizedCanonicalizer
+from equicli.data.normalization import Normalization
+from equicli.data.preprocess import Preprocess
+from equicli.errors import EquicliError, UsageError
+from equicli.files import write_atomically
+from equicli.groups import parse_group
+from equicli.prediction.checkpoint import load_weights, sha256_of
+from equicli.prediction.head import find_head
+from equicli.prediction.network import NetworkSpec, load_network, rebuild_network
+
+FORMAT = 1
+_CANONICALIZER, _NETWORK = "canonicalizer.", "prediction_network."
+
+
+@dataclass(frozen=True)
+class CanonicalizerSpec:
+    """What rebuilds a canonicalizer without its weights."""
+
+    kind: str
+    network: NetworkSpec
+    normalization: Normalization
+    size: int
+    vector_size: int
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All of an adapted model but its weights; `config.json`, and the artifact's header.
+
+    labels: the output that stands for each class name of the dataset; empty where it had no labels.
+    provenance: what was loaded as prediction network (see `PretrainedNetwork`).
+    """
+
+    task: str
+    group: str
+    canonicalizer: CanonicalizerSpec
+    prediction_network: NetworkSpec
+    preprocess: Preprocess
+    labels: Mapping[str, int]
+    provenance: Mapping[str, str]
+    adapter_only: bool = False
+    format: int = field(default=FORMAT)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+
+def build_canonicalizer(config: ModelConfig, network: nn.Module, temperature: float = 0.1) -> OptimizedCanonicalizer:
+    """Put a canonicalization network to its use; the same for a new canonicalizer and for one that is loaded."""
+    spec = config.canonicalizer
+    return OptimizedCanonicalizer(
+        parse_group(config.group),
+        network,
+        vector_size=spec.vector_size,
+        size=spec.size,
+        temperature=temperature,
+        input_normalization=config.preprocess.normalization,
+        network_normalization=spec.normalization,
+    )
+
+
+def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adapter_only: bool = False) -> None:
+    """Write a model and its configuration as one file, whole or not at all.
+
+    Args:
+        adapter_only: leave out the prediction network (all but a fitted head); `load` fetches and verifies it.
+    """
+    kept: tuple[str, ...] = (_CANONICALIZER, _NETWORK)
+    if adapter_only:
+        config = replace(config, adapter_only=True)
+        fitted = config.prediction_network.head_outputs is not None
+        kept = (_CANONICALIZER, f"{_NETWORK}{find_head(model.prediction_network)}.") if fitted else (_CANONICALIZER,)
+    # Cloned, because networks may share tensors, which safetensors refuses.
+    state = {k: v.detach().cpu().clone().contiguous() for k, v in model.state_dict().items() if k.startswith(kept)}
+    write_atomically(path, save(state, metadata={"equicli": config.to_json()}))
+
+
+def read_config(path: Path) -> ModelConfig:
+    """Read an artifact's configuration from its header; no weight is read.
+
+    Raises:
+        UsageError: no such file.
+        EquicliError: not an artifact, or of a newer format.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file. RUN is a run folder or an exported .safetensors file.")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise EquicliError(f"{path}: not a readable safetensors file ({error}).") from error
+    try:
+        content = json.loads(metadata["equicli"])
+        version = content["format"]
+    except (KeyError, TypeError, ValueError):
+        raise EquicliError(f"{path}: not an equicli artifact, only weights. Make one with `equicli adapt`.") from None
+    if version != FORMAT:
+        raise EquicliError(f"{path}: artifact format {version}, but this equicli reads {FORMAT}; update equicli.")
+    try:
+        return TypeAdapter(ModelConfig).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise EquicliError(f"{path}: damaged configuration at {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+
+
+def load(
+    path: str | Path, *, network: nn.Module | None = None, checkpoint: str | Path | None = None
+) -> AdaptedModel:
+    """Load an artifact as a module in eval mode, on the CPU.
+
+    Args:
+        path: a file that `equicli export` or `equicli adapt` wrote.
+        network: the prediction network, where it is your own code; its weights come from the artifact.
+        checkpoint: the prediction network's weights, for an adapter whose network came from a local file.
+
+    Returns:
+        A module that takes images (b, 3, h, w), normalized as the prediction network expects (the artifact's
+        `preprocess`), and returns what that network returns; `canonicalize(x)` gives the images it sees.
+
+    Raises:
+        UsageError: no such file.
+        EquicliError: not an artifact, damaged, or its prediction network cannot be had or is not the one adapted.
+    """
+    path = Path(path)
+    config = read_config(path)
+    with safe_open(path, "pt") as file:
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+    if config.adapter_only:
+        prediction_network = _fetch(path, config, network, checkpoint)
+        state = prediction_network.state_dict()
+        weights = {**{_NETWORK + key: value for key, value in state.items()}, **weights}
+    else:
+        prediction_network = network if network is not None else rebuild_network(config.prediction_network)
+    canonicalizer = build_canonicalizer(config, build_canonicalization_network(config.canonicalizer.network))
+    model = AdaptedModel(canonicalizer, prediction_network)
+    load_weights(model, weights, str(path))
+    return model
+
+
+def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoint: str | Path | None) -> nn.Module:
+    """Get the prediction network that an adapter was trained for, and verify that it is the same."""
+    source, spec = config.provenance, config.prediction_network
+    from_file = "repository" not in source and not source["model"].startswith("torchvision:") or "revision" not in source
+    if from_file and checkpoint is None:
+        raise EquicliError(
+            f"{path}: an adapter without its prediction network, whose weights were the local file "
+            f"{source.get('file')} (sha256 {source.get('sha256', '')[:12]}…); name it with checkpoint= or --checkpoint."
+        )
+    if spec.library == "python":
+        if network is None:
+            network = rebuild_network(spec)  # says what to do
+        from equicli.prediction.checkpoint import load_checkpoint
+
+        load_checkpoint(network, Path(str(checkpoint)))
+        digest = sha256_of(Path(str(checkpoint)))
+    else:
+        found = load_network(
+            source["model"],
+            checkpoint=None if checkpoint is None else str(checkpoint),
+            arguments=dict(spec.arguments),
+            revision=source.get("revision"),
+        )
+        network, digest = found.network, found.provenance.get("sha256", "")
+    if digest != source.get("sha256"):
+        raise EquicliError(f"{path}: the prediction network's weights are not those it was adapted to (sha256 differs).")
+    if spec.head_outputs is not None:
+        from equicli.prediction.head import replace_head
+
+        replace_head(network, spec.head_outputs)
+    return network.eval()

@@ -1,0 +1,42 @@
+"""Canonicalization networks: `conv`, ours and small, or any network of timm's or torchvision's."""
+
+from torch import nn
+
+from equicli.config import CanonicalizerConfig
+from equicli.data.normalization import HALF, Normalization
+from equicli.prediction.head import replace_head
+from equicli.prediction.network import NetworkSpec, load_network, rebuild_network
+
+
+def load_canonicalization_network(config: CanonicalizerConfig) -> tuple[nn.Module, NetworkSpec, Normalization]:
+    """Return a network from images to vectors, what rebuilds it, and how its images are to be normalized.
+
+    A named network starts from its published weights, or from `config.checkpoint`; its last layer is replaced.
+    """
+    if config.network == "conv":
+        spec = NetworkSpec("equicli", "conv", {"width": config.width, "outputs": config.vector_size})
+        return build_canonicalization_network(spec), spec, HALF
+    found = load_network(config.network, checkpoint=config.checkpoint, image_size=config.size)
+    replace_head(found.network, config.vector_size)
+    spec = NetworkSpec(found.spec.library, found.spec.architecture, found.spec.arguments, config.vector_size)
+    return found.network, spec, found.preprocess.normalization
+
+
+def build_canonicalization_network(spec: NetworkSpec) -> nn.Module:
+    """Build the network of a spec, untrained."""
+    return conv(**spec.arguments) if spec.library == "equicli" else rebuild_network(spec)
+
+
+def conv(width: int, outputs: int) -> nn.Module:
+    """A plain convolutional network, (b, 3, h, w) to (b, outputs): four stages that halve the image, then an average."""
+    channels = [3, width, 2 * width, 4 * width, 4 * width]
+    stages = [
+        layer
+        for before, after in zip(channels[:-1], channels[1:], strict=True)
+        for layer in (
+            nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+        )
+    ]
+    return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], outputs))

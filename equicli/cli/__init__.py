@@ -1,0 +1,67 @@
+"""The command line. One file per command: it parses, builds the configuration and calls; torch is imported on call."""
+
+import os
+import sys
+import traceback
+
+import typer
+
+from equicli.cli.adapt import adapt
+from equicli.cli.evaluate import evaluate
+from equicli.cli.export import export
+from equicli.cli.models import models
+from equicli.cli.quickstart import quickstart
+from equicli.errors import EquicliError
+
+app = typer.Typer(
+    name="equicli",
+    help="Make a large pretrained vision model rotation-equivariant without touching the model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with `equicli quickstart`: two minutes, offline, on real handwritten digits.",
+)
+for command in (adapt, evaluate, export, models, quickstart):
+    app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from equicli import __version__
+
+        print(f"equicli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; errors that a user can cause are one line on stderr and exit code 1 or 2."""
+    try:
+        code = app(standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("EQUICLI_DEBUG") == "1":
+            traceback.print_exc()
+        message, code = _explain(error)
+        print(message, file=sys.stderr)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """The line and the exit code for an exception."""
+    if isinstance(error, EquicliError):
+        return f"equicli: {error}", error.exit_code
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return "equicli: interrupted", 130
+    if hasattr(error, "format_message"):  # typer's own: unknown option, missing argument
+        return f"equicli: {error.format_message()} See `equicli --help`.", 2
+    if isinstance(error, OSError):
+        return f"equicli: {error.filename or ''}: {error.strerror or error}.", 1
+    if type(error).__name__ == "OutOfMemoryError":
+        return "equicli: out of GPU memory; lower --batch-size, or use --device cpu.", 1
+    return f"equicli: internal error ({type(error).__name__}: {error}). EQUICLI_DEBUG=1 shows where.", 1

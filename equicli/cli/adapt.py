@@ -1,0 +1,87 @@
+"""`equicli adapt`: train a canonicalizer for a pretrained network on a dataset folder."""
+
+from typing import Annotated
+
+import typer
+
+from equicli.cli.options import Json, Overwrite, Quiet
+from equicli.cli.output import Output
+
+
+def adapt(
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="Image folder: train/<class>/…, <class>/…, or images alone.")] = None,
+    model: Annotated[str | None, typer.Option(help="timm name, hf-hub:owner/name, torchvision:NAME or python:module:factory.")] = None,
+    group: Annotated[str | None, typer.Option(help="Symmetry group: c4 is rotations by 90°.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="File of weights in place of the published ones.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the Hub repository.")] = None,
+    model_arg: Annotated[list[str] | None, typer.Option("--model-arg", metavar="KEY=VALUE", help="Argument of the network's constructor; repeatable.")] = None,
+    head: Annotated[str | None, typer.Option(help="auto fits a linear head where classes do not match; none refuses.")] = None,
+    preprocess: Annotated[str | None, typer.Option(help="checkpoint: as the network was trained; none: only normalize.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the prediction network's input in pixels.")] = None,
+    mean: Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization mean of red, green, blue.")] = None,
+    std: Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization standard deviation.")] = None,
+    canonicalizer_network: Annotated[str | None, typer.Option(help="conv (small, ours), or a timm or torchvision name.")] = None,
+    canonicalizer_checkpoint: Annotated[str | None, typer.Option(help="Its weights, from a file.")] = None,
+    canonicalizer_size: Annotated[int | None, typer.Option(help="Side of its input in pixels.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in a batch.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of split, initialization and shuffling.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.")] = False,
+    recipe: Annotated[str | None, typer.Option(help="Name of a shipped recipe, or a YAML file.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of resolved.yaml, such as prior_weight=2; repeatable.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Run folder; default: runs/<model>-<group>-<time>.")] = None,
+    overwrite: Overwrite = False,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an unfinished run; its settings are taken from it.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a canonicalizer in front of a frozen pretrained network.
+
+    Writes runs/<name>/ with model.safetensors and reports; nothing of the network changes.
+
+    Example: equicli adapt --model vit_base --group c4 data/
+    """
+    from equicli.config import build_config, parse_pair
+    from equicli.errors import UsageError
+    from equicli.runs import Run, find_unfinished, new_run
+
+    flags = {
+        "data": data,
+        "model": model,
+        "group": group,
+        "checkpoint": checkpoint,
+        "revision": revision,
+        "model_args": dict(parse_pair(a, "--model-arg") for a in model_arg) if model_arg else None,
+        "head": head,
+        "preprocess": preprocess,
+        "image_size": image_size,
+        "mean": mean,
+        "std": std,
+        "canonicalizer.network": canonicalizer_network,
+        "canonicalizer.checkpoint": canonicalizer_checkpoint,
+        "canonicalizer.size": canonicalizer_size,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "strict": strict or None,
+    }
+    out = Output(json=json, quiet=quiet)
+    if resume is None:
+        config = build_config(flags, settings or [], recipe)
+        run: Run = new_run(output, config.model, config.group, overwrite=overwrite)
+    else:
+        given = [name for name, value in flags.items() if value is not None]
+        if given or settings or recipe or output or overwrite:
+            raise UsageError("--resume takes every setting from the run; give no other option but --json and --quiet.")
+        run = find_unfinished(resume)
+        config = build_config(run.read_settings(), [], None)
+
+    from equicli import pipeline
+
+    metrics = pipeline.adapt(config, run, out, resume=resume is not None)
+    out.metrics(metrics)
+    out.say(f"\nwrote {run.folder}/\nnext: equicli evaluate --rotations 4\n      equicli export")

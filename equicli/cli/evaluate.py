@@ -1,0 +1,65 @@
+"""`equicli evaluate`: group-averaged metrics of an adapted model beside its baselines."""
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from equicli.cli.options import Device, Json, ModelArg, Overwrite, OwnModel, Quiet, RunArgument, own_network
+from equicli.cli.output import Output
+
+
+class Rotate(str, Enum):
+    input = "input"
+    file = "file"
+
+
+class Elements(str, Enum):
+    rotations = "rotations"
+    group = "group"
+
+
+def evaluate(
+    run: RunArgument = None,
+    data: Annotated[str | None, typer.Option(help="Image folder; default: the test images recorded in the run.")] = None,
+    rotations: Annotated[int, typer.Option(help="Turn every test image by each rotation of C_n.")] = 4,
+    elements: Annotated[Elements, typer.Option(help="group: turn by the adapted group's elements instead.")] = Elements.rotations,
+    rotate: Annotated[Rotate, typer.Option(help="input: turn the preprocessed tensor; file: turn the picture before preprocessing.")] = Rotate.input,
+    model: OwnModel = None,
+    model_arg: ModelArg = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Weights of the prediction network, for an adapter exported without it.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 32,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="Of the prediction network: fp32, bf16 or fp16.")] = "fp32",
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.")] = False,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Folder for metrics.json and report.md; default: the run folder.")] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure vanilla, adapted, symmetrized and oracle accuracy on the same turned images.
+
+    Prints one table; writes metrics.json and report.md.
+
+    Example: equicli evaluate --rotations 4
+    """
+    from equicli import pipeline
+
+    out = Output(json=json, quiet=quiet)
+    metrics, folder = pipeline.evaluate(
+        run,
+        data=data,
+        network=own_network(model, model_arg),
+        checkpoint=checkpoint,
+        rotations=None if elements is Elements.group else rotations,
+        rotate=rotate.value,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        strict=strict,
+        output=output,
+        overwrite=overwrite,
+        progress=out,
+    )
+    out.metrics(metrics)
+    out.say(f"\nwrote {folder}/metrics.json and report.md")

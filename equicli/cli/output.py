@@ -1,0 +1,73 @@
+"""What a command prints: data on stdout, words and progress on stderr."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+T = TypeVar("T")
+PLAIN_SECONDS = 5.0
+
+
+class Output:
+    """Prints for people, or with `json` one document on stdout; with `quiet` nothing on stderr but errors."""
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+        self._json = json
+        self._quiet = quiet
+        self._stdout = Console(soft_wrap=True, highlight=False)
+        self._stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+    def say(self, text: str) -> None:
+        """A line for the user's eyes."""
+        if not self._quiet:
+            self._stderr.print(text, markup=False)
+
+    def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
+        """Yield the items and show progress: a bar on a terminal, a plain line every few seconds elsewhere."""
+        if self._quiet:
+            yield from items
+        elif self._stderr.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            with Progress(*columns, console=self._stderr, transient=True) as bar:
+                yield from bar.track(items, description=label, total=total)
+        else:
+            yield from self._track_plainly(items, label, total)
+
+    def result(self, text: str, document: Mapping[str, Any]) -> None:
+        """The command's result: the text for people, the document with `--json`."""
+        if self._json:
+            print(json.dumps(document, indent=2))
+        else:
+            print(text)
+
+    def metrics(self, document: Mapping[str, Any]) -> None:
+        """A metrics document: as the table, or as it is with `--json`."""
+        if self._json:
+            print(json.dumps(document, indent=2))
+            return
+        from equicli.reports import table
+
+        grid = Table(box=SIMPLE_HEAD, caption=table.caption(document), caption_justify="left")
+        for index, title in enumerate(table.header(document)):
+            grid.add_column(title, justify="right" if index else "left", no_wrap=True)
+        for row in table.rows(document):
+            grid.add_row(*row, style="bold" if row[0].startswith("adapted") else None)
+        self._stdout.print(grid)
+        for name, value in table.facts(document):
+            self._stdout.print(f" {name + ':':<21}{value}", markup=False)
+
+    def _track_plainly(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
+        start = told = time.monotonic()
+        for count, item in enumerate(items, start=1):
+            yield item
+            now = time.monotonic()
+            if now - told >= PLAIN_SECONDS:
+                told = now
+                print(f"{label}: {count}/{total} ({now - start:.0f} s)", file=sys.stderr, flush=True)

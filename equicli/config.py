@@ -1,0 +1,185 @@
+"""The typed configuration of `equicli adapt`: a flag wins over the recipe, the recipe over the default."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from equicli.errors import UsageError, did_you_mean
+from equicli.groups import parse_group
+
+Scalar = bool | int | float | str | None
+
+
+class _Frozen(BaseModel):
+    # strict would refuse `1e-4`, which YAML 1.1 reads as a string
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class CanonicalizerConfig(_Frozen):
+    """The small trainable part. `network` is `conv` (ours) or any timm or torchvision network."""
+
+    network: str = Field("conv", description="`conv`, a timm name, `hf-hub:owner/name` or `torchvision:NAME`")
+    checkpoint: str | None = Field(None, description="weights to start from, in place of the Hub's")
+    size: int = Field(64, ge=8, le=1024, description="side in pixels of the square image that it looks at")
+    width: int = Field(32, ge=4, le=1024, description="channels of the first stage of `conv`")
+    vector_size: int = Field(128, ge=2, le=4096, description="length of the vector that is compared with the reference")
+    temperature: float = Field(0.1, ge=0.01, le=1.0, description="initial temperature of the scores; learned")
+
+
+class AdaptConfig(_Frozen):
+    """All that decides what `equicli adapt` trains. Written to `resolved.yaml`, which is itself a recipe."""
+
+    data: str = Field(description="an image folder")
+    model: str = Field(description="the prediction network")
+    checkpoint: str | None = Field(None, description="a file of weights for the prediction network")
+    revision: str | None = Field(None, description="branch, tag or commit of the Hub repository")
+    model_args: dict[str, Scalar] = Field({}, description="arguments of the prediction network's constructor")
+    head: Literal["auto", "none"] = Field("auto", description="fit a linear head where the classes do not match")
+    preprocess: Literal["checkpoint", "none"] = Field("checkpoint", description="none: only normalize")
+    image_size: int | None = Field(None, ge=8, le=4096)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    group: str = "c4"
+    canonicalizer: CanonicalizerConfig = CanonicalizerConfig()
+    prior_weight: float = Field(1.0, ge=0)
+    contrast_weight: float = Field(0.1, ge=0)
+    epochs: int = Field(10, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of the training images that chooses the epoch")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="share held out where the folder has no test split")
+
+    seed: int = Field(0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    strict: bool = Field(False, description="stop at an unreadable image instead of skipping it")
+
+    @field_validator("group")
+    @classmethod
+    def _known_group(cls, name: str) -> str:
+        return parse_group(name).name
+
+    @field_validator("data", "checkpoint", mode="before")
+    @classmethod
+    def _expand(cls, path: Any) -> Any:
+        return expand_path(path) if isinstance(path, str) else path
+
+
+def expand_path(path: str) -> str:
+    """Replace `~` and `${VARIABLE}` in a path, so that recipes can name data without saying where it lies."""
+    missing = [name for name in re.findall(r"\$\{(\w+)\}", path) if name not in os.environ]
+    if missing:
+        raise UsageError(f"{path}: the environment variable {missing[0]} is not set; set it to the folder it stands for.")
+    return os.path.expandvars(Path(path).expanduser())
+
+
+def build_config(flags: Mapping[str, Any], settings: list[str], recipe: str | None) -> AdaptConfig:
+    """Merge recipe, `--set` pairs and flags into one checked configuration.
+
+    Args:
+        flags: keys as in `AdaptConfig`, dotted for nested ones; a value of None means not given.
+        settings: `key=value` texts; keys dotted, values as in YAML.
+        recipe: a recipe's name or YAML file, or None.
+
+    Raises:
+        UsageError: an unknown key (with the nearest known one), or a value that does not fit.
+    """
+    merged: dict[str, Any] = load_recipe(recipe) if recipe else {}
+    for text in settings:
+        key, value = parse_pair(text, "--set")
+        _put(merged, key, value)
+    for key, value in flags.items():
+        if value is not None:
+            _put(merged, key, value)
+    _check_keys(merged, AdaptConfig, "")
+    for key, flag in (("data", "DATA"), ("model", "--model")):
+        if key not in merged:
+            raise UsageError(f"{flag} is missing: name it on the command line or in a recipe.")
+    try:
+        return AdaptConfig.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{key} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}.") from None
+
+
+def parse_pair(text: str, flag: str) -> tuple[str, Any]:
+    """Split `key=value` and read the value as YAML does (numbers, true, lists), never by evaluating it."""
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UsageError(f"{flag} {text}: write it as key=value.")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"{flag} {text}: the value is not valid YAML.") from None
+
+
+def recipe_folder() -> Path:
+    """Where the shipped recipes lie: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def load_recipe(name: str) -> dict[str, Any]:
+    """Read a recipe by name (one that is shipped) or by file.
+
+    Raises:
+        UsageError: there is no such recipe, or it is not a YAML mapping.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = recipe_folder() / f"{name}.yaml"
+        if not path.is_file():
+            known = sorted(p.stem for p in recipe_folder().glob("*.yaml"))
+            raise UsageError(
+                f"--recipe {name}: no such recipe.{did_you_mean(name, known)} Known: {', '.join(known)}; or a YAML file."
+            )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--recipe {path}: cannot be read ({error.strerror}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UsageError(f"--recipe {path}: not a valid YAML file.") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"--recipe {path}: a recipe is a mapping of keys to values.")
+    return content
+
+
+def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, leaf = dotted.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"{dotted}: '{parent}' holds a value, not further keys.")
+    tree[leaf] = value
+
+
+def _check_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str) -> None:
+    for key, value in tree.items():
+        field = model.model_fields.get(str(key))
+        if field is None:
+            known = [f"{prefix}{name}" for name in _known_keys(AdaptConfig)] if not prefix else list(model.model_fields)
+            raise UsageError(f"unknown key '{prefix}{key}'.{did_you_mean(str(key), known)}")
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            if not isinstance(value, Mapping):
+                raise UsageError(f"{prefix}{key} = {value!r}: holds further keys, such as {key}.{next(iter(nested.model_fields))}.")
+            _check_keys(value, nested, f"{prefix}{key}.")
+
+
+def _known_keys(model: type[BaseModel]) -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            keys += [f"{name}.{inner}" for inner in _known_keys(nested)]
+        keys.append(name)
+    return keys

@@ -1,0 +1,1 @@
+"""From files to tensors: folders and their splits, decoding, preprocessing, loading in batches."""

@@ -1,0 +1,48 @@
+"""Reading one image file, of whatever kind cameras, scanners and microscopes write, as an upright RGB picture."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from equicli.errors import EquicliError
+
+
+class UnreadableImageError(EquicliError):
+    """A file that no picture can be read from. `reason` is one line, without the path."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: unreadable image ({reason}). Remove it, or run without --strict to skip it.")
+        self.reason = reason
+
+
+def decode(path: Path) -> Image.Image:
+    """Read the first frame of an image file as 8-bit RGB.
+
+    The camera's EXIF orientation is applied, here and nowhere else. Values of 16-bit images are scaled, not clipped.
+    Transparent pixels are laid on white.
+
+    Raises:
+        UnreadableImageError: the file is missing, truncated, or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # on broken files, Pillow's plugins raise nearly anything
+        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error) or repr(error)
+        raise UnreadableImageError(path, reason.splitlines()[0]) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        # `convert` would clip these to 255 instead of scaling them.
+        values = np.asarray(image).astype(np.float64)
+        full_scale = 65535 if image.mode.startswith("I") else 1.0
+        if values.max() > full_scale:
+            raise ValueError(f"values up to {values.max():g} in a {image.mode} image; expected at most {full_scale:g}")
+        return Image.fromarray((values.clip(min=0) / full_scale * 255).round().astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")

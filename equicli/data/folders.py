@@ -1,0 +1,149 @@
+"""What a user's dataset folder holds, and how it is split: seeded, stratified, recorded."""
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from equicli.errors import EquicliError, UsageError
+
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .jp2 .j2k .avif .tga".split()
+)
+TEST_FOLDERS = ("test", "val", "valid", "validation")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image file and the index of its class in `ImageFolder.classes` (None in an unlabelled folder)."""
+
+    path: Path
+    label: int | None
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A dataset folder. `classes` are its class folders' names, sorted; empty where images carry no labels.
+
+    `test` is None where the folder brings no test split of its own; then `train` holds every image.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    train: tuple[Sample, ...]
+    test: tuple[Sample, ...] | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Disjoint sets of samples: the canonicalizer is trained on `train`, its epoch chosen on `validation`."""
+
+    train: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+    def paths(self, root: Path) -> dict[str, list[str]]:
+        """The files of each part, relative to the dataset folder, to be recorded with a run."""
+        return {part: [s.path.relative_to(root).as_posix() for s in getattr(self, part)] for part in self._parts}
+
+    _parts = ("train", "validation", "test")
+
+
+def open_folder(root: Path) -> ImageFolder:
+    """Read the layout of a dataset folder: `train/<class>/…` beside `test/` or `val/`, `<class>/…`, or images alone.
+
+    Raises:
+        UsageError: there is no such folder.
+        EquicliError: it holds no images, an empty class, or a test class that train does not have.
+    """
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder. DATA is a folder of images, such as train/<class>/….")
+    test_root = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
+    train_root = root / "train"
+    if train_root.is_dir():
+        classes, train = _read(train_root)
+        test = _read_as(test_root, classes) if test_root else None
+    elif test_root is not None and not _class_folders(root, beside=test_root):
+        classes, test = _read(test_root)
+        train = ()
+    else:
+        classes, train = _read(root)
+        test = None
+    return ImageFolder(root, classes, train, test)
+
+
+def split_folder(folder: ImageFolder, *, validation: float, test: float, seed: int) -> Split:
+    """Divide a folder's images class by class; the folder's own test split is kept as it is.
+
+    Args:
+        validation, test: shares, of the training images and of all images, in (0, 1).
+
+    Raises:
+        EquicliError: too few images to train and to validate.
+    """
+    train, held_out = folder.train, folder.test
+    if held_out is None:
+        train, held_out = _divide(train, test, f"test {seed}")
+    train, chosen = _divide(train, validation, f"validation {seed}")
+    if not train or not chosen:
+        raise EquicliError(f"{folder.root}: {len(folder.train)} training images are too few to train and to validate on.")
+    return Split(train, chosen, held_out)
+
+
+def _divide(samples: Sequence[Sample], share: float, seed: str) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    by_label = defaultdict(list)
+    for sample in samples:
+        by_label[sample.label].append(sample)
+    kept, taken = [], []
+    for label, members in by_label.items():
+        random.Random(f"{seed} {label}").shuffle(members)
+        count = max(1, round(len(members) * share)) if len(members) > 1 else 0
+        taken += members[:count]
+        kept += members[count:]
+    return tuple(sorted(kept, key=_by_path)), tuple(sorted(taken, key=_by_path))
+
+
+def _by_path(sample: Sample) -> str:
+    return sample.path.as_posix()
+
+
+def _class_folders(root: Path, beside: Path | None = None) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and p != beside)
+
+
+def _images(folder: Path, pattern: str = "**/*") -> list[Path]:
+    return sorted(
+        p for p in folder.glob(pattern) if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
+
+
+def _read(root: Path) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
+    """Class names and samples of `<class>/…`, or no class names where images lie in the folder itself."""
+    loose = _images(root, "*")
+    if loose:
+        return (), tuple(Sample(path, None) for path in loose)
+    folders = _class_folders(root)
+    classes = tuple(folder.name for folder in folders)
+    samples = tuple(Sample(path, label) for label, folder in enumerate(folders) for path in _class_images(folder))
+    if not samples:
+        raise EquicliError(f"{root}: no images here. Expected <class>/<image> or images of one of {', '.join(sorted(IMAGE_SUFFIXES))}.")
+    return classes, samples
+
+
+def _read_as(root: Path, classes: tuple[str, ...]) -> tuple[Sample, ...]:
+    """Samples of a test folder, labelled by the classes of the training folder."""
+    own, samples = _read(root)
+    if bool(own) != bool(classes):
+        raise EquicliError(f"{root}: one of train and {root.name} has class folders and the other has none.")
+    unknown = sorted(set(own) - set(classes))
+    if unknown:
+        raise EquicliError(f"{root / unknown[0]}: no such class in {root.parent / 'train'}. Remove it, or add training images.")
+    return tuple(Sample(s.path, None if s.label is None else classes.index(own[s.label])) for s in samples)
+
+
+def _class_images(folder: Path) -> list[Path]:
+    images = _images(folder)
+    if not images:
+        raise EquicliError(f"{folder}: an empty class, no image in it. Add images or remove the folder.")
+    return images

@@ -1,0 +1,22 @@
+"""The errors that a user can cause. Each is one line that names the file or flag and the remedy."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class EquicliError(Exception):
+    """What the user's files hold, or what the machine gives, stops the run (exit code 1)."""
+
+    exit_code = 1
+
+
+class UsageError(EquicliError):
+    """The command line or the configuration is wrong; nothing was started (exit code 2)."""
+
+    exit_code = 2
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the nearest known word, or an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,93 @@
+"""From counts to the versioned `metrics.json` document."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from equicli.evaluation.evaluate import Evaluation
+from equicli.evaluation.intervals import bootstrap, wilson
+from equicli.groups import PlanarGroup
+
+SCHEMA = 1
+
+
+def metrics_document(
+    evaluation: Evaluation,
+    *,
+    rotate: str,
+    split: str,
+    cost: Mapping[str, float],
+    unreadable: int,
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Build the document that `--json` prints. Fractions, not percentages; `correct` are counts.
+
+    Args:
+        rotate: `input` or `file`, what was turned.
+        split: which images: `test`, `validation` or `all`.
+    """
+    systems = {name: _system(evaluation.elements, hits) for name, hits in evaluation.correct.items()}
+    passes = {"vanilla": 1, "adapted": 1.0, "symmetrized": evaluation.group.order, "oracle": 1}
+    for name, count in passes.items():
+        systems[name]["passes"] = count
+    systems["adapted"] |= _equivariance(evaluation)
+    return {
+        "schema": SCHEMA,
+        "task": "classification",
+        "group": evaluation.group.name,
+        "rotations": evaluation.elements.n,
+        "elements": evaluation.elements.name,
+        "rotate": rotate,
+        "split": split,
+        "labels": "agreement" if evaluation.agreement else "folders",
+        "n": len(evaluation.predictions),
+        "unreadable": unreadable,
+        **systems,
+        "cost": dict(cost),
+        "provenance": dict(provenance),
+    }
+
+
+def _system(elements: PlanarGroup, correct: Tensor) -> dict[str, Any]:
+    """Accuracies of one system: bool (n, |R|)."""
+    n = len(correct)
+    counts = [int(c) for c in correct.sum(dim=0)]
+    return {
+        "acc": counts[0] / n,
+        "acc_ci": wilson(counts[0], n),
+        "avg_acc": sum(counts) / (n * len(counts)),
+        "avg_acc_ci": bootstrap(correct.numpy()),
+        "worst_acc": min(counts) / n,
+        "per_element": [
+            {
+                "element": elements.label(g),
+                "angle": elements.angle(g),
+                "mirror": elements.mirrored(g),
+                "acc": counts[g] / n,
+                "acc_ci": wilson(counts[g], n),
+                "correct": counts[g],
+            }
+            for g in elements.elements()
+        ],
+    }
+
+
+def _equivariance(evaluation: Evaluation) -> dict[str, Any]:
+    changed = (evaluation.predictions != evaluation.predictions[:, :1]).any(dim=1)
+    identity = evaluation.poses[:, 0] == 0
+    return {
+        "invariance_residual": float(changed.double().mean()),
+        "max_logit_delta": evaluation.max_logit_delta,
+        "ties": int(evaluation.ties.sum()),
+        "identity_rate": float(identity.double().mean()),
+        "pose_accuracy": _pose_accuracy(evaluation),
+    }
+
+
+def _pose_accuracy(evaluation: Evaluation) -> float:
+    """Share of pairs (image, h) with ĝ(h·x) = h, over the elements h that the adapted group has."""
+    elements, group = evaluation.elements, evaluation.group
+    expected = {g: group.find(elements.angle(g), elements.mirrored(g)) for g in elements.elements()}
+    hits = [evaluation.poses[:, g] == h for g, h in expected.items() if h is not None]
+    return float(sum(h.double().mean() for h in hits) / len(hits))

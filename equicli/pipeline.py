@@ -1,0 +1,204 @@
+"""The three verbs as functions: adapt, evaluate, export. Each joins the rooms and writes what a user keeps."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from equicli import artifact
+from equicli.config import AdaptConfig, expand_path
+from equicli.data.folders import Sample, open_folder
+from equicli.devices import find_device
+from equicli.errors import EquicliError, UsageError
+from equicli.evaluation.run import evaluate_files, evaluate_tensor
+from equicli.files import write_atomically
+from equicli.groups import PlanarGroup, parse_group
+from equicli.prediction.checkpoint import sha256_of
+from equicli.progress import Progress
+from equicli.reports import markdown
+from equicli.runs import RUNS, Run, find_run
+from equicli.training import adapt as training
+
+EVALUATION_BATCH = 32
+
+
+def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> dict[str, Any]:
+    """Adapt, then report on validation images; returns the metrics document. See `training.adapt.adapt`."""
+    adapted = training.adapt(config, run, progress, resume=resume)
+    metrics = evaluate_tensor(
+        adapted.model,
+        adapted.config,
+        adapted.report_images,
+        _targets(adapted.report_labels, adapted.classes, adapted.config),
+        parse_group(config.group),
+        seed=config.seed,
+        batch_size=EVALUATION_BATCH,
+        device=find_device(config.device),
+        precision="fp32",
+        progress=progress,
+    )
+    _write_reports(run, run.folder, metrics, adapted.config)
+    return metrics
+
+
+def evaluate(
+    path: str | None,
+    *,
+    data: str | None = None,
+    network: nn.Module | None = None,
+    checkpoint: str | None = None,
+    rotations: int | None = 4,
+    rotate: str = "input",
+    batch_size: int = EVALUATION_BATCH,
+    device: str = "auto",
+    precision: str = "fp32",
+    strict: bool = False,
+    output: str | None = None,
+    overwrite: bool = False,
+    progress: Progress,
+) -> tuple[dict[str, Any], Path]:
+    """Evaluate a run or an exported file on test images.
+
+    Args:
+        path: a run folder or an exported file; None is the latest run.
+        data: a dataset folder; None is the one that the run recorded.
+        network: the prediction network, where it is the user's own code.
+        checkpoint: the prediction network's weights, for an adapter exported without them.
+        rotations: turn by each element of C_n; None is each element of the adapted group.
+        rotate: `input` or `file`.
+        output: folder to write into; None is the run folder.
+
+    Returns:
+        The metrics document, and the folder with metrics.json and report.md.
+    """
+    file, run = _find_artifact(path)
+    folder = _report_folder(file, run, output, overwrite)
+    config = artifact.read_config(file)
+    elements = parse_group(config.group) if rotations is None else _rotations(rotations)
+    samples, classes, split = _samples(data, run)
+    labels = torch.tensor([-1 if s.label is None else s.label for s in samples])
+    if not config.labels and classes:
+        progress.say("this model was adapted without labels; accuracy is agreement with the upright vanilla prediction")
+    targets = _targets(labels, classes, config)
+    chosen_device = find_device(device)
+    model = artifact.load(file, network=network, checkpoint=checkpoint)
+    metrics = evaluate_files(
+        model,
+        config,
+        samples,
+        targets,
+        elements,
+        rotate=rotate,
+        split=split,
+        seed=run.read_settings()["seed"] if run else 0,
+        batch_size=batch_size,
+        device=chosen_device,
+        precision=precision,
+        strict=strict,
+        progress=progress,
+    )
+    _write_reports(run, folder, metrics, config)
+    return metrics, folder
+
+
+def export(
+    path: str | None,
+    output: str | None,
+    *,
+    adapter_only: bool = False,
+    network: nn.Module | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a run's model as one file.
+
+    Returns:
+        path, sha256 and bytes of the file, and whether it is an adapter only.
+    """
+    file, run = _find_artifact(path)
+    name = run.folder.resolve().name if run else file.stem
+    target = Path(output) if output else Path(f"{name}{'-adapter' if adapter_only else ''}.safetensors")
+    if target.is_dir():
+        raise UsageError(f"--output {target}: is a folder; name a file.")
+    if target.exists() and not overwrite:
+        raise UsageError(f"--output {target}: exists; name another file or add --overwrite.")
+    config = artifact.read_config(file)
+    model = artifact.load(file, network=network)
+    artifact.write_artifact(target, model, config, adapter_only=adapter_only)
+    return {
+        "path": str(target),
+        "sha256": sha256_of(target),
+        "bytes": target.stat().st_size,
+        "adapter_only": adapter_only,
+    }
+
+
+def _find_artifact(path: str | None) -> tuple[Path, Run | None]:
+    """The artifact that RUN names, and the run folder it lies in, if any."""
+    if path is not None and Path(path).is_file():
+        run = Run(Path(path).parent)
+        return Path(path), run if run.settings.is_file() and run.model.name == Path(path).name else None
+    run = find_run(path)
+    return run.model, run
+
+
+def _report_folder(file: Path, run: Run | None, output: str | None, overwrite: bool) -> Path:
+    """Where an evaluation is written. A run's own reports are renewed; its log keeps every earlier evaluation."""
+    if output is None:
+        return run.folder if run else RUNS / f"{file.stem}-evaluation"
+    folder = Path(output)
+    if (folder / "metrics.json").exists() and not overwrite:
+        raise UsageError(f"--output {folder}: holds metrics.json already; name another folder or add --overwrite.")
+    return folder
+
+
+def _rotations(n: int) -> PlanarGroup:
+    try:
+        return parse_group(f"c{n}")
+    except UsageError:
+        raise UsageError(f"--rotations {n}: the number of rotations must be from 1 to 360.") from None
+
+
+def _samples(data: str | None, run: Run | None) -> tuple[list[Sample], tuple[str, ...], str]:
+    """The images to evaluate on, their class names, and what they are: `test`, or `all` of a folder without a split."""
+    recorded = Path(run.read_settings()["data"]) if run else None
+    root = Path(expand_path(data)) if data is not None else recorded
+    if root is None:
+        raise UsageError("an exported file records no data folder; name one with --data.")
+    folder = open_folder(root)
+    if run is not None and recorded is not None and root.resolve() == recorded.resolve():
+        held_out = set(run.read_split()["test"])
+        everything = folder.train + (folder.test or ())
+        samples = [s for s in everything if s.path.relative_to(root).as_posix() in held_out]
+        missing = len(held_out) - len(samples)
+        if missing:
+            raise EquicliError(f"{root}: {missing} of the {len(held_out)} test images recorded in the run are gone.")
+        split = "test"
+    elif folder.test is not None:
+        samples, split = list(folder.test), "test"
+    else:
+        samples, split = list(folder.train), "all"
+    if not samples:
+        raise EquicliError(f"{root}: no test images.")
+    return samples, folder.classes, split
+
+
+def _targets(labels: Tensor, classes: tuple[str, ...], config: artifact.ModelConfig) -> Tensor:
+    """The right output for each class index; -1 where images or model have no labels."""
+    if not classes or not config.labels:
+        return torch.full_like(labels, -1)
+    unknown = [name for name in classes if name not in config.labels]
+    if unknown:
+        raise EquicliError(f"class folder '{unknown[0]}' is none of the {len(config.labels)} classes that this model was adapted to.")
+    return torch.tensor([config.labels[name] for name in classes])[labels]
+
+
+def _write_reports(run: Run | None, folder: Path, metrics: dict[str, Any], config: artifact.ModelConfig) -> None:
+    write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_atomically(folder / "report.md", markdown.report(metrics))
+    if run is not None:
+        run.append_log({"metrics": metrics})
+        if folder == run.folder:
+            write_atomically(folder / "README.md", markdown.model_card(metrics, asdict(config)))

@@ -1,0 +1,86 @@
+"""Reading weights from files that a user names: safetensors, or PyTorch files without running any code in them."""
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from equicli.errors import EquicliError
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
+_PREFIXES = ("module.", "_orig_mod.")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from a file, out of wrappers such as `state_dict`, `model` and `module.`.
+
+    Raises:
+        EquicliError: the file is neither safetensors nor a PyTorch file of plain tensors.
+    """
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise EquicliError(f"{path}: not a valid safetensors file ({error}).") from error
+    except pickle.UnpicklingError as error:
+        raise EquicliError(
+            f"{path}: holds more than plain tensors, or is no PyTorch file; code from a checkpoint is never run. "
+            "Save its state_dict() as safetensors."
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise EquicliError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]}).") from error
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise EquicliError(f"{path}: no state dict in it; expected a mapping from parameter names to tensors.")
+    weights = dict(content)
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in weights):
+            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    return weights
+
+
+def load_checkpoint(network: nn.Module, path: Path) -> None:
+    """Load a file's weights into a network, all of them and no others.
+
+    Raises:
+        EquicliError: the file cannot be read or its weights do not fit; says how many and which.
+    """
+    load_weights(network, read_weights(path), str(path))
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
+    """Load a state dict strictly. `name` is what an error calls it."""
+    own = network.state_dict()
+    missing = [key for key in own if key not in weights and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in weights if key not in own]
+    misshapen = [key for key in own if key in weights and own[key].shape != weights[key].shape]
+    if missing or unexpected or misshapen:
+        problems = []
+        if misshapen:
+            key = misshapen[0]
+            shapes = f"{tuple(weights[key].shape)} in the file, {tuple(own[key].shape)} in the network"
+            problems.append(f"{len(misshapen)} of another shape ({key}: {shapes})")
+        if missing:
+            problems.append(f"{len(missing)} missing ({missing[0]})")
+        if unexpected:
+            problems.append(f"{len(unexpected)} unexpected ({unexpected[0]})")
+        raise EquicliError(f"{name}: not the weights of this network: {'; '.join(problems)}. Check --model and --model-arg.")
+    # Not strict only for `num_batches_tracked`, which old checkpoints lack and inference never reads.
+    network.load_state_dict(weights, strict=False)
+
+
+def sha256_of(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,41 @@
+"""Prediction networks from a user's own code: `python:package.module:factory`."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from torch import nn
+
+from equicli.data.normalization import IMAGENET
+from equicli.data.preprocess import Preprocess
+from equicli.errors import EquicliError, UsageError
+from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
+
+
+def load(request: NetworkRequest) -> PretrainedNetwork:
+    """Call a factory that the user names on the command line; modules in the working directory are found.
+
+    Own code says nothing of preprocessing: images are taken as they are, or resized to the requested size, and normalized
+    with ImageNet's mean and std unless others are given.
+    """
+    name = request.name
+    module_name, _, factory_name = name.partition(":")
+    if not module_name or not factory_name:
+        raise UsageError(f"--model python:{name}: write it as python:package.module:factory.")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        factory = getattr(importlib.import_module(module_name), factory_name)
+    except ImportError as error:
+        raise UsageError(f"--model python:{name}: {error}. Run where the module lies, or set PYTHONPATH.") from error
+    except AttributeError:
+        raise UsageError(f"--model python:{name}: module {module_name} has no '{factory_name}'.") from None
+    try:
+        network = factory(**request.arguments)
+    except TypeError as error:
+        raise UsageError(f"--model python:{name}: {error}. Check --model-arg.") from error
+    if not isinstance(network, nn.Module):
+        raise EquicliError(f"--model python:{name}: returned {type(network).__name__}, not a torch.nn.Module.")
+    preprocess = Preprocess(request.image_size, request.image_size, "bilinear", IMAGENET)
+    return PretrainedNetwork(network, NetworkSpec("python", type(network).__name__), preprocess, None, {"model": "python"})

@@ -1,0 +1,25 @@
+"""The short names that people type, and the full timm name with its tag that each stands for."""
+
+SHORT_NAMES = {
+    "vit_tiny": "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    "vit_small": "vit_small_patch16_224.augreg_in21k_ft_in1k",
+    "vit_base": "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+    "vit_large": "vit_large_patch16_224.augreg_in21k_ft_in1k",
+    "deit_small": "deit_small_patch16_224.fb_in1k",
+    "deit_base": "deit_base_patch16_224.fb_in1k",
+    "swin_tiny": "swin_tiny_patch4_window7_224.ms_in1k",
+    "swin_base": "swin_base_patch4_window7_224.ms_in22k_ft_in1k",
+    "beit_base": "beit_base_patch16_224.in22k_ft_in22k_in1k",
+    "convnext_tiny": "convnext_tiny.in12k_ft_in1k",
+    "convnext_base": "convnext_base.fb_in22k_ft_in1k",
+    "resnet18": "resnet18.a1_in1k",
+    "resnet50": "resnet50.a1_in1k",
+    "resnet101": "resnet101.a1h_in1k",
+    "efficientnet_b0": "efficientnet_b0.ra_in1k",
+    "mobilenetv2": "mobilenetv2_100.ra_in1k",
+    "mobilenetv3": "mobilenetv3_large_100.ra_in1k",
+    "mobilenetv4": "mobilenetv4_conv_small.e2400_r224_in1k",
+    "regnet": "regnety_040.ra3_in1k",
+    "maxvit_tiny": "maxvit_tiny_tf_224.in1k",
+    "mixer_base": "mixer_b16_224.goog_in21k_ft_in1k",
+}

@@ -1,0 +1,143 @@
+"""Prediction networks from timm: by name, by short name, or from any Hub repository in timm's format."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.data import resolve_data_config
+from torch import nn
+
+from equicli.data.normalization import Normalization
+from equicli.data.preprocess import INTERPOLATIONS, Preprocess
+from equicli.errors import EquicliError, UsageError, did_you_mean
+from equicli.prediction.checkpoint import sha256_of
+from equicli.prediction.classes import imagenet_class_names
+from equicli.prediction.hub import download, download_first, split_revision
+from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
+from equicli.prediction.short_names import SHORT_NAMES
+
+# A Hub repository of timm's holds its weights under one of these; the first that exists is taken.
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def load(request: NetworkRequest) -> PretrainedNetwork:
+    """Load a network that timm knows by name (`resnet50`, `resnet50.a1_in1k`, or a short name such as `vit_base`)."""
+    name = request.name
+    full = SHORT_NAMES.get(name, name)
+    architecture, _, tag = full.partition(".")
+    if not timm.is_model(architecture):
+        near = did_you_mean(name, [*SHORT_NAMES, *timm.list_models()])
+        raise UsageError(f"--model {name}: timm knows no such network.{near} `equicli models` lists names to type.")
+    config = timm.get_pretrained_cfg(full)
+    if config is None or (tag and config.tag != tag):
+        near = did_you_mean(full, timm.list_pretrained(architecture))
+        raise UsageError(f"--model {full}: timm knows no weights of that tag.{near}")
+    if config.tag:
+        full = f"{architecture}.{config.tag}"
+    if not request.pretrained:
+        return _build(full, None, request, None, {"model": full}, None)
+    if not config.hf_hub_id:
+        raise EquicliError(f"--model {full}: timm publishes no weights for it. Name another tag, or give --checkpoint FILE.")
+    weights, provenance = _download_weights(config.hf_hub_id, request.revision)
+    return _build(full, None, request, weights, {"model": full, **provenance}, None)
+
+
+def load_from_hub(request: NetworkRequest) -> PretrainedNetwork:
+    """Load `owner/name[@revision]`, a Hub repository whose `config.json` names a timm architecture."""
+    repository, revision = split_revision(request.name)
+    path, commit = download(repository, "config.json", request.revision or revision)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        architecture = config["architecture"]
+        arguments = dict(config.get("model_args") or {})
+        published = {**config, **(config.get("pretrained_cfg") or {})}
+    except (ValueError, KeyError, TypeError):
+        raise EquicliError(
+            f"hf-hub:{request.name}: its config.json names no timm architecture; equicli cannot read this format."
+        ) from None
+    if not isinstance(architecture, str) or not timm.is_model(architecture):
+        raise EquicliError(
+            f"hf-hub:{request.name}: its architecture {architecture!r} is unknown to timm {timm.__version__}; update timm."
+        )
+    known = {key: value for key, value in published.items() if key in _CONFIG_KEYS} | {"architecture": architecture}
+    if "num_classes" in config:
+        arguments["num_classes"] = config["num_classes"]
+    provenance = {"model": f"hf-hub:{repository}", "repository": repository, "revision": commit}
+    weights = None
+    if request.pretrained:
+        # From the commit that the configuration came from, so that both are of one version.
+        weights, found = _download_weights(repository, commit)
+        provenance |= found
+    request = replace(request, arguments={**arguments, **request.arguments})
+    return _build(architecture, known, request, weights, provenance, _label_names(published))
+
+
+_CONFIG_KEYS = frozenset(
+    "input_size fixed_input_size interpolation crop_pct crop_mode mean std num_classes pool_size first_conv classifier".split()
+)
+
+
+def create(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Build an architecture of timm's with untrained weights.
+
+    Raises:
+        EquicliError: timm does not know it, or does not take these arguments.
+    """
+    if not timm.is_model(architecture):
+        raise EquicliError(f"timm {timm.__version__} knows no architecture '{architecture}'.")
+    return _create(architecture, arguments, pretrained=False)
+
+
+def _create(name: str, arguments: Mapping[str, Any], **options: Any) -> nn.Module:
+    try:
+        network: nn.Module = timm.create_model(name, **options, **arguments)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise EquicliError(f"{name}: timm cannot build it ({str(error).splitlines()[0]}). Check --model-arg.") from error
+    return network
+
+
+def _build(
+    name: str,
+    config: dict[str, Any] | None,
+    request: NetworkRequest,
+    weights: Path | None,
+    provenance: dict[str, str],
+    class_names: tuple[tuple[str, ...], ...] | None,
+) -> PretrainedNetwork:
+    """Build `name` with the configuration of timm's registry, or with `config`, and load `weights` where given."""
+    published = config or timm.get_pretrained_cfg(name).to_dict()
+    arguments: dict[str, Any] = dict(request.arguments)
+    if request.image_size is not None and published.get("fixed_input_size"):
+        arguments["img_size"] = request.image_size  # position embeddings are resampled
+    overlay = {"file": str(weights)} if weights else None
+    network = _create(name, arguments, pretrained=weights is not None, pretrained_cfg=config, pretrained_cfg_overlay=overlay)
+    outputs = getattr(network, "num_classes", None)
+    if class_names is None and outputs == published.get("num_classes"):
+        class_names = imagenet_class_names(outputs)
+    spec = NetworkSpec("timm", name.partition(".")[0], arguments)
+    return PretrainedNetwork(network, spec, _preprocess(network, request.image_size), class_names, provenance)
+
+
+def _preprocess(network: nn.Module, image_size: int | None) -> Preprocess:
+    config = resolve_data_config({}, model=network)
+    size = image_size or config["input_size"][-1]
+    # timm's "random" is for training; anything Pillow does not have is close to bicubic.
+    interpolation = config["interpolation"] if config["interpolation"] in INTERPOLATIONS else "bicubic"
+    normalization = Normalization(tuple(config["mean"]), tuple(config["std"]))
+    squash = config["crop_mode"] == "squash"
+    return Preprocess(size, int(size / config["crop_pct"]), interpolation, normalization, squash)
+
+
+def _download_weights(repository: str, revision: str | None) -> tuple[Path, dict[str, str]]:
+    path, commit = download_first(repository, WEIGHT_FILES, revision)
+    return path, {"repository": repository, "revision": commit, "file": path.name, "sha256": sha256_of(path)}
+
+
+def _label_names(config: Mapping[str, Any]) -> tuple[tuple[str, ...], ...] | None:
+    names, descriptions = config.get("label_names"), config.get("label_descriptions") or {}
+    if not isinstance(names, list):
+        return None
+    return tuple((str(n), str(descriptions[n])) if n in descriptions else (str(n),) for n in names)

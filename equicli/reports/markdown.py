@@ -1,0 +1,44 @@
+"""report.md and the model card, from templates."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from equicli.reports import table
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("equicli.reports", "templates"),
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    autoescape=False,  # Markdown, not HTML # noqa: S701
+)
+
+
+def report(metrics: Mapping[str, Any]) -> str:
+    """The report of one evaluation, as Markdown."""
+    return _ENVIRONMENT.get_template("report.md").render(**_context(metrics))
+
+
+def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """A Hub model card, with metadata, for the run's artifact."""
+    source = config["provenance"]
+    return _ENVIRONMENT.get_template("card.md").render(
+        **_context(metrics),
+        config=config,
+        source=source,
+        base_model=json.dumps(source["repository"]) if "repository" in source else None,
+    )
+
+
+def _context(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "metrics": metrics,
+        "header": table.header(metrics),
+        "rows": table.rows(metrics),
+        "caption": table.caption(metrics),
+        "facts": table.facts(metrics),
+    }

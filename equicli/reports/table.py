@@ -1,0 +1,65 @@
+"""The one table of a metrics document, as rows of text; the terminal and report.md show the same."""
+
+from collections.abc import Mapping
+from typing import Any
+
+TITLES = {
+    "vanilla": "vanilla",
+    "adapted": "adapted (equicli)",
+    "symmetrized": "symmetrized",
+    "oracle": "oracle (true pose)",
+}
+
+
+def header(metrics: Mapping[str, Any]) -> list[str]:
+    angles = [f"{e['angle']:g}°" + (" m" if e["mirror"] else "") for e in metrics["vanilla"]["per_element"]]
+    shown = angles if len(angles) <= 8 else []
+    return ["", "Acc", f"{metrics['elements'].upper()}-Avg Acc", "worst", *shown, "passes"]
+
+
+def rows(metrics: Mapping[str, Any]) -> list[list[str]]:
+    """One row a system: accuracies in percent with 95 % intervals, correct images by angle, passes an image."""
+    table = []
+    for name, title in TITLES.items():
+        system = metrics[name]
+        counts = [str(e["correct"]) for e in system["per_element"]]
+        table.append(
+            [
+                title,
+                _with_interval(system["acc"], system["acc_ci"]),
+                _with_interval(system["avg_acc"], system["avg_acc_ci"]),
+                f"{100 * system['worst_acc']:.2f}",
+                *(counts if len(counts) <= 8 else []),
+                f"{system['passes']:g}",
+            ]
+        )
+    return table
+
+
+def caption(metrics: Mapping[str, Any]) -> str:
+    what = "agreement with the upright vanilla prediction" if metrics["labels"] == "agreement" else "accuracy"
+    turned = "the preprocessed tensor" if metrics["rotate"] == "input" else "the decoded picture, before preprocessing,"
+    return (
+        f"{metrics['n']} {metrics['split']} images; {what} in % [95 % interval]; correct images by angle; "
+        f"{turned} is turned by {metrics['elements'].upper()}"
+    )
+
+
+def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is said below the table, name and value."""
+    adapted, cost = metrics["adapted"], metrics["cost"]
+    return [
+        ("identity rate", f"{100 * adapted['identity_rate']:.2f} %"),
+        ("pose accuracy", f"{100 * adapted['pose_accuracy']:.2f} %"),
+        (
+            "invariance residual",
+            f"{100 * adapted['invariance_residual']:.2f} % of images, max |Δlogit| {adapted['max_logit_delta']:.3g}, "
+            f"{adapted['ties']} ties",
+        ),
+        ("added parameters", f"{cost['added_parameters']:,}"),
+        ("relative time", f"{cost['relative_time']:.3f} (canonicalizer ÷ prediction network)"),
+    ]
+
+
+def _with_interval(value: float, interval: tuple[float, float]) -> str:
+    return f"{100 * value:.2f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"

@@ -1,0 +1,172 @@
+"""`adapt`: from a configuration to a run folder with an adapted model in it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from equicli.adapted import AdaptedModel
+from equicli.artifact import CanonicalizerSpec, ModelConfig, build_canonicalizer, write_artifact
+from equicli.canonicalization.networks import load_canonicalization_network
+from equicli.config import AdaptConfig
+from equicli.data.folders import ImageFolder, Split, open_folder, split_folder
+from equicli.data.loading import Loader
+from equicli.data.preprocess import Preprocess
+from equicli.devices import find_device
+from equicli.errors import EquicliError
+from equicli.prediction.head import set_head
+from equicli.prediction.network import PretrainedNetwork, load_network, override_preprocess
+from equicli.progress import Progress
+from equicli.runs import Run, start_run
+from equicli.tasks import classification
+from equicli.training.images import TrainingImages, read_training_images
+from equicli.training.loop import fit
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What `adapt` made, and the validation images to report on: uint8 (n, 3, h, w) with class indices (n,) or -1."""
+
+    model: AdaptedModel
+    config: ModelConfig
+    report_images: Tensor
+    report_labels: Tensor
+    classes: tuple[str, ...]
+
+
+def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> Adapted:
+    """Train a canonicalizer for a pretrained network on a dataset folder, and write the artifact into the run folder.
+
+    Nothing is written before data and network are known to fit. The prediction network is only read.
+
+    Args:
+        resume: go on in a run folder that an earlier call left unfinished.
+
+    Raises:
+        UsageError: a path, name or option is wrong.
+        EquicliError: the files do not hold what is needed.
+    """
+    device = find_device(config.device)
+    folder = open_folder(Path(config.data))
+    split = split_folder(folder, validation=config.validation_fraction, test=config.test_fraction, seed=config.seed)
+    progress.say(
+        f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images"
+        + (f" in {len(folder.classes)} classes" if folder.classes else ", unlabelled")
+    )
+    found = load_network(
+        config.model,
+        checkpoint=config.checkpoint,
+        arguments=config.model_args,
+        image_size=config.image_size,
+        revision=config.revision,
+    )
+    preprocess = override_preprocess(found.preprocess, config.preprocess, config.mean, config.std)
+    network = found.network.requires_grad_(False).to(device)
+    progress.say(f"prediction network: {describe(found)}")
+
+    labels = _decide_labels(config, folder, found, _first_image(split, preprocess, device), progress)
+    images = read_training_images(
+        split,
+        preprocess,
+        config.canonicalizer.size,
+        features_of=network if labels is None else None,
+        device=device,
+        batch_size=config.batch_size,
+        strict=config.strict,
+        progress=progress,
+    )
+    tell_unreadable(images.unreadable, progress)
+    spec = found.spec
+    if labels is None:
+        labels = _fit_head(network, images, folder.classes, progress)
+        spec = replace(spec, head_outputs=len(labels))
+
+    torch.manual_seed(config.seed)
+    canonicalization_network, network_spec, normalization = load_canonicalization_network(config.canonicalizer)
+    model_config = ModelConfig(
+        task=classification.NAME,
+        group=config.group,
+        canonicalizer=CanonicalizerSpec(
+            "optimized", network_spec, normalization, config.canonicalizer.size, config.canonicalizer.vector_size
+        ),
+        prediction_network=spec,
+        preprocess=preprocess,
+        labels=labels,
+        provenance=found.provenance,
+    )
+    canonicalizer = build_canonicalizer(model_config, canonicalization_network, config.canonicalizer.temperature).to(device)
+    if not resume:
+        start_run(run, config.model_dump(mode="json"), split.paths(folder.root))
+    run.append_log({"unreadable": images.unreadable})
+    epoch, scores = fit(
+        canonicalizer,
+        images.train,
+        images.validation,
+        preprocess.normalization,
+        config,
+        state=run.state,
+        log=run.append_log,
+        progress=progress,
+    )
+    progress.say(f"best epoch {epoch} of {config.epochs}: identity rate {scores.identity_rate:.1%} on validation images")
+    model = AdaptedModel(canonicalizer, network)
+    run.write("config.json", model_config.to_json() + "\n")
+    write_artifact(run.model, model, model_config)
+    run.state.unlink(missing_ok=True)
+    run.point_latest()
+    return Adapted(model, model_config, images.report, images.validation_labels[: len(images.report)], folder.classes)
+
+
+def describe(found: PretrainedNetwork) -> str:
+    """One line on what was loaded."""
+    source = found.provenance
+    millions = sum(p.numel() for p in found.network.parameters()) / 1e6
+    origin = f", revision {source['revision'][:12]}" if "revision" in source else ""
+    weights = f", weights {source['file']} (sha256 {source['sha256'][:12]}…)" if "file" in source else ", untrained weights"
+    return f"{source['model']} ({millions:.2f} M parameters{origin}{weights})"
+
+
+def tell_unreadable(unreadable: dict[str, str], progress: Progress) -> None:
+    """List skipped files."""
+    for path, reason in unreadable.items():
+        progress.say(f"skipped {path}: {reason}")
+    if unreadable:
+        progress.say(f"{len(unreadable)} unreadable images skipped (--strict stops instead)")
+
+
+def _first_image(split: Split, preprocess: Preprocess, device: torch.device) -> Tensor:
+    """The first readable training image as the prediction network takes it, (1, 3, h, w)."""
+    for batch in Loader(split.train, preprocess, 1):
+        return preprocess.normalization(batch.images[:, 0].to(device))
+    raise EquicliError("no training images")
+
+
+def _decide_labels(
+    config: AdaptConfig, folder: ImageFolder, found: PretrainedNetwork, image: Tensor, progress: Progress
+) -> dict[str, int] | None:
+    """The output of each class; None where a head is to be fitted."""
+    with torch.inference_mode():
+        outputs = classification.count_outputs(found.network, image)
+    if not folder.classes:
+        progress.say("labels: none in this folder; accuracy is agreement with the network's own upright prediction")
+        return {}
+    labels, reason = classification.match_labels(found, outputs, folder.classes)
+    if labels is None and config.head == "none":
+        raise classification.refuse_labels(reason)
+    progress.say(reason + ("; fitting a linear head on frozen features (--head auto)" if labels is None else ""))
+    return labels
+
+
+def _fit_head(
+    network: nn.Module, images: TrainingImages, classes: tuple[str, ...], progress: Progress
+) -> dict[str, int]:
+    """Give the network a head for these classes."""
+    assert images.train_features is not None and images.validation_features is not None
+    weight, bias, accuracy = classification.fit_head(
+        images.train_features, images.train_labels, images.validation_features, images.validation_labels
+    )
+    set_head(network, weight, bias)
+    network.eval()
+    progress.say(f"fitted head: {accuracy:.1%} right on upright validation images")
+    return {name: index for index, name in enumerate(classes)}

@@ -1,0 +1,106 @@
+"""The first pass over the training images: decoded once, shrunk once, kept in memory."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from equicli.canonicalization.optimized import shrink
+from equicli.data.folders import Split
+from equicli.data.loading import Loader
+from equicli.data.preprocess import Preprocess
+from equicli.errors import EquicliError
+from equicli.prediction.head import head_inputs
+from equicli.progress import Progress
+
+# Validation images kept at full size, for the report that closes a run. At 224 pixels they take 150 KB each.
+REPORT_IMAGES = 500
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """All that training needs of the image files, so that none is opened again.
+
+    train, validation: uint8 (n, 3, s, s), as small as the canonicalization network looks at them.
+    train_labels, validation_labels: int64 (n,), class folder indices; -1 where there are no labels.
+    train_features, validation_features: float32 (n, d), what reaches the prediction network's head; None unless asked.
+    report: whole validation images, uint8 (at most REPORT_IMAGES, 3, h, w), the first of `validation`.
+    unreadable: files that were skipped, with the reason.
+    """
+
+    train: Tensor
+    train_labels: Tensor
+    train_features: Tensor | None
+    validation: Tensor
+    validation_labels: Tensor
+    validation_features: Tensor | None
+    report: Tensor
+    unreadable: dict[str, str]
+
+
+def read_training_images(
+    split: Split,
+    preprocess: Preprocess,
+    size: int,
+    *,
+    features_of: nn.Module | None,
+    device: torch.device,
+    batch_size: int,
+    strict: bool,
+    progress: Progress,
+) -> TrainingImages:
+    """Open every training and validation image once.
+
+    Args:
+        size: side in pixels of the canonicalization network's input; smaller images are kept as they are.
+        features_of: a prediction network whose last layer's inputs are to be collected.
+
+    Raises:
+        EquicliError: an image cannot be read (strict), none can, or images are not square.
+    """
+    samples = split.train + split.validation
+    loader = Loader(samples, preprocess, batch_size, strict=strict)
+    indices: list[Tensor] = []
+    small: list[Tensor] = []
+    features: list[Tensor] = []
+    report: list[Tensor] = []
+    kept = 0
+    for batch in progress.track(loader, "reading images", len(loader)):
+        images = batch.images[:, 0]  # (b, 3, h, w)
+        indices.append(batch.indices)
+        small.append(_small(images, size))
+        whole = images[batch.indices >= len(split.train)][: REPORT_IMAGES - kept]
+        report.append(whole)
+        kept += len(whole)
+        if features_of is not None:
+            features.append(_features(features_of, preprocess.normalization(images.to(device))))
+    order = torch.cat(indices)
+    labels = torch.tensor([-1 if s.label is None else s.label for s in samples])[order]
+    all_small = torch.cat(small)
+    all_features = torch.cat(features) if features else None
+    is_train = order < len(split.train)
+    if not is_train.any() or is_train.all():
+        raise EquicliError(f"{samples[0].path.parent}: too few readable images to train and to validate on.")
+    return TrainingImages(
+        train=all_small[is_train].to(device),
+        train_labels=labels[is_train],
+        train_features=None if all_features is None else all_features[is_train],
+        validation=all_small[~is_train].to(device),
+        validation_labels=labels[~is_train],
+        validation_features=None if all_features is None else all_features[~is_train],
+        report=torch.cat(report),
+        unreadable={str(path): reason for path, reason in loader.unreadable.items()},
+    )
+
+
+def _small(images: Tensor, size: int) -> Tensor:
+    if images.shape[-1] <= size:
+        return images
+    return shrink(images.float(), size).round().clamp(0, 255).to(torch.uint8)
+
+
+@torch.inference_mode()
+def _features(network: nn.Module, images: Tensor) -> Tensor:
+    with head_inputs(network) as collected:
+        network(images)
+    return collected[0]

@@ -1,0 +1,189 @@
+"""The training loop of a canonicalizer: small images in memory, AdamW, the best epoch by validation, resume."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from equicli.adapted import arithmetic
+from equicli.canonicalization.canonicalizer import Canonicalizer
+from equicli.canonicalization.losses import contrast_loss, prior_loss
+from equicli.config import AdaptConfig
+from equicli.data.normalization import Normalization
+from equicli.files import write_atomically
+from equicli.progress import Progress
+
+WARMUP = 0.1  # share of the training over which the learning rate rises
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A canonicalizer measured on a set of untouched images.
+
+    identity_rate: share of images found in the identity pose. prior_loss: mean of -log p(identity | x).
+    """
+
+    identity_rate: float
+    prior_loss: float
+
+    def better_than(self, other: "Scores") -> bool:
+        return (self.identity_rate, -self.prior_loss) > (other.identity_rate, -other.prior_loss)
+
+
+def fit(
+    canonicalizer: Canonicalizer,
+    train: Tensor,
+    validation: Tensor,
+    normalization: Normalization,
+    config: AdaptConfig,
+    *,
+    state: Path,
+    log: Callable[[Mapping[str, Any]], None],
+    progress: Progress,
+) -> tuple[int, Scores]:
+    """Train in place, and leave the weights of the best epoch.
+
+    Args:
+        train, validation: uint8 (n, 3, s, s), on the canonicalizer's device.
+        normalization: the prediction network's, as `canonicalizer` expects its input.
+        state: file that holds the last whole epoch; where it exists, training goes on from it to the same weights.
+        log: takes one entry an epoch.
+
+    Returns:
+        The best epoch, counted from 1, and its scores on the validation images.
+    """
+    trainer = _Trainer(canonicalizer, normalization, config)
+    if state.is_file():
+        trainer.restore(state)
+        progress.say(f"going on after epoch {trainer.epoch} of {config.epochs}")
+    for _ in progress.track(range(trainer.epoch, config.epochs), "training", config.epochs - trainer.epoch):
+        losses = trainer.run_epoch(train)
+        scores = trainer.measure(validation)
+        trainer.keep_if_best(scores)
+        log({"epoch": trainer.epoch, **losses, "validation": vars(scores)})
+        trainer.save(state)
+    return trainer.finish()
+
+
+def measure(canonicalizer: Canonicalizer, images: Tensor, normalization: Normalization, batch_size: int) -> Scores:
+    """Score a canonicalizer on untouched uint8 images (n, 3, s, s)."""
+    canonicalizer.eval()
+    right, loss = 0, 0.0
+    with torch.inference_mode():
+        for batch in images.split(batch_size):
+            pose = canonicalizer(normalization(batch))
+            right += int((pose.element == 0).sum())
+            loss += float(prior_loss(pose.scores, [0])) * len(batch)
+    return Scores(right / len(images), loss / len(images))
+
+
+class _Trainer:
+    """The state of one training: weights, optimizer, epoch, and the best weights so far.
+
+    Each epoch's shuffling and augmentation come from a generator seeded by run and epoch, so that a resumed run
+    needs no generator state to repeat them.
+    """
+
+    def __init__(self, canonicalizer: Canonicalizer, normalization: Normalization, config: AdaptConfig) -> None:
+        self.canonicalizer = canonicalizer
+        self.normalization = normalization
+        self.config = config
+        self.epoch = 0
+        self.best: tuple[int, Scores, dict[str, Tensor]] | None = None
+        self.optimizer = torch.optim.AdamW(
+            canonicalizer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+
+    def run_epoch(self, images: Tensor) -> dict[str, float]:
+        """Pass once over uint8 images (n, 3, s, s); return the mean of each loss."""
+        config, device = self.config, images.device
+        torch.manual_seed(config.seed * 1_000_003 + self.epoch)  # dropout
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch)
+        self.canonicalizer.train()
+        totals = {"loss": 0.0, "prior_loss": 0.0, "contrast_loss": 0.0}
+        batches = torch.randperm(len(images), generator=generator).split(config.batch_size)
+        for step, indices in enumerate(batches):
+            for group in self.optimizer.param_groups:
+                group["lr"] = config.learning_rate * learning_rate_factor(self.epoch + step / len(batches), config.epochs)
+            batch = augment(images[indices.to(device)], generator)
+            with arithmetic(device, _training_precision(config.precision, device)):
+                pose = self.canonicalizer(self.normalization(batch))
+            prior, contrast = prior_loss(pose.scores, [0]), contrast_loss(pose.vectors)
+            loss = config.prior_weight * prior + config.contrast_weight * contrast
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            for key, value in zip(totals, (loss, prior, contrast), strict=True):
+                totals[key] += float(value) * len(indices) / len(images)
+        self.epoch += 1
+        return totals
+
+    def measure(self, images: Tensor) -> Scores:
+        return measure(self.canonicalizer, images, self.normalization, 4 * self.config.batch_size)
+
+    def keep_if_best(self, scores: Scores) -> None:
+        if self.best is None or scores.better_than(self.best[1]):
+            weights = {key: value.detach().clone() for key, value in self.canonicalizer.state_dict().items()}
+            self.best = self.epoch, scores, weights
+
+    def finish(self) -> tuple[int, Scores]:
+        assert self.best is not None
+        epoch, scores, weights = self.best
+        self.canonicalizer.load_state_dict(weights)
+        self.canonicalizer.eval()
+        return epoch, scores
+
+    def save(self, path: Path) -> None:
+        """Write the whole state as one file."""
+        assert self.best is not None
+        epoch, scores, weights = self.best
+        tensors = {f"current.{k}": v for k, v in self.canonicalizer.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in weights.items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        numbers = [self.epoch, epoch, scores.identity_rate, scores.prior_loss]
+        tensors["progress"] = torch.tensor(numbers, dtype=torch.float64)
+        write_atomically(path, save({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}))
+
+    def restore(self, path: Path) -> None:
+        tensors = load_file(path)
+        epoch, best_epoch, identity_rate, best_loss = tensors.pop("progress").tolist()
+        parts: dict[str, dict[str, Tensor]] = {"current": {}, "best": {}, "optimizer": {}}
+        for key, value in tensors.items():
+            part, _, name = key.partition(".")
+            parts[part][name] = value
+        self.canonicalizer.load_state_dict(parts["current"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts["optimizer"].items():
+            index, _, moment = name.partition(".")
+            moments.setdefault(int(index), {})[moment] = value
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.epoch = int(epoch)
+        self.best = int(best_epoch), Scores(identity_rate, best_loss), parts["best"]
+
+
+def learning_rate_factor(epoch: float, epochs: int) -> float:
+    """Linear warm-up, then a half cosine to 0, at `epoch` in [0, epochs). A function of time alone, so resume needs no state."""
+    warmup = WARMUP * epochs
+    if epoch < warmup:
+        return 0.05 + 0.95 * epoch / warmup
+    return 0.5 + 0.5 * math.cos(math.pi * (epoch - warmup) / (epochs - warmup))
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror half of the uint8 images (b, 3, h, w) left-right: an upright picture stays upright."""
+    mirrored = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(-1), images)
+
+
+def _training_precision(precision: str, device: torch.device) -> str:
+    """`auto` trains in bfloat16 where the device has fast arithmetic for it."""
+    if precision == "auto":
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return precision
+
