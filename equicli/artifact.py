@@ -4,13 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from equicli.adapted import AdaptedModel
 from equicli.canonicalization.networks import build_canonicalization_network
@@ -116,12 +114,12 @@ def read_config(path: Path) -> ModelConfig:
         return TypeAdapter(ModelConfig).validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
-        raise EquicliError(f"{path}: damaged configuration at {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+        raise EquicliError(
+            f"{path}: damaged configuration at {'.'.join(map(str, first['loc']))}: {first['msg']}."
+        ) from None
 
 
-def load(
-    path: str | Path, *, network: nn.Module | None = None, checkpoint: str | Path | None = None
-) -> AdaptedModel:
+def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str | Path | None = None) -> AdaptedModel:
     """Load an artifact as a module in eval mode, on the CPU.
 
     Args:
@@ -140,7 +138,7 @@ def load(
     path = Path(path)
     config = read_config(path)
     with safe_open(path, "pt") as file:
-        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+        weights = {key: file.get_tensor(key) for key in file.keys()}
     if config.adapter_only:
         prediction_network = _fetch(path, config, network, checkpoint)
         state = prediction_network.state_dict()
@@ -156,7 +154,9 @@ def load(
 def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoint: str | Path | None) -> nn.Module:
     """Get the prediction network that an adapter was trained for, and verify that it is the same."""
     source, spec = config.provenance, config.prediction_network
-    from_file = "repository" not in source and not source["model"].startswith("torchvision:") or "revision" not in source
+    from_file = (
+        "repository" not in source and not source["model"].startswith("torchvision:")
+    ) or "revision" not in source
     if from_file and checkpoint is None:
         raise EquicliError(
             f"{path}: an adapter without its prediction network, whose weights were the local file "
@@ -178,7 +178,9 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
         )
         network, digest = found.network, found.provenance.get("sha256", "")
     if digest != source.get("sha256"):
-        raise EquicliError(f"{path}: the prediction network's weights are not those it was adapted to (sha256 differs).")
+        raise EquicliError(
+            f"{path}: the prediction network's weights are not those it was adapted to (sha256 differs)."
+        )
     if spec.head_outputs is not None:
         from equicli.prediction.head import replace_head
 

@@ -4,10 +4,10 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from equicli.errors import UsageError, did_you_mean
 from equicli.groups import parse_group
@@ -15,8 +15,23 @@ from equicli.groups import parse_group
 Scalar = bool | int | float | str | None
 
 
+def expand_path(path: str) -> str:
+    """Replace `~` and `${VARIABLE}` in a path, so that recipes can name data without saying where it lies.
+
+    Raises:
+        UsageError: a variable is not set.
+    """
+    missing = [name for name in re.findall(r"\$\{(\w+)\}", path) if name not in os.environ]
+    if missing:
+        raise UsageError(f"{path}: the environment variable {missing[0]} is not set; it is to name a folder.")
+    return os.path.expandvars(Path(path).expanduser())
+
+
+LocalPath = Annotated[str, BeforeValidator(lambda value: expand_path(value) if isinstance(value, str) else value)]
+
+
 class _Frozen(BaseModel):
-    # strict would refuse `1e-4`, which YAML 1.1 reads as a string
+    # Not strict: YAML 1.1 reads `1e-4` as a string.
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
@@ -24,7 +39,7 @@ class CanonicalizerConfig(_Frozen):
     """The small trainable part. `network` is `conv` (ours) or any timm or torchvision network."""
 
     network: str = Field("conv", description="`conv`, a timm name, `hf-hub:owner/name` or `torchvision:NAME`")
-    checkpoint: str | None = Field(None, description="weights to start from, in place of the Hub's")
+    checkpoint: LocalPath | None = Field(None, description="weights to start from, in place of the Hub's")
     size: int = Field(64, ge=8, le=1024, description="side in pixels of the square image that it looks at")
     width: int = Field(32, ge=4, le=1024, description="channels of the first stage of `conv`")
     vector_size: int = Field(128, ge=2, le=4096, description="length of the vector that is compared with the reference")
@@ -34,9 +49,9 @@ class CanonicalizerConfig(_Frozen):
 class AdaptConfig(_Frozen):
     """All that decides what `equicli adapt` trains. Written to `resolved.yaml`, which is itself a recipe."""
 
-    data: str = Field(description="an image folder")
+    data: LocalPath = Field(description="an image folder")
     model: str = Field(description="the prediction network")
-    checkpoint: str | None = Field(None, description="a file of weights for the prediction network")
+    checkpoint: LocalPath | None = Field(None, description="a file of weights for the prediction network")
     revision: str | None = Field(None, description="branch, tag or commit of the Hub repository")
     model_args: dict[str, Scalar] = Field({}, description="arguments of the prediction network's constructor")
     head: Literal["auto", "none"] = Field("auto", description="fit a linear head where the classes do not match")
@@ -53,7 +68,9 @@ class AdaptConfig(_Frozen):
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
-    validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of the training images that chooses the epoch")
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=1, description="share of the training images that chooses the epoch"
+    )
     test_fraction: float = Field(0.2, gt=0, lt=1, description="share held out where the folder has no test split")
 
     seed: int = Field(0, ge=0)
@@ -65,19 +82,6 @@ class AdaptConfig(_Frozen):
     @classmethod
     def _known_group(cls, name: str) -> str:
         return parse_group(name).name
-
-    @field_validator("data", "checkpoint", mode="before")
-    @classmethod
-    def _expand(cls, path: Any) -> Any:
-        return expand_path(path) if isinstance(path, str) else path
-
-
-def expand_path(path: str) -> str:
-    """Replace `~` and `${VARIABLE}` in a path, so that recipes can name data without saying where it lies."""
-    missing = [name for name in re.findall(r"\$\{(\w+)\}", path) if name not in os.environ]
-    if missing:
-        raise UsageError(f"{path}: the environment variable {missing[0]} is not set; set it to the folder it stands for.")
-    return os.path.expandvars(Path(path).expanduser())
 
 
 def build_config(flags: Mapping[str, Any], settings: list[str], recipe: str | None) -> AdaptConfig:
@@ -139,9 +143,8 @@ def load_recipe(name: str) -> dict[str, Any]:
         path = recipe_folder() / f"{name}.yaml"
         if not path.is_file():
             known = sorted(p.stem for p in recipe_folder().glob("*.yaml"))
-            raise UsageError(
-                f"--recipe {name}: no such recipe.{did_you_mean(name, known)} Known: {', '.join(known)}; or a YAML file."
-            )
+            hint = did_you_mean(name, known) or f" Known: {', '.join(known)}."
+            raise UsageError(f"--recipe {name}: no such recipe.{hint} A recipe of your own is a .yaml file.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -171,7 +174,9 @@ def _check_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str) ->
         nested = field.annotation
         if isinstance(nested, type) and issubclass(nested, BaseModel):
             if not isinstance(value, Mapping):
-                raise UsageError(f"{prefix}{key} = {value!r}: holds further keys, such as {key}.{next(iter(nested.model_fields))}.")
+                raise UsageError(
+                    f"{prefix}{key} = {value!r}: holds further keys, such as {key}.{next(iter(nested.model_fields))}."
+                )
             _check_keys(value, nested, f"{prefix}{key}.")
 
 

@@ -191,7 +191,9 @@ def _targets(labels: Tensor, classes: tuple[str, ...], config: artifact.ModelCon
         return torch.full_like(labels, -1)
     unknown = [name for name in classes if name not in config.labels]
     if unknown:
-        raise EquicliError(f"class folder '{unknown[0]}' is none of the {len(config.labels)} classes that this model was adapted to.")
+        raise EquicliError(
+            f"class folder '{unknown[0]}' is none of the {len(config.labels)} classes that this model was adapted to."
+        )
     return torch.tensor([config.labels[name] for name in classes])[labels]
 
 

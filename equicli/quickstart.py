@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from equicli.data.folders import open_folder
 from equicli.data.loading import Loader
-from equicli.data.normalization import IMAGENET
+from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
 from equicli.files import write_atomically
 from equicli.prediction.timm_source import create
@@ -44,8 +44,8 @@ def write_digits(folder: Path) -> None:
 def pretrain(data: Path, weights: Path, progress: Progress) -> None:
     """Train the small network on the upright training images, as a stand-in for a network from the Hub."""
     samples = open_folder(data).train
-    (batch,) = Loader(samples, Preprocess(None, None, "bicubic", IMAGENET), len(samples))
-    images = IMAGENET(batch.images[:, 0])
+    (batch,) = Loader(samples, Preprocess(None, None, "bicubic", HALF), len(samples))
+    images = HALF(batch.images[:, 0])
     labels = torch.tensor([sample.label for sample in samples])
     torch.manual_seed(0)
     network = create(ARCHITECTURE, {"num_classes": CLASSES})

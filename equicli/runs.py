@@ -105,7 +105,9 @@ def find_run(path: str | None) -> Run:
     if path is None:
         run = Run(RUNS / LATEST)
         if not run.folder.exists():
-            raise UsageError(f"no run in {RUNS}/ yet: name a run folder or an exported file, or run `equicli adapt` first.")
+            raise UsageError(
+                f"no run in {RUNS}/ yet: name a run folder or an exported file, or run `equicli adapt` first."
+            )
         run = Run(run.folder.resolve())
     else:
         run = Run(Path(path))

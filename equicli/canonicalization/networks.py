@@ -1,5 +1,7 @@
 """Canonicalization networks: `conv`, ours and small, or any network of timm's or torchvision's."""
 
+from itertools import pairwise
+
 from torch import nn
 
 from equicli.config import CanonicalizerConfig
@@ -28,11 +30,11 @@ def build_canonicalization_network(spec: NetworkSpec) -> nn.Module:
 
 
 def conv(width: int, outputs: int) -> nn.Module:
-    """A plain convolutional network, (b, 3, h, w) to (b, outputs): four stages that halve the image, then an average."""
+    """A plain convolutional network, (b, 3, h, w) to (b, outputs): four halving stages, then an average."""
     channels = [3, width, 2 * width, 4 * width, 4 * width]
     stages = [
         layer
-        for before, after in zip(channels[:-1], channels[1:], strict=True)
+        for before, after in pairwise(channels)
         for layer in (
             nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(after),

@@ -9,18 +9,33 @@ from equicli.cli.output import Output
 
 
 def adapt(
-    data: Annotated[str | None, typer.Argument(metavar="DATA", help="Image folder: train/<class>/…, <class>/…, or images alone.")] = None,
-    model: Annotated[str | None, typer.Option(help="timm name, hf-hub:owner/name, torchvision:NAME or python:module:factory.")] = None,
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA", help="Image folder: train/<class>/…, <class>/…, or images alone.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="timm name, hf-hub:owner/name, torchvision:NAME or python:module:factory.")
+    ] = None,
     group: Annotated[str | None, typer.Option(help="Symmetry group: c4 is rotations by 90°.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="File of weights in place of the published ones.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the Hub repository.")] = None,
-    model_arg: Annotated[list[str] | None, typer.Option("--model-arg", metavar="KEY=VALUE", help="Argument of the network's constructor; repeatable.")] = None,
-    head: Annotated[str | None, typer.Option(help="auto fits a linear head where classes do not match; none refuses.")] = None,
-    preprocess: Annotated[str | None, typer.Option(help="checkpoint: as the network was trained; none: only normalize.")] = None,
+    model_arg: Annotated[
+        list[str] | None,
+        typer.Option("--model-arg", metavar="KEY=VALUE", help="Argument of the network's constructor; repeatable."),
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="auto fits a linear head where classes do not match; none refuses.")
+    ] = None,
+    preprocess: Annotated[
+        str | None, typer.Option(help="checkpoint: as the network was trained; none: only normalize.")
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the prediction network's input in pixels.")] = None,
-    mean: Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization mean of red, green, blue.")] = None,
+    mean: Annotated[
+        tuple[float, float, float] | None, typer.Option(help="Normalization mean of red, green, blue.")
+    ] = None,
     std: Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization standard deviation.")] = None,
-    canonicalizer_network: Annotated[str | None, typer.Option(help="conv (small, ours), or a timm or torchvision name.")] = None,
+    canonicalizer_network: Annotated[
+        str | None, typer.Option(help="conv (small, ours), or a timm or torchvision name.")
+    ] = None,
     canonicalizer_checkpoint: Annotated[str | None, typer.Option(help="Its weights, from a file.")] = None,
     canonicalizer_size: Annotated[int | None, typer.Option(help="Side of its input in pixels.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
@@ -28,12 +43,23 @@ def adapt(
     seed: Annotated[int | None, typer.Option(help="Seed of split, initialization and shuffling.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.")
+    ] = False,
     recipe: Annotated[str | None, typer.Option(help="Name of a shipped recipe, or a YAML file.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of resolved.yaml, such as prior_weight=2; repeatable.")] = None,
-    output: Annotated[str | None, typer.Option("--output", "-o", help="Run folder; default: runs/<model>-<group>-<time>.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any setting of resolved.yaml, such as prior_weight=2; repeatable."
+        ),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Run folder; default: runs/<model>-<group>-<time>.")
+    ] = None,
     overwrite: Overwrite = False,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an unfinished run; its settings are taken from it.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with an unfinished run; its settings are taken from it.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -21,18 +21,31 @@ class Elements(str, Enum):
 
 def evaluate(
     run: RunArgument = None,
-    data: Annotated[str | None, typer.Option(help="Image folder; default: the test images recorded in the run.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Image folder; default: the test images recorded in the run.")
+    ] = None,
     rotations: Annotated[int, typer.Option(help="Turn every test image by each rotation of C_n.")] = 4,
-    elements: Annotated[Elements, typer.Option(help="group: turn by the adapted group's elements instead.")] = Elements.rotations,
-    rotate: Annotated[Rotate, typer.Option(help="input: turn the preprocessed tensor; file: turn the picture before preprocessing.")] = Rotate.input,
+    elements: Annotated[
+        Elements, typer.Option(help="group: turn by the adapted group's elements instead.")
+    ] = Elements.rotations,
+    rotate: Annotated[
+        Rotate, typer.Option(help="input: turn the preprocessed tensor; file: turn the picture before preprocessing.")
+    ] = Rotate.input,
     model: OwnModel = None,
     model_arg: ModelArg = None,
-    checkpoint: Annotated[str | None, typer.Option(help="Weights of the prediction network, for an adapter exported without it.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Weights of the prediction network, for an adapter exported without it.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 32,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="Of the prediction network: fp32, bf16 or fp16.")] = "fp32",
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.")] = False,
-    output: Annotated[str | None, typer.Option("--output", "-o", help="Folder for metrics.json and report.md; default: the run folder.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.")
+    ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Folder for metrics.json and report.md; default: the run folder."),
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,

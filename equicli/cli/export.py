@@ -10,8 +10,12 @@ from equicli.cli.output import Output
 
 def export(
     run: RunArgument = None,
-    output: Annotated[str | None, typer.Option("--output", "-o", help="The file; default: <run>.safetensors here.")] = None,
-    adapter_only: Annotated[bool, typer.Option("--adapter-only", help="Only the canonicalizer; `load` fetches and verifies the network.")] = False,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="The file; default: <run>.safetensors here.")
+    ] = None,
+    adapter_only: Annotated[
+        bool, typer.Option("--adapter-only", help="Only the canonicalizer; `load` fetches and verifies the network.")
+    ] = False,
     model: OwnModel = None,
     model_arg: ModelArg = None,
     overwrite: Overwrite = False,
@@ -27,6 +31,8 @@ def export(
     from equicli import pipeline
 
     out = Output(json=json, quiet=quiet)
-    exported = pipeline.export(run, output, adapter_only=adapter_only, network=own_network(model, model_arg), overwrite=overwrite)
+    exported = pipeline.export(
+        run, output, adapter_only=adapter_only, network=own_network(model, model_arg), overwrite=overwrite
+    )
     out.result(str(exported["path"]), exported)
     out.say(f"next: python -c \"import equicli; model = equicli.load('{exported['path']}')\"")

@@ -8,9 +8,12 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", show_default=Tru
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no remarks.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
-RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run folder or an exported file; default: the latest run.")]
+RunArgument = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="A run folder or an exported file; default: the latest run.")
+]
 OwnModel = Annotated[
-    str | None, typer.Option("--model", help="The prediction network, where it is your own code: python:module:factory.")
+    str | None,
+    typer.Option("--model", help="The prediction network, where it is your own code: python:module:factory."),
 ]
 ModelArg = Annotated[
     list[str] | None, typer.Option("--model-arg", metavar="KEY=VALUE", help="Argument of the network's constructor.")
@@ -28,5 +31,7 @@ def own_network(model: str | None, arguments: list[str] | None):  # type: ignore
             raise UsageError("--model-arg: only together with --model.")
         return None
     if not model.startswith("python:"):
-        raise UsageError(f"--model {model}: the artifact holds its network; only your own code (python:…) is asked for again.")
+        raise UsageError(
+            f"--model {model}: the artifact holds its network; only your own code (python:…) is asked for again."
+        )
     return load_network(model, arguments=dict(parse_pair(a, "--model-arg") for a in arguments or [])).network

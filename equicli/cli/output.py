@@ -21,7 +21,7 @@ class Output:
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self._json = json
         self._quiet = quiet
-        self._stdout = Console(soft_wrap=True, highlight=False)
+        self._stdout = Console(highlight=False)
         self._stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 
     def say(self, text: str) -> None:
@@ -57,7 +57,7 @@ class Output:
         grid = Table(box=SIMPLE_HEAD, caption=table.caption(document), caption_justify="left")
         for index, title in enumerate(table.header(document)):
             grid.add_column(title, justify="right" if index else "left", no_wrap=True)
-        for row in table.rows(document):
+        for row in table.rows(document, narrow=True):
             grid.add_row(*row, style="bold" if row[0].startswith("adapted") else None)
         self._stdout.print(grid)
         for name, value in table.facts(document):

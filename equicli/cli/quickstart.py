@@ -9,7 +9,9 @@ from equicli.cli.output import Output
 
 
 def quickstart(
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder for the data, the network and the run.")] = "quickstart",
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Folder for the data, the network and the run.")
+    ] = "quickstart",
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -29,16 +31,19 @@ def quickstart(
 
     folder = Path(output)
     if folder.exists() and any(folder.iterdir()) and not (overwrite and (folder / "data").is_dir()):
-        raise UsageError(f"--output {folder}: exists; name another folder, or replace an earlier quickstart with --overwrite.")
+        raise UsageError(
+            f"--output {folder}: exists; name another folder, or replace an earlier quickstart with --overwrite."
+        )
     out = Output(json=json, quiet=quiet)
     prepare(folder, out)
+    weights = f"{folder}/network.safetensors"
     commands = [
-        f"equicli adapt --recipe quickstart --checkpoint {folder}/network.safetensors --output {folder}/run {folder}/data",
+        f"equicli adapt --recipe quickstart --checkpoint {weights} --output {folder}/run {folder}/data",
         f"equicli evaluate {folder}/run --rotations 4",
         f"equicli export {folder}/run --output {folder}/model.safetensors",
     ]
     out.say(f"\n$ {commands[0]}")
-    flags = {"data": f"{folder}/data", "checkpoint": f"{folder}/network.safetensors"}
+    flags = {"data": f"{folder}/data", "checkpoint": weights}
     config = build_config(flags, [], "quickstart")
     run = new_run(f"{folder}/run", config.model, config.group, overwrite=overwrite)
     pipeline.adapt(config, run, out)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from equicli.errors import EquicliError
 
@@ -30,7 +30,7 @@ def decode(path: Path) -> Image.Image:
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # on broken files, Pillow's plugins raise nearly anything
-        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error) or repr(error)
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or repr(error)
         raise UnreadableImageError(path, reason.splitlines()[0]) from error
 
 

@@ -87,7 +87,9 @@ def split_folder(folder: ImageFolder, *, validation: float, test: float, seed: i
         train, held_out = _divide(train, test, f"test {seed}")
     train, chosen = _divide(train, validation, f"validation {seed}")
     if not train or not chosen:
-        raise EquicliError(f"{folder.root}: {len(folder.train)} training images are too few to train and to validate on.")
+        raise EquicliError(
+            f"{folder.root}: {len(folder.train)} training images are too few to train and to validate on."
+        )
     return Split(train, chosen, held_out)
 
 
@@ -114,7 +116,9 @@ def _class_folders(root: Path, beside: Path | None = None) -> list[Path]:
 
 def _images(folder: Path, pattern: str = "**/*") -> list[Path]:
     return sorted(
-        p for p in folder.glob(pattern) if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+        p
+        for p in folder.glob(pattern)
+        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
     )
 
 
@@ -127,7 +131,9 @@ def _read(root: Path) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
     classes = tuple(folder.name for folder in folders)
     samples = tuple(Sample(path, label) for label, folder in enumerate(folders) for path in _class_images(folder))
     if not samples:
-        raise EquicliError(f"{root}: no images here. Expected <class>/<image> or images of one of {', '.join(sorted(IMAGE_SUFFIXES))}.")
+        raise EquicliError(
+            f"{root}: no images here. Expected <class>/<image> or images of one of {', '.join(sorted(IMAGE_SUFFIXES))}."
+        )
     return classes, samples
 
 
@@ -138,7 +144,9 @@ def _read_as(root: Path, classes: tuple[str, ...]) -> tuple[Sample, ...]:
         raise EquicliError(f"{root}: one of train and {root.name} has class folders and the other has none.")
     unknown = sorted(set(own) - set(classes))
     if unknown:
-        raise EquicliError(f"{root / unknown[0]}: no such class in {root.parent / 'train'}. Remove it, or add training images.")
+        raise EquicliError(
+            f"{root / unknown[0]}: no such class in {root.parent / 'train'}. Remove it, or add training images."
+        )
     return tuple(Sample(s.path, None if s.label is None else classes.index(own[s.label])) for s in samples)
 
 

@@ -54,7 +54,7 @@ class Loader:
 
     def __len__(self) -> int:
         """Number of batches, if every file can be read."""
-        return -(-len(self.samples) // self.batch_size)
+        return (len(self.samples) + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
         """

@@ -47,7 +47,7 @@ class TurnedBatch:
         return self._logits[key]
 
     def mean_probabilities(self, variant: int, turns: Sequence[Turn], group: PlanarGroup) -> Tensor:
-        """Symmetrization: the mean over g in `group` of the network's probabilities (b, k) at g⁻¹ · the turned images."""
+        """Symmetrization: the mean over g in `group` of the probabilities (b, k) at g⁻¹ · the turned images."""
         total = torch.stack(
             [self.logits(variant, [*turns, (group, group.inverse(g))]).softmax(dim=-1) for g in group.elements()]
         )

@@ -2,10 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-# An element, or an integer array or tensor of elements: the laws below are plain arithmetic and hold for all of them.
-Element = TypeVar("Element")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# One element, or an integer tensor of elements: the laws below are plain arithmetic and hold for both.
+Element = TypeVar("Element", int, "Tensor")
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,12 @@ class PlanarGroup:
 
     def compose(self, g: Element, h: Element) -> Element:
         """Return gh: h acts first, then g."""
-        k_g, m_g = g % self.n, g // self.n  # type: ignore[operator]
-        k_h, m_h = h % self.n, h // self.n  # type: ignore[operator]
+        k_g, m_g = g % self.n, g // self.n
+        k_h, m_h = h % self.n, h // self.n
         # A mirroring reverses the sense of a rotation that it follows: m r = r⁻¹ m.
-        return (k_g + (1 - 2 * m_g) * k_h) % self.n + (m_g + m_h) % 2 * self.n  # type: ignore[no-any-return]
+        return (k_g + (1 - 2 * m_g) * k_h) % self.n + (m_g + m_h) % 2 * self.n
 
     def inverse(self, g: Element) -> Element:
         """Return g⁻¹. A mirrored element is its own inverse."""
-        k, m = g % self.n, g // self.n  # type: ignore[operator]
-        return (2 * m - 1) * k % self.n + m * self.n  # type: ignore[no-any-return]
+        k, m = g % self.n, g // self.n
+        return (2 * m - 1) * k % self.n + m * self.n

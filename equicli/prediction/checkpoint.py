@@ -23,7 +23,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         EquicliError: the file is neither safetensors nor a PyTorch file of plain tensors.
     """
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        content = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except SafetensorError as error:
         raise EquicliError(f"{path}: not a valid safetensors file ({error}).") from error
     except pickle.UnpicklingError as error:
@@ -72,7 +76,9 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str) -
             problems.append(f"{len(missing)} missing ({missing[0]})")
         if unexpected:
             problems.append(f"{len(unexpected)} unexpected ({unexpected[0]})")
-        raise EquicliError(f"{name}: not the weights of this network: {'; '.join(problems)}. Check --model and --model-arg.")
+        raise EquicliError(
+            f"{name}: not the weights of this network: {'; '.join(problems)}. Check --model and --model-arg."
+        )
     # Not strict only for `num_batches_tracked`, which old checkpoints lack and inference never reads.
     network.load_state_dict(weights, strict=False)
 

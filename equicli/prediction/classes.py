@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from timm.data import ImageNetInfo
 
 
-def imagenet_class_names(outputs: int) -> tuple[tuple[str, ...], ...] | None:
+def imagenet_class_names(outputs: int | None) -> tuple[tuple[str, ...], ...] | None:
     """For each ImageNet class its WordNet id and its words; None for a network with another number of outputs."""
     if outputs != 1000:
         return None

@@ -19,14 +19,14 @@ def find_head(network: nn.Module) -> str:
     """
     declared = getattr(network, "pretrained_cfg", {}).get("classifier")  # timm says
     if isinstance(declared, str) and isinstance(_child(network, declared), (nn.Linear, nn.Conv2d)):
-        return declared
+        return str(declared)
     candidates = [name for name, module in network.named_modules() if _is_linear(module)]
     if not candidates:
         raise EquicliError(f"{type(network).__name__}: no last linear layer found in this network.")
     return candidates[-1]
 
 
-def replace_head(network: nn.Module, outputs: int) -> nn.Module:
+def replace_head(network: nn.Module, outputs: int) -> nn.Linear | nn.Conv2d:
     """Put a new layer of `outputs` outputs in the last layer's place, and return it.
 
     Activations after it in the same `nn.Sequential` are removed (SqueezeNet ends in a ReLU): the new outputs are free.
@@ -35,7 +35,7 @@ def replace_head(network: nn.Module, outputs: int) -> nn.Module:
     parent = network.get_submodule(parent_name)
     old = getattr(parent, name)
     if isinstance(old, nn.Linear):
-        new: nn.Module = nn.Linear(old.in_features, outputs)
+        new: nn.Linear | nn.Conv2d = nn.Linear(old.in_features, outputs)
     else:
         new = nn.Conv2d(old.in_channels, outputs, kernel_size=1)
     new.to(old.weight.device)
@@ -51,8 +51,9 @@ def set_head(network: nn.Module, weight: Tensor, bias: Tensor) -> None:
     """Replace the last layer by one with these weights: weight (outputs, features), bias (outputs,)."""
     head = replace_head(network, len(bias))
     with torch.no_grad():
-        head.weight.copy_(weight.view_as(head.weight))  # type: ignore[arg-type, operator, union-attr]
-        head.bias.copy_(bias)  # type: ignore[arg-type, operator, union-attr]
+        head.weight.copy_(weight.view_as(head.weight))
+        assert head.bias is not None
+        head.bias.copy_(bias)
 
 
 @contextmanager
@@ -68,7 +69,9 @@ def head_inputs(network: nn.Module) -> Iterator[list[Tensor]]:
         if features.ndim == 4:
             features = features.mean(dim=(2, 3))
         if features.ndim != 2:
-            raise EquicliError(f"the last layer sees {tuple(features.shape)}, not one vector an image: no head can be fitted.")
+            raise EquicliError(
+                f"the last layer sees {tuple(features.shape)}, not one vector an image: no head can be fitted."
+            )
         collected.append(features.detach().float().cpu())
 
     handle = network.get_submodule(find_head(network)).register_forward_pre_hook(collect)

@@ -91,7 +91,9 @@ def load_network(
     if not separator:
         source, name = "", model
     if source not in sources:
-        raise UsageError(f"--model {model}: unknown source '{source}:'. Known: hf-hub:, torchvision:, python:, or a timm name.")
+        raise UsageError(
+            f"--model {model}: unknown source '{source}:'. Known: hf-hub:, torchvision:, python:, or a timm name."
+        )
     request = NetworkRequest(name, dict(arguments or {}), checkpoint is None, image_size, revision)
     found = sources[source](request)
     if checkpoint is not None:

@@ -15,8 +15,8 @@ from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNe
 def load(request: NetworkRequest) -> PretrainedNetwork:
     """Call a factory that the user names on the command line; modules in the working directory are found.
 
-    Own code says nothing of preprocessing: images are taken as they are, or resized to the requested size, and normalized
-    with ImageNet's mean and std unless others are given.
+    Own code says nothing of preprocessing: images are taken as they are, or resized to the requested size, and
+    normalized with ImageNet's mean and std unless others are given.
     """
     name = request.name
     module_name, _, factory_name = name.partition(":")
@@ -38,4 +38,6 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     if not isinstance(network, nn.Module):
         raise EquicliError(f"--model python:{name}: returned {type(network).__name__}, not a torch.nn.Module.")
     preprocess = Preprocess(request.image_size, request.image_size, "bilinear", IMAGENET)
-    return PretrainedNetwork(network, NetworkSpec("python", type(network).__name__), preprocess, None, {"model": "python"})
+    return PretrainedNetwork(
+        network, NetworkSpec("python", type(network).__name__), preprocess, None, {"model": "python"}
+    )

@@ -35,12 +35,13 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     if config is None or (tag and config.tag != tag):
         near = did_you_mean(full, timm.list_pretrained(architecture))
         raise UsageError(f"--model {full}: timm knows no weights of that tag.{near}")
-    if config.tag:
-        full = f"{architecture}.{config.tag}"
     if not request.pretrained:
         return _build(full, None, request, None, {"model": full}, None)
+    full = f"{architecture}.{config.tag}" if config.tag else architecture
     if not config.hf_hub_id:
-        raise EquicliError(f"--model {full}: timm publishes no weights for it. Name another tag, or give --checkpoint FILE.")
+        raise EquicliError(
+            f"--model {full}: timm publishes no weights for it. Name another tag, or give --checkpoint FILE."
+        )
     weights, provenance = _download_weights(config.hf_hub_id, request.revision)
     return _build(full, None, request, weights, {"model": full, **provenance}, None)
 
@@ -60,7 +61,7 @@ def load_from_hub(request: NetworkRequest) -> PretrainedNetwork:
         ) from None
     if not isinstance(architecture, str) or not timm.is_model(architecture):
         raise EquicliError(
-            f"hf-hub:{request.name}: its architecture {architecture!r} is unknown to timm {timm.__version__}; update timm."
+            f"hf-hub:{request.name}: timm {timm.__version__} knows no architecture {architecture!r}; update timm."
         )
     known = {key: value for key, value in published.items() if key in _CONFIG_KEYS} | {"architecture": architecture}
     if "num_classes" in config:
@@ -75,8 +76,10 @@ def load_from_hub(request: NetworkRequest) -> PretrainedNetwork:
     return _build(architecture, known, request, weights, provenance, _label_names(published))
 
 
+# What is taken over from a repository's config.json. Nothing there can name another file or address to load from.
 _CONFIG_KEYS = frozenset(
-    "input_size fixed_input_size interpolation crop_pct crop_mode mean std num_classes pool_size first_conv classifier".split()
+    "input_size fixed_input_size interpolation crop_pct crop_mode mean std num_classes pool_size first_conv "
+    "classifier".split()
 )
 
 
@@ -95,7 +98,9 @@ def _create(name: str, arguments: Mapping[str, Any], **options: Any) -> nn.Modul
     try:
         network: nn.Module = timm.create_model(name, **options, **arguments)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise EquicliError(f"{name}: timm cannot build it ({str(error).splitlines()[0]}). Check --model-arg.") from error
+        raise EquicliError(
+            f"{name}: timm cannot build it ({str(error).splitlines()[0]}). Check --model-arg."
+        ) from error
     return network
 
 
@@ -113,7 +118,9 @@ def _build(
     if request.image_size is not None and published.get("fixed_input_size"):
         arguments["img_size"] = request.image_size  # position embeddings are resampled
     overlay = {"file": str(weights)} if weights else None
-    network = _create(name, arguments, pretrained=weights is not None, pretrained_cfg=config, pretrained_cfg_overlay=overlay)
+    network = _create(
+        name, arguments, pretrained=weights is not None, pretrained_cfg=config, pretrained_cfg_overlay=overlay
+    )
     outputs = getattr(network, "num_classes", None)
     if class_names is None and outputs == published.get("num_classes"):
         class_names = imagenet_class_names(outputs)

@@ -63,7 +63,7 @@ def _load_published(network: nn.Module, weights: Any) -> dict[str, str]:
         )
     except (URLError, OSError) as error:
         raise EquicliError(
-            f"torchvision:{weights}: its weights cannot be downloaded ({error}). Connect once, or give --checkpoint FILE."
+            f"torchvision:{weights}: cannot be downloaded ({error}). Connect once, or give --checkpoint FILE."
         ) from error
     load_weights(network, state, str(weights))
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name

@@ -14,7 +14,7 @@ _ENVIRONMENT = Environment(
     keep_trailing_newline=True,
     trim_blocks=True,
     lstrip_blocks=True,
-    autoescape=False,  # Markdown, not HTML # noqa: S701
+    autoescape=False,  # Markdown, not HTML
 )
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 TITLES = {
     "vanilla": "vanilla",
-    "adapted": "adapted (equicli)",
+    "adapted": "adapted",
     "symmetrized": "symmetrized",
-    "oracle": "oracle (true pose)",
+    "oracle": "oracle",
 }
 
 
@@ -17,8 +17,12 @@ def header(metrics: Mapping[str, Any]) -> list[str]:
     return ["", "Acc", f"{metrics['elements'].upper()}-Avg Acc", "worst", *shown, "passes"]
 
 
-def rows(metrics: Mapping[str, Any]) -> list[list[str]]:
-    """One row a system: accuracies in percent with 95 % intervals, correct images by angle, passes an image."""
+def rows(metrics: Mapping[str, Any], *, narrow: bool = False) -> list[list[str]]:
+    """One row a system: accuracies in percent with 95 % intervals, correct images by angle, passes an image.
+
+    Args:
+        narrow: write an interval as ± half its width, so that the table fits a terminal.
+    """
     table = []
     for name, title in TITLES.items():
         system = metrics[name]
@@ -26,8 +30,8 @@ def rows(metrics: Mapping[str, Any]) -> list[list[str]]:
         table.append(
             [
                 title,
-                _with_interval(system["acc"], system["acc_ci"]),
-                _with_interval(system["avg_acc"], system["avg_acc_ci"]),
+                _with_interval(system["acc"], system["acc_ci"], narrow),
+                _with_interval(system["avg_acc"], system["avg_acc_ci"], narrow),
                 f"{100 * system['worst_acc']:.2f}",
                 *(counts if len(counts) <= 8 else []),
                 f"{system['passes']:g}",
@@ -40,7 +44,7 @@ def caption(metrics: Mapping[str, Any]) -> str:
     what = "agreement with the upright vanilla prediction" if metrics["labels"] == "agreement" else "accuracy"
     turned = "the preprocessed tensor" if metrics["rotate"] == "input" else "the decoded picture, before preprocessing,"
     return (
-        f"{metrics['n']} {metrics['split']} images; {what} in % [95 % interval]; correct images by angle; "
+        f"{metrics['n']} {metrics['split']} images; {what} in %, 95 % intervals; correct images by angle; "
         f"{turned} is turned by {metrics['elements'].upper()}"
     )
 
@@ -61,5 +65,7 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _with_interval(value: float, interval: tuple[float, float]) -> str:
+def _with_interval(value: float, interval: tuple[float, float], narrow: bool) -> str:
+    if narrow:
+        return f"{100 * value:.2f} ±{50 * (interval[1] - interval[0]):.1f}"
     return f"{100 * value:.2f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"

@@ -29,9 +29,9 @@ def count_outputs(network: torch.nn.Module, images: Tensor) -> int:
     try:
         logits = network(images)
     except (RuntimeError, AssertionError, ValueError) as error:
-        size = f"{images.shape[-1]}x{images.shape[-2]}"
+        size, reason = f"{images.shape[-1]}x{images.shape[-2]}", str(error).splitlines()[0]
         raise EquicliError(
-            f"--model: the network fails on images of {size} ({str(error).splitlines()[0]}). Try --image-size or --preprocess."
+            f"--model: the network fails on images of {size} ({reason}). Try --image-size or --preprocess."
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         found = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -48,11 +48,15 @@ def match_labels(found: PretrainedNetwork, outputs: int, classes: Sequence[str])
     if found.class_names is not None:
         matched = match_classes(classes, found.class_names)
         if matched is not None:
-            return dict(zip(classes, matched, strict=True)), f"labels: folder names match the checkpoint's {outputs} classes"
+            return dict(
+                zip(classes, matched, strict=True)
+            ), f"labels: folder names match the checkpoint's {outputs} classes"
         return None, f"labels: the folder names are not classes of the checkpoint ({outputs} outputs)"
     if outputs == len(classes):
         order = f"{classes[0]} = 0 … {classes[-1]} = {outputs - 1}"
-        return {name: i for i, name in enumerate(classes)}, f"labels: the checkpoint names no classes; taking sorted folders ({order})"
+        return {
+            name: i for i, name in enumerate(classes)
+        }, f"labels: the checkpoint names no classes; taking sorted folders ({order})"
     return None, f"labels: {outputs} outputs, {len(classes)} class folders"
 
 

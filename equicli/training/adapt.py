@@ -95,7 +95,9 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         labels=labels,
         provenance=found.provenance,
     )
-    canonicalizer = build_canonicalizer(model_config, canonicalization_network, config.canonicalizer.temperature).to(device)
+    canonicalizer = build_canonicalizer(model_config, canonicalization_network, config.canonicalizer.temperature).to(
+        device
+    )
     if not resume:
         start_run(run, config.model_dump(mode="json"), split.paths(folder.root))
     run.append_log({"unreadable": images.unreadable})
@@ -109,7 +111,9 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         log=run.append_log,
         progress=progress,
     )
-    progress.say(f"best epoch {epoch} of {config.epochs}: identity rate {scores.identity_rate:.1%} on validation images")
+    progress.say(
+        f"best epoch {epoch} of {config.epochs}: identity rate {scores.identity_rate:.1%} on validation images"
+    )
     model = AdaptedModel(canonicalizer, network)
     run.write("config.json", model_config.to_json() + "\n")
     write_artifact(run.model, model, model_config)
@@ -123,7 +127,9 @@ def describe(found: PretrainedNetwork) -> str:
     source = found.provenance
     millions = sum(p.numel() for p in found.network.parameters()) / 1e6
     origin = f", revision {source['revision'][:12]}" if "revision" in source else ""
-    weights = f", weights {source['file']} (sha256 {source['sha256'][:12]}…)" if "file" in source else ", untrained weights"
+    weights = (
+        f", weights {source['file']} (sha256 {source['sha256'][:12]}…)" if "file" in source else ", untrained weights"
+    )
     return f"{source['model']} ({millions:.2f} M parameters{origin}{weights})"
 
 

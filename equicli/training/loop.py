@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
+from torch.nn import functional
 
 from equicli.adapted import arithmetic
 from equicli.canonicalization.canonicalizer import Canonicalizer
@@ -19,6 +20,7 @@ from equicli.files import write_atomically
 from equicli.progress import Progress
 
 WARMUP = 0.1  # share of the training over which the learning rate rises
+MAX_CROP = 0.4
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,16 @@ def fit(
     if state.is_file():
         trainer.restore(state)
         progress.say(f"going on after epoch {trainer.epoch} of {config.epochs}")
-    for _ in progress.track(range(trainer.epoch, config.epochs), "training", config.epochs - trainer.epoch):
-        losses = trainer.run_epoch(train)
+    while trainer.epoch < config.epochs:
+        losses = trainer.run_epoch(train, progress)
         scores = trainer.measure(validation)
         trainer.keep_if_best(scores)
         log({"epoch": trainer.epoch, **losses, "validation": vars(scores)})
         trainer.save(state)
+        progress.say(
+            f"epoch {trainer.epoch}/{config.epochs}: loss {losses['loss']:.3f}; "
+            f"validation: prior loss {scores.prior_loss:.3f}, identity rate {scores.identity_rate:.1%}"
+        )
     return trainer.finish()
 
 
@@ -99,7 +105,7 @@ class _Trainer:
             canonicalizer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
 
-    def run_epoch(self, images: Tensor) -> dict[str, float]:
+    def run_epoch(self, images: Tensor, progress: Progress) -> dict[str, float]:
         """Pass once over uint8 images (n, 3, s, s); return the mean of each loss."""
         config, device = self.config, images.device
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)  # dropout
@@ -107,19 +113,22 @@ class _Trainer:
         self.canonicalizer.train()
         totals = {"loss": 0.0, "prior_loss": 0.0, "contrast_loss": 0.0}
         batches = torch.randperm(len(images), generator=generator).split(config.batch_size)
-        for step, indices in enumerate(batches):
+        label = f"epoch {self.epoch + 1}/{config.epochs}"
+        for step, indices in enumerate(progress.track(batches, label, len(batches))):
             for group in self.optimizer.param_groups:
-                group["lr"] = config.learning_rate * learning_rate_factor(self.epoch + step / len(batches), config.epochs)
+                group["lr"] = config.learning_rate * learning_rate_factor(
+                    self.epoch + step / len(batches), config.epochs
+                )
             batch = augment(images[indices.to(device)], generator)
             with arithmetic(device, _training_precision(config.precision, device)):
                 pose = self.canonicalizer(self.normalization(batch))
             prior, contrast = prior_loss(pose.scores, [0]), contrast_loss(pose.vectors)
             loss = config.prior_weight * prior + config.contrast_weight * contrast
             self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self.optimizer.step()
             for key, value in zip(totals, (loss, prior, contrast), strict=True):
-                totals[key] += float(value) * len(indices) / len(images)
+                totals[key] += value.item() * len(indices) / len(images)
         self.epoch += 1
         return totals
 
@@ -168,7 +177,7 @@ class _Trainer:
 
 
 def learning_rate_factor(epoch: float, epochs: int) -> float:
-    """Linear warm-up, then a half cosine to 0, at `epoch` in [0, epochs). A function of time alone, so resume needs no state."""
+    """Linear warm-up, then a half cosine to 0, at `epoch` in [0, epochs); a function of time alone, so no state to resume."""
     warmup = WARMUP * epochs
     if epoch < warmup:
         return 0.05 + 0.95 * epoch / warmup
@@ -176,9 +185,22 @@ def learning_rate_factor(epoch: float, epochs: int) -> float:
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror half of the uint8 images (b, 3, h, w) left-right: an upright picture stays upright."""
-    mirrored = torch.rand(len(images), generator=generator) < 0.5
-    return torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(-1), images)
+    """Mirror left-right at random and crop at random to between 1 and 1 - MAX_CROP of the side: upright stays upright.
+
+    Args:
+        images: uint8 (b, 3, s, s).
+
+    Returns:
+        float32 (b, 3, s, s) in [0, 1].
+    """
+    b = len(images)
+    scale = 1 - MAX_CROP * torch.rand(b, generator=generator)
+    shift = (2 * torch.rand(2, b, generator=generator) - 1) * (1 - scale)
+    mirror = torch.where(torch.rand(b, generator=generator) < 0.5, -1.0, 1.0)
+    zero = torch.zeros(b)
+    affine = torch.stack([torch.stack([mirror * scale, zero, shift[0]], 1), torch.stack([zero, scale, shift[1]], 1)], 1)
+    grid = functional.affine_grid(affine.to(images.device), list(images.shape), align_corners=False)
+    return functional.grid_sample(images.float() / 255, grid, padding_mode="reflection", align_corners=False)
 
 
 def _training_precision(precision: str, device: torch.device) -> str:
@@ -186,4 +208,3 @@ def _training_precision(precision: str, device: torch.device) -> str:
     if precision == "auto":
         return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     return precision
-
