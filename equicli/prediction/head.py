@@ -17,9 +17,9 @@ def find_head(network: nn.Module) -> str:
     Raises:
         EquicliError: there is none.
     """
-    declared = getattr(network, "pretrained_cfg", {}).get("classifier")  # timm says
+    declared: object = getattr(network, "pretrained_cfg", {}).get("classifier")  # timm says
     if isinstance(declared, str) and isinstance(_child(network, declared), (nn.Linear, nn.Conv2d)):
-        return str(declared)
+        return declared
     candidates = [name for name, module in network.named_modules() if _is_linear(module)]
     if not candidates:
         raise EquicliError(f"{type(network).__name__}: no last linear layer found in this network.")

@@ -111,9 +111,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         log=run.append_log,
         progress=progress,
     )
-    progress.say(
-        f"best epoch {epoch} of {config.epochs}: identity rate {scores.identity_rate:.1%} on validation images"
-    )
+    progress.say(f"keeping epoch {epoch}: identity rate {scores.identity_rate:.1%} on validation images")
     model = AdaptedModel(canonicalizer, network)
     run.write("config.json", model_config.to_json() + "\n")
     write_artifact(run.model, model, model_config)

@@ -177,7 +177,7 @@ class _Trainer:
 
 
 def learning_rate_factor(epoch: float, epochs: int) -> float:
-    """Linear warm-up, then a half cosine to 0, at `epoch` in [0, epochs); a function of time alone, so no state to resume."""
+    """Linear warm-up, then a half cosine to 0, at `epoch` in [0, epochs); needs no state to resume."""
     warmup = WARMUP * epochs
     if epoch < warmup:
         return 0.05 + 0.95 * epoch / warmup
