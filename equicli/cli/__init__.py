@@ -20,6 +20,7 @@ app = typer.Typer(
     name="equicli",
     help="Make a large pretrained vision model rotation-equivariant without touching the model.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with `equicli quickstart`: two minutes, offline, on real handwritten digits.",
@@ -51,7 +52,8 @@ def main() -> None:
         if os.environ.get("EQUICLI_DEBUG") == "1":
             traceback.print_exc()
         message, code = _explain(error)
-        print(message, file=sys.stderr)
+        if message:
+            print(message, file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -61,8 +63,9 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return f"equicli: {error}", error.exit_code
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "equicli: interrupted", 130
-    if hasattr(error, "format_message"):  # typer's own: unknown option, missing argument
-        return f"equicli: {error.format_message()} See `equicli --help`.", 2
+    if hasattr(error, "format_message"):  # typer's own: unknown option, missing argument, or help without a command
+        message = error.format_message().replace("Value error, ", "")
+        return f"equicli: {message} See `equicli --help`." if message else "", 2
     if isinstance(error, OSError):
         return f"equicli: {error.filename or ''}: {error.strerror or error}.", 1
     if type(error).__name__ == "OutOfMemoryError":

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from equicli.cli.options import Device, Json, ModelArg, Overwrite, OwnModel, Quiet, RunArgument, own_network
+from equicli.cli.options import Device, Json, ModelArg, Overwrite, OwnModel, Precision, Quiet, RunArgument, own_network
 from equicli.cli.output import Output
 
 
@@ -37,8 +37,8 @@ def evaluate(
         str | None, typer.Option(help="Weights of the prediction network, for an adapter exported without it.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 32,
-    device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="Of the prediction network: fp32, bf16 or fp16.")] = "fp32",
+    device: Annotated[Device, typer.Option(help="auto is CUDA where it is present.")] = Device.auto,
+    precision: Annotated[Precision, typer.Option(help="Of the prediction network.")] = Precision.fp32,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.")
     ] = False,
@@ -67,8 +67,8 @@ def evaluate(
         rotations=None if elements is Elements.group else rotations,
         rotate=rotate.value,
         batch_size=batch_size,
-        device=device,
-        precision=precision,
+        device=device.value,
+        precision=precision.value,
         strict=strict,
         output=output,
         overwrite=overwrite,

@@ -17,10 +17,10 @@ def find_head(network: nn.Module) -> str:
     Raises:
         EquicliError: there is none.
     """
-    declared: object = getattr(network, "pretrained_cfg", {}).get("classifier")  # timm says
+    declared = getattr(network, "pretrained_cfg", {}).get("classifier")  # timm says
     if isinstance(declared, str) and isinstance(_child(network, declared), (nn.Linear, nn.Conv2d)):
-        return declared
-    candidates = [name for name, module in network.named_modules() if _is_linear(module)]
+        return str(declared)
+    candidates: list[str] = [name for name, module in network.named_modules() if _is_linear(module)]
     if not candidates:
         raise EquicliError(f"{type(network).__name__}: no last linear layer found in this network.")
     return candidates[-1]

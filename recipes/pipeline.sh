@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Adapt, evaluate and export in one go, stopping at the first failure.
+#
+#   recipes/pipeline.sh RUN ARTIFACT [options of `equicli adapt`]
+#   recipes/pipeline.sh runs/mine mine.safetensors --model vit_base --group c4 data/
+set -euo pipefail
+
+run=$1 artifact=$2
+shift 2
+
+equicli adapt --quiet --output "$run" "$@" >/dev/null
+equicli evaluate "$run" --rotations 4 --quiet --json >"$run/evaluation.json"
+equicli export "$run" --output "$artifact" --quiet

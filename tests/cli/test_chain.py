@@ -1,0 +1,261 @@
+"""adapt → evaluate → export as a user types them, on the quickstart's real digits."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import equicli
+from equicli.data.folders import open_folder
+from equicli.data.loading import Loader
+from equicli.data.normalization import HALF
+from equicli.data.preprocess import Preprocess
+from tests.cli.conftest import Quickstart
+
+ADAPT = ("--recipe", "quickstart", "--epochs", "2")
+
+
+@pytest.fixture
+def here(quickstart: Quickstart, tmp_path: Path) -> Path:
+    """A working directory with the digits and the small network's weights."""
+    shutil.copytree(quickstart.folder / "data", tmp_path / "data")
+    shutil.copy(quickstart.folder / "network.safetensors", tmp_path)
+    return tmp_path
+
+
+def adapt(run_cli, here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    result = run_cli("adapt", "data", *ADAPT, "--checkpoint", "network.safetensors", *arguments, cwd=here)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def test_quickstart_ends_with_the_table_and_the_next_commands(quickstart: Quickstart) -> None:
+    for word in ("vanilla", "adapted", "symmetrized", "oracle", "identity rate"):
+        assert word in quickstart.stdout
+    assert "equicli adapt --model" in quickstart.stderr
+    assert {p.name for p in quickstart.folder.iterdir()} == {"data", "network.safetensors", "run", "model.safetensors"}
+
+
+def test_a_run_folder_holds_every_promised_file(quickstart: Quickstart) -> None:
+    names = {path.name for path in (quickstart.folder / "run").iterdir()}
+    promised = "model.safetensors config.json resolved.yaml split.json log.jsonl metrics.json report.md README.md"
+    assert names == set(promised.split())
+
+
+def test_quickstart_is_equivariant_and_far_better_than_vanilla(quickstart: Quickstart) -> None:
+    metrics = json.loads((quickstart.folder / "run" / "metrics.json").read_text())
+    counts = {entry["correct"] for entry in metrics["adapted"]["per_element"]}
+    assert metrics["split"] == "test" and metrics["n"] == 313
+    assert len(counts) == 1 or metrics["adapted"]["ties"] > 0
+    assert metrics["adapted"]["avg_acc"] > metrics["vanilla"]["avg_acc"] + 0.3
+    assert metrics["vanilla"]["acc"] > 0.95
+
+
+def test_the_prediction_network_is_bit_identical_in_the_artifact(quickstart: Quickstart) -> None:
+    original = load_file(quickstart.folder / "network.safetensors")
+    with safe_open(quickstart.folder / "model.safetensors", "pt") as artifact:
+        stored = {k.removeprefix("prediction_network."): k for k in artifact.keys() if k.startswith("prediction_")}
+        assert stored.keys() == original.keys()
+        for name, key in stored.items():
+            assert torch.equal(artifact.get_tensor(key), original[name])
+
+
+def test_the_exported_file_loads_as_a_module_whose_canonical_form_is_exact(quickstart: Quickstart) -> None:
+    model = equicli.load(quickstart.folder / "model.safetensors")
+    samples = open_folder(quickstart.folder / "data").test
+    batch = next(iter(Loader(samples, Preprocess(None, None, "bicubic", HALF), 64)))
+    x = HALF(batch.images[:, 0])
+    with torch.inference_mode():
+        canonical, logits = model.canonicalize(x), model(x)
+        for quarter in range(1, 4):
+            turned = torch.rot90(x, quarter, (-2, -1))
+            assert torch.equal(model.canonicalize(turned), canonical)
+            assert torch.equal(model(turned), logits)
+        assert torch.equal(logits, model.prediction_network(canonical))
+
+
+def test_evaluate_and_export_use_the_latest_run_and_its_recorded_test_images(run_cli, here: Path) -> None:
+    adapt(run_cli, here)
+    assert (here / "runs" / "latest").resolve().parent == (here / "runs").resolve()
+    evaluated = run_cli("evaluate", "--rotations", "4", "--json", cwd=here)
+    piped = subprocess.run(
+        [sys.executable, "-m", "json.tool"], input=evaluated.stdout, capture_output=True, text=True, check=False
+    )
+    assert piped.returncode == 0
+    assert json.loads(evaluated.stdout)["split"] == "test"
+    exported = run_cli("export", "--output", "model.safetensors", "--json", cwd=here)
+    assert json.loads(exported.stdout)["path"] == "model.safetensors"
+    again = run_cli("export", "--output", "model.safetensors", cwd=here)
+    assert again.returncode == 2 and "--overwrite" in again.stderr
+    from_file = run_cli("evaluate", "model.safetensors", "--data", "data", "--json", cwd=here)
+    same = ("n", "vanilla", "adapted", "symmetrized", "oracle")
+    assert [json.loads(from_file.stdout)[k] for k in same] == [json.loads(evaluated.stdout)[k] for k in same]
+
+
+def test_turning_files_of_unresized_squares_gives_the_same_counts_as_turning_tensors(run_cli, quickstart, tmp_path):
+    run = str(quickstart.folder / "run")
+    documents = [
+        json.loads(run_cli("evaluate", run, "--rotate", how, "--json", "-o", str(tmp_path / how)).stdout)
+        for how in ("input", "file")
+    ]
+    assert [d["rotate"] for d in documents] == ["input", "file"]
+    for system in ("vanilla", "adapted", "symmetrized", "oracle"):
+        assert documents[0][system]["per_element"] == documents[1][system]["per_element"]
+
+
+def test_an_existing_output_is_kept_unless_overwrite_is_given(run_cli, here: Path) -> None:
+    adapt(run_cli, here, "--output", "mine")
+    before = (here / "mine" / "model.safetensors").read_bytes()
+    refused = run_cli("adapt", "data", *ADAPT, "--checkpoint", "network.safetensors", "-o", "mine", cwd=here)
+    assert refused.returncode == 2 and "--overwrite" in refused.stderr
+    assert (here / "mine" / "model.safetensors").read_bytes() == before
+    adapt(run_cli, here, "--output", "mine", "--overwrite", "--seed", "1")
+    assert (here / "mine" / "model.safetensors").read_bytes() != before
+
+
+def test_resolved_settings_are_a_recipe_that_repeats_the_run(run_cli, here: Path) -> None:
+    adapt(run_cli, here, "--output", "first", "--set", "canonicalizer.width=8")
+    settings = yaml.safe_load((here / "first" / "resolved.yaml").read_text())
+    assert settings["canonicalizer"]["width"] == 8 and settings["epochs"] == 2
+    again = run_cli("adapt", "--recipe", "first/resolved.yaml", "--output", "second", cwd=here)
+    assert again.returncode == 0, again.stderr
+    first, second = (load_file(here / name / "model.safetensors") for name in ("first", "second"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_json_leaves_nothing_else_on_stdout_and_quiet_nothing_on_stderr(run_cli, here: Path) -> None:
+    result = adapt(run_cli, here, "--json", "--quiet")
+    assert json.loads(result.stdout)["split"] == "validation"
+    assert result.stderr == ""
+
+
+def test_unlabelled_images_are_judged_by_agreement(run_cli, here: Path) -> None:
+    flat = here / "pictures"
+    flat.mkdir()
+    for index, path in enumerate(sorted((here / "data" / "train").rglob("*.png"))[:300]):
+        shutil.copy(path, flat / f"{index}.png")
+    adapt(run_cli, here, "--output", "plain")  # labelled, for the same network
+    arguments = ("--checkpoint", "network.safetensors", "--output", "unlabelled")
+    result = run_cli("adapt", "pictures", *ADAPT, *arguments, cwd=here)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads(run_cli("evaluate", "unlabelled", "--json", cwd=here).stdout)
+    assert metrics["labels"] == "agreement"
+    assert metrics["vanilla"]["acc"] == 1.0 and metrics["n"] == 60
+
+
+def test_a_flat_folder_is_split_once_and_evaluated_on_what_was_held_out(run_cli, here: Path) -> None:
+    arguments = ("--checkpoint", "network.safetensors", "--output", "flat")
+    result = run_cli("adapt", "data/train", *ADAPT, *arguments, cwd=here)
+    assert result.returncode == 0, result.stderr
+    split = json.loads((here / "flat" / "split.json").read_text())
+    parts = [set(split[name]) for name in ("train", "validation", "test")]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == len(list((here / "data" / "train").rglob("*.png")))
+    assert json.loads(run_cli("evaluate", "flat", "--json", cwd=here).stdout)["n"] == len(parts[2])
+
+
+def test_a_head_is_fitted_where_outputs_and_folders_do_not_match(run_cli, here: Path) -> None:
+    shutil.rmtree(here / "data" / "train" / "8")
+    shutil.rmtree(here / "data" / "test" / "8")
+    result = adapt(run_cli, here, "--output", "fitted")
+    assert "fitting a linear head" in result.stderr
+    metrics = json.loads(run_cli("evaluate", "fitted", "--json", cwd=here).stdout)
+    assert metrics["vanilla"]["acc"] > 0.9
+    stored, original = load_file(here / "fitted" / "model.safetensors"), load_file(here / "network.safetensors")
+    assert stored["prediction_network.fc.weight"].shape[0] == 8
+    assert all(
+        torch.equal(stored[f"prediction_network.{k}"], v) for k, v in original.items() if not k.startswith("fc.")
+    )
+    adapter = run_cli("export", "fitted", "--adapter-only", "-o", "adapter.safetensors", cwd=here)
+    assert adapter.returncode == 0, adapter.stderr
+    whole = equicli.load(here / "fitted" / "model.safetensors")
+    part = equicli.load(here / "adapter.safetensors", checkpoint=here / "network.safetensors")
+    x = torch.randn(4, 3, 32, 32)
+    assert torch.equal(whole(x), part(x))
+
+
+def test_own_code_is_asked_for_again_and_never_recorded(run_cli, here: Path) -> None:
+    (here / "mynet.py").write_text(
+        "import timm\ndef make(classes): return timm.create_model('test_resnet', num_classes=classes)\n"
+    )
+    own = ("--model", "python:mynet:make", "--model-arg", "classes=9")
+    arguments = (
+        "--mean",
+        "0.5",
+        "0.5",
+        "0.5",
+        "--std",
+        "0.5",
+        "0.5",
+        "0.5",
+        "--output",
+        "own",
+        "--set",
+        "model_args={classes: 9}",
+    )
+    adapt(run_cli, here, *own, *arguments)
+    header = (here / "own" / "config.json").read_text()
+    assert "mynet" not in header
+    for command in (("evaluate", "own"), ("export", "own", "-o", "own.safetensors")):
+        refused = run_cli(*command, cwd=here)
+        assert refused.returncode == 1 and "--model python:" in refused.stderr
+        assert run_cli(*command, *own, cwd=here).returncode == 0
+
+
+def test_a_killed_run_resumes_to_the_same_weights(run_cli, here: Path) -> None:
+    adapt(run_cli, here, "--output", "whole", "--epochs", "4")
+    command = [sys.executable, "-m", "equicli", "adapt", "data", *ADAPT, "--checkpoint", "network.safetensors"]
+    with subprocess.Popen([*command, "--epochs", "4", "-o", "cut"], cwd=here, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if line.startswith("epoch 2/4"):
+                run.kill()
+    assert not (here / "cut" / "model.safetensors").exists()
+    refused = run_cli("evaluate", "cut", cwd=here)
+    assert refused.returncode == 2 and "--resume cut" in refused.stderr
+    resumed = run_cli("adapt", "--resume", "cut", cwd=here)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on after epoch" in resumed.stderr
+    whole, cut = (load_file(here / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+
+def test_no_image_file_is_opened_after_the_first_pass(here: Path, monkeypatch) -> None:
+    from equicli.config import build_config
+    from equicli.data import preprocess
+    from equicli.progress import Silent
+    from equicli.runs import Run
+    from equicli.training import adapt as training
+
+    opened: list[Path] = []
+    decode = preprocess.decode
+    monkeypatch.setattr(preprocess, "decode", lambda path: opened.append(path) or decode(path))
+    monkeypatch.chdir(here)
+    flags = {"data": "data", "checkpoint": "network.safetensors", "epochs": 3}
+    training.adapt(build_config(flags, [], "quickstart"), Run(here / "run"), Silent())
+    train = [sample.path for sample in open_folder(Path("data")).train]
+    first, rest = opened[0], opened[1:]  # one image is tried before all are read
+    assert first in train and sorted(rest) == sorted(train)
+
+
+def test_the_shipped_shell_script_runs_the_whole_pipeline(here: Path) -> None:
+    script = Path(__file__).parents[2] / "recipes" / "pipeline.sh"
+    arguments = ["run", "model.safetensors", *ADAPT, "--checkpoint", "network.safetensors", "data"]
+    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(here)}
+    done = subprocess.run(
+        ["bash", script, *arguments], cwd=here, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert json.loads((here / "run" / "evaluation.json").read_text())["schema"] == 1
+    assert equicli.load(here / "model.safetensors")(torch.zeros(1, 3, 32, 32)).shape == (1, 9)
+    failed = subprocess.run(
+        ["bash", script, *arguments], cwd=here, env=environment, capture_output=True, text=True, check=False
+    )
+    assert failed.returncode == 2 and "--overwrite" in failed.stderr

@@ -1,0 +1,113 @@
+"""Every wrong input: one clear line on stderr, the right exit code, nothing written."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+MODEL = ("--model", "test_resnet", "--model-arg", "num_classes=2", "--preprocess", "none")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of ten grey images."""
+    for split in ("train", "test"):
+        for name in ("ant", "bee"):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for i in range(10):
+                Image.new("RGB", (32, 32), (20 * i, 0, 0)).save(tmp_path / "data" / split / name / f"{i}.png")
+    return tmp_path / "data"
+
+
+def check(result, code: int, *words: str) -> None:
+    lines = [line for line in result.stderr.splitlines() if line.startswith("equicli: ")]
+    assert result.returncode == code, result.stderr
+    assert len(lines) == 1 and "Traceback" not in result.stderr, result.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere", *MODEL], ["nowhere", "no such folder"]),
+        (["data", "--model", "resnet5O"], ["resnet5O", "Did you mean 'resnet50'"]),
+        (["data", "--model", "torchvision:squeezenet"], ["Did you mean 'squeezenet1_"]),
+        (["data", "--model", "ftp:x"], ["unknown source 'ftp:'"]),
+        (["data", *MODEL, "--checkpoint", "none.pth"], ["none.pth", "no such file"]),
+        (["data", *MODEL, "--group", "c0"], ["--group c0", "from 1 to"]),
+        (["data", *MODEL, "--group", "x4"], ["--group x4", "not a group"]),
+        (["data", *MODEL, "--set", "canonicalizer.widht=8"], ["canonicalizer.widht", "Did you mean"]),
+        (["data", *MODEL, "--set", "epochs"], ["--set epochs", "key=value"]),
+        (["data", *MODEL, "--epochs", "0"], ["epochs", "greater than or equal to 1"]),
+        (["data", *MODEL, "--recipe", "quickstrat"], ["quickstrat", "Did you mean 'quickstart'"]),
+        (["data", "--model", "test_resnet", "--head", "none", "--checkpoint", "weights.safetensors"], ["--head none"]),
+        (["data", *MODEL, "--device", "cuda:9"], ["device"]),
+        (["data"], ["--model is missing"]),
+        (["data", *MODEL, "--colour", "red"], ["--colour"]),
+        (["--resume", "runs/none"], ["--resume runs/none"]),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(run_cli, folder, arguments, words) -> None:
+    import timm
+
+    network = timm.create_model("test_resnet")
+    save_file(network.state_dict(), folder.parent / "weights.safetensors")
+    check(run_cli("adapt", *arguments, cwd=folder.parent), 2, *words)
+    assert not (folder.parent / "runs").exists()
+
+
+def test_an_empty_class_is_named(run_cli, folder: Path) -> None:
+    (folder / "train" / "cat").mkdir()
+    check(run_cli("adapt", "data", *MODEL, cwd=folder.parent), 1, str(Path("data/train/cat")), "empty class")
+
+
+def test_a_checkpoint_of_another_shape_names_the_tensor_and_both_shapes(run_cli, folder: Path) -> None:
+    import timm
+
+    state = timm.create_model("test_resnet", num_classes=5).state_dict()
+    save_file(state, folder.parent / "other.safetensors")
+    result = run_cli("adapt", "data", *MODEL, "--checkpoint", "other.safetensors", cwd=folder.parent)
+    check(result, 1, "other.safetensors", "another shape", "(5,", "(2,")
+    assert not (folder.parent / "runs").exists()
+
+
+def test_a_corrupt_image_stops_only_a_strict_run(run_cli, folder: Path) -> None:
+    import timm
+
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_resnet", num_classes=2).state_dict(), folder.parent / "w.safetensors")
+    bad = folder / "train" / "ant" / "5.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    arguments = (
+        "adapt",
+        "data",
+        *MODEL,
+        "--checkpoint",
+        "w.safetensors",
+        "--epochs",
+        "1",
+        "--canonicalizer-size",
+        "16",
+    )
+    check(run_cli(*arguments, "--strict", cwd=folder.parent), 1, "5.png", "unreadable")
+    lenient = run_cli(*arguments, cwd=folder.parent)
+    assert lenient.returncode == 0, lenient.stderr
+    assert "skipped data/train/ant/5.png" in lenient.stderr and "1 unreadable" in lenient.stderr
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_without_a_run_the_remedy_is_named(run_cli, tmp_path: Path, command: str) -> None:
+    check(run_cli(command, cwd=tmp_path), 2, "no run", "equicli adapt")
+    check(run_cli(command, "nowhere", cwd=tmp_path), 2, "nowhere")
+
+
+def test_a_file_that_is_no_artifact_is_said_to_be_none(run_cli, tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "weights.safetensors")
+    check(run_cli("export", "weights.safetensors", "-o", "out.safetensors", cwd=tmp_path), 1, "not an equicli artifact")
+
+
+def test_a_traceback_is_shown_only_in_debug_mode(run_cli, tmp_path: Path) -> None:
+    assert "Traceback" in run_cli("evaluate", cwd=tmp_path, env={"EQUICLI_DEBUG": "1"}).stderr

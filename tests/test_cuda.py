@@ -1,0 +1,51 @@
+"""adapt, evaluate and export where a CUDA device is present."""
+
+import json
+
+import pytest
+import torch
+
+import equicli
+
+pytestmark = pytest.mark.cuda
+
+
+@pytest.fixture(scope="module")
+def run(run_cli, digits, tmp_path_factory):
+    here = tmp_path_factory.mktemp("cuda")
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, 2), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 9)
+    )
+    (here / "net.py").write_text(
+        "import torch.nn as nn\n"
+        "def make(): return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 9))\n"
+    )
+    torch.save(network.state_dict(), here / "net.pth")
+    arguments = ("--model", "python:net:make", "--checkpoint", "net.pth", "--epochs", "2", "--output", "run")
+    done = run_cli("adapt", str(digits), *arguments, "--device", "cuda", cwd=here)
+    assert done.returncode == 0, done.stderr
+    return here
+
+
+def test_adapt_on_cuda_finds_most_poses(run) -> None:
+    metrics = json.loads((run / "run" / "metrics.json").read_text())
+    assert metrics["adapted"]["identity_rate"] > 0.5
+    assert metrics["provenance"]["device"] != "cpu"
+
+
+def test_evaluate_on_cuda_is_exact_at_90_degrees(run, run_cli) -> None:
+    done = run_cli("evaluate", "run", "--device", "cuda", "--json", "--model", "python:net:make", cwd=run)
+    adapted = json.loads(done.stdout)["adapted"]
+    assert adapted["ties"] > 0 or adapted["invariance_residual"] == 0
+
+
+def test_an_artifact_made_on_cuda_is_exported_and_runs_there(run, run_cli) -> None:
+    done = run_cli("export", "run", "-o", "model.safetensors", "--model", "python:net:make", cwd=run)
+    assert done.returncode == 0, done.stderr
+    import sys
+
+    sys.path.insert(0, str(run))
+    from net import make
+
+    model = equicli.load(run / "model.safetensors", network=make()).cuda()
+    assert model(torch.zeros(2, 3, 32, 32, device="cuda")).is_cuda
