@@ -13,10 +13,7 @@ pytestmark = pytest.mark.cuda
 @pytest.fixture(scope="module")
 def run(run_cli, digits, tmp_path_factory):
     here = tmp_path_factory.mktemp("cuda")
-    network = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 8, 3, 2), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 9)
-    )
-    (here / "net.py").write_text(
+X    (here / "net.py").write_text(
         "import torch.nn as nn\n"
         "def make(): return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 9))\n"
     )
