@@ -18,8 +18,8 @@ from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.files import write_atomically
 from equicli.groups import parse_group
-from equicli.prediction.checkpoint import load_weights, sha256_of
-from equicli.prediction.head import find_head
+from equicli.prediction.checkpoint import load_checkpoint, load_weights, sha256_of
+from equicli.prediction.head import find_head, replace_head
 from equicli.prediction.network import NetworkSpec, load_network, rebuild_network
 
 FORMAT = 1
@@ -78,9 +78,17 @@ def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adap
 
     Args:
         adapter_only: leave out the prediction network (all but a fitted head); `load` fetches and verifies it.
+
+    Raises:
+        EquicliError: an adapter whose network's weights came from no file, so that none could be verified.
     """
     kept: tuple[str, ...] = (_CANONICALIZER, _NETWORK)
     if adapter_only:
+        if "sha256" not in config.provenance:
+            raise EquicliError(
+                "--adapter-only: the network's weights came from your own code, not from a file to be verified. "
+                "Export the whole model, or adapt with --checkpoint."
+            )
         config = replace(config, adapter_only=True)
         fitted = config.prediction_network.head_outputs is not None
         kept = (_CANONICALIZER, f"{_NETWORK}{find_head(model.prediction_network)}.") if fitted else (_CANONICALIZER,)
@@ -154,19 +162,13 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
 def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoint: str | Path | None) -> nn.Module:
     """Get the prediction network that an adapter was trained for, and verify that it is the same."""
     source, spec = config.provenance, config.prediction_network
-    from_file = (
-        "repository" not in source and not source["model"].startswith("torchvision:")
-    ) or "revision" not in source
-    if from_file and checkpoint is None:
+    if "checkpoint" in source and checkpoint is None:
         raise EquicliError(
-            f"{path}: an adapter without its prediction network, whose weights were the local file "
-            f"{source.get('file')} (sha256 {source.get('sha256', '')[:12]}…); name it with checkpoint= or --checkpoint."
+            f"{path}: an adapter; its prediction network's weights were the file {source['checkpoint']} "
+            f"(sha256 {source['sha256'][:12]}…). Name it with --checkpoint or checkpoint=."
         )
     if spec.library == "python":
-        if network is None:
-            network = rebuild_network(spec)  # says what to do
-        from equicli.prediction.checkpoint import load_checkpoint
-
+        network = network if network is not None else rebuild_network(spec)
         load_checkpoint(network, Path(str(checkpoint)))
         digest = sha256_of(Path(str(checkpoint)))
     else:
@@ -176,13 +178,9 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
             arguments=dict(spec.arguments),
             revision=source.get("revision"),
         )
-        network, digest = found.network, found.provenance.get("sha256", "")
-    if digest != source.get("sha256"):
-        raise EquicliError(
-            f"{path}: the prediction network's weights are not those it was adapted to (sha256 differs)."
-        )
+        network, digest = found.network, found.provenance["sha256"]
+    if digest != source["sha256"]:
+        raise EquicliError(f"{path}: these are not the weights that it was adapted to (sha256 differs).")
     if spec.head_outputs is not None:
-        from equicli.prediction.head import replace_head
-
         replace_head(network, spec.head_outputs)
     return network.eval()

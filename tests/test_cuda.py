@@ -1,6 +1,8 @@
 """adapt, evaluate and export where a CUDA device is present."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,14 +12,23 @@ import equicli
 pytestmark = pytest.mark.cuda
 
 
+def own_network(folder: Path) -> torch.nn.Module:
+    spec = importlib.util.spec_from_file_location("net", folder / "net.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.make()
+
+
 @pytest.fixture(scope="module")
 def run(run_cli, digits, tmp_path_factory):
     here = tmp_path_factory.mktemp("cuda")
-X    (here / "net.py").write_text(
+    (here / "net.py").write_text(
         "import torch.nn as nn\n"
-        "def make(): return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 9))\n"
+        "def make():\n"
+        "    layers = nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 9)\n"
+        "    return nn.Sequential(*layers)\n"
     )
-    torch.save(network.state_dict(), here / "net.pth")
+    torch.save(own_network(here).state_dict(), here / "net.pth")
     arguments = ("--model", "python:net:make", "--checkpoint", "net.pth", "--epochs", "2", "--output", "run")
     done = run_cli("adapt", str(digits), *arguments, "--device", "cuda", cwd=here)
     assert done.returncode == 0, done.stderr
@@ -39,10 +50,5 @@ def test_evaluate_on_cuda_is_exact_at_90_degrees(run, run_cli) -> None:
 def test_an_artifact_made_on_cuda_is_exported_and_runs_there(run, run_cli) -> None:
     done = run_cli("export", "run", "-o", "model.safetensors", "--model", "python:net:make", cwd=run)
     assert done.returncode == 0, done.stderr
-    import sys
-
-    sys.path.insert(0, str(run))
-    from net import make
-
-    model = equicli.load(run / "model.safetensors", network=make()).cuda()
+    model = equicli.load(run / "model.safetensors", network=own_network(run)).cuda()
     assert model(torch.zeros(2, 3, 32, 32, device="cuda")).is_cuda

@@ -34,7 +34,8 @@ class PretrainedNetwork:
     """A loaded network in eval mode.
 
     class_names: for every output the names that it goes by (WordNet id, words), or None where nothing says.
-    provenance: what was loaded: `model`, and where known `repository`, `revision` (a commit), `file`, `sha256`.
+    provenance: what was loaded: `model`; for published weights `repository`, `revision` (a commit), `file`, `sha256`;
+        for a user's own file `checkpoint` (its name) and `sha256`.
     """
 
     network: nn.Module
@@ -71,10 +72,10 @@ def load_network(
         checkpoint: a local file of weights, in place of the published ones.
         arguments: keyword arguments of the network's constructor.
         image_size: side in pixels of the square input, in place of the checkpoint's own.
-        revision: branch, tag or commit of the Hub repository.
+        revision: branch, tag or commit of the Hub repository; for torchvision the name of the weights.
 
     Raises:
-        UsageError: no such model or file.
+        UsageError: no such model, file or revision.
         EquicliError: the weights cannot be had, or do not fit.
     """
     from equicli.prediction import python_source, timm_source, torchvision_source
@@ -98,7 +99,7 @@ def load_network(
     found = sources[source](request)
     if checkpoint is not None:
         load_checkpoint(found.network, Path(checkpoint))
-        file = {"file": Path(checkpoint).name, "sha256": sha256_of(Path(checkpoint))}
+        file = {"checkpoint": Path(checkpoint).name, "sha256": sha256_of(Path(checkpoint))}
         found = replace(found, provenance={**found.provenance, **file})
     found.network.eval()
     return found

@@ -19,6 +19,8 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     normalized with ImageNet's mean and std unless others are given.
     """
     name = request.name
+    if request.revision is not None:
+        raise UsageError(f"--revision {request.revision}: your own code has none.")
     module_name, _, factory_name = name.partition(":")
     if not module_name or not factory_name:
         raise UsageError(f"--model python:{name}: write it as python:package.module:factory.")

@@ -36,6 +36,8 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
         near = did_you_mean(full, timm.list_pretrained(architecture))
         raise UsageError(f"--model {full}: timm knows no weights of that tag.{near}")
     if not request.pretrained:
+        if request.revision is not None:
+            raise UsageError(f"--revision {request.revision}: with --checkpoint nothing is loaded from the Hub.")
         return _build(full, None, request, None, {"model": full}, None)
     full = f"{architecture}.{config.tag}" if config.tag else architecture
     if not config.hf_hub_id:

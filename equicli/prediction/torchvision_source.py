@@ -24,7 +24,10 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     if name not in known:
         raise UsageError(f"--model torchvision:{name}: torchvision knows no such network.{did_you_mean(name, known)}")
     network = create(name, arguments)
-    weights = zoo.get_model_weights(name).DEFAULT
+    published = zoo.get_model_weights(name)
+    if request.revision not in (None, *published.__members__):
+        raise UsageError(f"--revision {request.revision}: torchvision:{name} has {', '.join(published.__members__)}.")
+    weights = published[request.revision] if request.revision else published.DEFAULT
     provenance = {"model": f"torchvision:{name}"}
     if request.pretrained:
         provenance |= _load_published(network, weights)
@@ -67,4 +70,4 @@ def _load_published(network: nn.Module, weights: Any) -> dict[str, str]:
         ) from error
     load_weights(network, state, str(weights))
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-    return {"revision": str(weights), "file": file.name, "sha256": sha256_of(file)}
+    return {"revision": weights.name, "file": file.name, "sha256": sha256_of(file)}

@@ -124,10 +124,9 @@ def describe(found: PretrainedNetwork) -> str:
     """One line on what was loaded."""
     source = found.provenance
     millions = sum(p.numel() for p in found.network.parameters()) / 1e6
-    origin = f", revision {source['revision'][:12]}" if "revision" in source else ""
-    weights = (
-        f", weights {source['file']} (sha256 {source['sha256'][:12]}…)" if "file" in source else ", untrained weights"
-    )
+    origin = f", revision {source['revision']}" if "revision" in source else ""
+    file = source.get("checkpoint") or source.get("file")
+    weights = f", weights {file} (sha256 {source['sha256'][:12]}…)" if file else ""
     return f"{source['model']} ({millions:.2f} M parameters{origin}{weights})"
 
 

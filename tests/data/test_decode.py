@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from equicli.data.decode import UnreadableImageError, decode
+
+# What a viewer shows of stored pixels, by the value of the EXIF tag (JEITA CP-3451, 4.6.4).
+SHOWN = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
+    8: lambda stored: np.rot90(stored, 1),
+}
+RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
+
+
+def decoded(path):
+    picture = decode(path)
+    assert picture.mode == "RGB"
+    return np.asarray(picture)
+
+
+def save(path, image, **options):
+    image.save(path, **options)
+    return decoded(path)
+
+
+def blocks():
+    """Six flat blocks of different colours, uint8 (32, 48, 3): JPEG keeps them apart."""
+    colours = np.array([[RED, (0, 255, 0), (0, 0, 255)], [WHITE, BLACK, (255, 255, 0)]], dtype=np.uint8)
+    return colours.repeat(16, axis=0).repeat(16, axis=1)
+
+
+@pytest.mark.parametrize("orientation", SHOWN)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_the_exif_orientation_is_applied_once(tmp_path, orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"jpg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(suffix, {})
+    shown = save(tmp_path / f"a.{suffix}", Image.fromarray(blocks()), exif=exif, **options)
+    expected = SHOWN[orientation](blocks())
+    assert shown.shape == expected.shape
+    assert np.abs(shown.astype(int) - expected).max() <= (8 if suffix == "jpg" else 0)
+
+
+@pytest.mark.parametrize("orientation", SHOWN)
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_the_exif_orientation_is_applied_to_sixteen_bit_images_too(tmp_path, orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.arange(24, dtype=np.uint16).reshape(4, 6) * 257
+    shown = save(tmp_path / f"a.{suffix}", Image.fromarray(stored), exif=exif)
+    assert np.array_equal(shown[..., 0], SHOWN[orientation](stored // 257))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("byte_order", ["<u2", ">u2"])
+def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path, suffix, byte_order):
+    values = np.linspace(0, 65535, 256).reshape(16, 16).round().astype(byte_order)
+    shown = save(tmp_path / f"a.{suffix}", Image.fromarray(values))
+    expected = (values.astype(float) / 257).round()
+    assert np.array_equal(shown, expected[..., None].repeat(3, axis=-1))
+
+
+def test_floating_point_grey_is_scaled_from_one(tmp_path):
+    values = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    assert np.array_equal(save(tmp_path / "a.tif", Image.fromarray(values))[..., 1].ravel(), np.arange(256))
+
+
+@pytest.mark.parametrize("values", [np.float32([[0, 200]]), np.int32([[0, 70000]])], ids=["float", "int"])
+def test_values_above_full_scale_are_refused_and_told(tmp_path, values):
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(UnreadableImageError, match="expected at most"):
+        decode(tmp_path / "a.tif")
+
+
+def palette(*entries, transparent):
+    image = Image.new("P", (2, 2))
+    image.putpalette([value for entry in entries for value in entry])
+    image.putdata([1, 0, 1, 0])
+    image.info["transparency"] = transparent
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.new("RGBA", (2, 2), (*RED, 0)), WHITE),
+        (Image.new("RGBA", (2, 2), (*RED, 255)), RED),
+        (Image.new("RGBA", (2, 2), (0, 0, 0, 51)), (204, 204, 204)),
+        (Image.new("LA", (2, 2), (0, 0)), WHITE),
+        (Image.new("LA", (2, 2), (0, 204)), (51, 51, 51)),
+        (palette(RED, BLACK, transparent=1), WHITE),
+        (palette(RED, BLACK, transparent=0), BLACK),
+        (palette(RED, BLACK, transparent=bytes([255, 51])), (204, 204, 204)),
+    ],
+)
+def test_transparent_pixels_are_laid_on_white(tmp_path, image, expected):
+    assert tuple(save(tmp_path / "a.png", image)[0, 0]) == expected
+
+
+def test_a_transparent_colour_of_an_rgb_image_is_laid_on_white(tmp_path):
+    image = Image.new("RGB", (2, 1), RED)
+    image.putpixel((1, 0), (1, 2, 3))
+    assert save(tmp_path / "a.png", image, transparency=(1, 2, 3)).tolist() == [[list(RED), list(WHITE)]]
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "expected"),
+    [
+        (Image.new("CMYK", (2, 2), (0, 255, 255, 0)), "a.tif", RED),
+        (Image.new("L", (2, 2), 77), "a.png", (77, 77, 77)),
+        (Image.new("1", (2, 2), 1), "a.png", WHITE),
+        (Image.new("1", (2, 2), 0), "a.tif", BLACK),
+        (Image.new("P", (2, 2), 0, ), "a.gif", BLACK),
+        (Image.new("RGB", (2, 2), RED).convert("P"), "a.png", RED),
+        (Image.new("RGB", (2, 2), RED), "a.bmp", RED),
+        (Image.new("RGB", (2, 2), RED), "a.ppm", RED),
+        (Image.new("RGB", (2, 2), RED), "a.tga", RED),
+    ],
+)  # fmt: skip
+def test_every_kind_of_colour_becomes_rgb(tmp_path, image, name, expected):
+    assert (save(tmp_path / name, image) == expected).all()
+
+
+def test_a_cmyk_jpeg_keeps_its_colours(tmp_path):
+    shown = save(tmp_path / "a.jpg", Image.new("CMYK", (16, 16), (0, 255, 255, 0)), quality=100)
+    assert np.abs(shown.astype(int) - RED).max() <= 8
+
+
+def test_the_first_frame_of_an_animation_is_read(tmp_path):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, BLACK)]
+    assert (save(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:]) == RED).all()
+
+
+def truncated(suffix):
+    def write(path):
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(path, format=suffix)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        *(pytest.param(truncated(kind), id=f"truncated {kind}") for kind in ("jpeg", "png", "bmp", "tiff", "webp")),
+        pytest.param(lambda path: path.write_text("no picture\n"), id="text"),
+        pytest.param(lambda path: path.write_bytes(b""), id="empty"),
+        pytest.param(lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), id="signature only"),
+        pytest.param(lambda path: path.mkdir(), id="folder"),
+        pytest.param(lambda path: None, id="missing"),
+    ],
+)
+def test_a_file_without_a_whole_picture_is_unreadable_for_a_reason_of_one_line_without_the_path(tmp_path, write):
+    path = tmp_path / "picture.jpg"
+    write(path)
+    with pytest.raises(UnreadableImageError) as error:
+        decode(path)
+    assert error.value.reason and "\n" not in str(error.value)
+    assert str(error.value).startswith(f"{path}: unreadable image ({error.value.reason})")
+    assert "picture.jpg" not in error.value.reason
