@@ -20,7 +20,8 @@ from equicli.files import write_atomically
 from equicli.groups import parse_group
 from equicli.prediction.checkpoint import load_checkpoint, load_weights, sha256_of
 from equicli.prediction.head import find_head, replace_head
-from equicli.prediction.network import NetworkSpec, load_network, rebuild_network
+from equicli.prediction.load import load_network, rebuild_network
+from equicli.prediction.network import NetworkSpec
 
 FORMAT = 1
 _CANONICALIZER, _NETWORK = "canonicalizer.", "prediction_network."

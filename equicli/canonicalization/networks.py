@@ -7,7 +7,8 @@ from torch import nn
 from equicli.config import CanonicalizerConfig
 from equicli.data.normalization import HALF, Normalization
 from equicli.prediction.head import replace_head
-from equicli.prediction.network import NetworkSpec, load_network, rebuild_network
+from equicli.prediction.load import load_network, rebuild_network
+from equicli.prediction.network import NetworkSpec
 
 
 def load_canonicalization_network(config: CanonicalizerConfig) -> tuple[nn.Module, NetworkSpec, Normalization]:

@@ -37,7 +37,7 @@ def own_network(model: str | None, arguments: list[str] | None):  # type: ignore
     """Build the user's own network for an artifact that stores none; None without `--model`."""
     from equicli.config import parse_pair
     from equicli.errors import UsageError
-    from equicli.prediction.network import load_network
+    from equicli.prediction.load import load_network
 
     if model is None:
         if arguments:

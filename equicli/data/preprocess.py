@@ -1,6 +1,6 @@
 """From a decoded picture to the pixels that a pretrained network was trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,15 @@ class Preprocess:
             # Where the square is larger than the picture, Pillow pads with black.
             picture = picture.crop((left, top, left + self.size, top + self.size))
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+
+    def override(
+        self, mode: str, mean: tuple[float, float, float] | None, std: tuple[float, float, float] | None
+    ) -> "Preprocess":
+        """Apply `--preprocess` (`none` keeps only the normalization), `--mean` and `--std`."""
+        normalization = Normalization(mean or self.normalization.mean, std or self.normalization.std)
+        if mode == "none":
+            return replace(self, size=None, resize=None, normalization=normalization)
+        return replace(self, normalization=normalization)
 
 
 def load_turned(path: Path, preprocess: Preprocess, rotations: PlanarGroup | None) -> Tensor:

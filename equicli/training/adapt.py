@@ -16,7 +16,8 @@ from equicli.data.preprocess import Preprocess
 from equicli.devices import find_device
 from equicli.errors import EquicliError
 from equicli.prediction.head import set_head
-from equicli.prediction.network import PretrainedNetwork, load_network, override_preprocess
+from equicli.prediction.load import load_network
+from equicli.prediction.network import PretrainedNetwork
 from equicli.progress import Progress
 from equicli.runs import Run, start_run
 from equicli.tasks import classification
@@ -61,7 +62,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         image_size=config.image_size,
         revision=config.revision,
     )
-    preprocess = override_preprocess(found.preprocess, config.preprocess, config.mean, config.std)
+    preprocess = found.preprocess.override(config.preprocess, config.mean, config.std)
     network = found.network.requires_grad_(False).to(device)
     progress.say(f"prediction network: {describe(found)}")
 

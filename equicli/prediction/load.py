@@ -1,0 +1,83 @@
+"""From one `--model` text to a loaded network; from an artifact's spec to an untrained one."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from equicli.config import Scalar
+from equicli.errors import EquicliError, UsageError
+from equicli.prediction import python_source, timm_source, torchvision_source
+from equicli.prediction.checkpoint import load_checkpoint, sha256_of
+from equicli.prediction.head import replace_head
+from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
+
+# What may stand before the colon of `--model`.
+SOURCES = {
+    "": timm_source.load,
+    "hf-hub": timm_source.load_from_hub,
+    "torchvision": torchvision_source.load,
+    "python": python_source.load,
+}
+
+
+def load_network(
+    model: str,
+    *,
+    checkpoint: str | None = None,
+    arguments: Mapping[str, Scalar] | None = None,
+    image_size: int | None = None,
+    revision: str | None = None,
+) -> PretrainedNetwork:
+    """Find and load the network that `model` names.
+
+    Args:
+        model: a timm name or a short one, `hf-hub:owner/name[@revision]`, `torchvision:NAME`, or
+            `python:package.module:factory`.
+        checkpoint: a local file of weights, in place of the published ones.
+        arguments: keyword arguments of the network's constructor.
+        image_size: side in pixels of the square input, in place of the checkpoint's own.
+        revision: branch, tag or commit of the Hub repository; for torchvision the name of the weights.
+
+    Raises:
+        UsageError: no such model, file or revision.
+        EquicliError: the weights cannot be had, or do not fit.
+    """
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise UsageError(f"--checkpoint {checkpoint}: no such file.")
+    source, separator, name = model.partition(":")
+    if not separator:
+        source, name = "", model
+    if source not in SOURCES:
+        raise UsageError(
+            f"--model {model}: unknown source '{source}:'. Known: hf-hub:, torchvision:, python:, or a timm name."
+        )
+    request = NetworkRequest(name, dict(arguments or {}), checkpoint is None, image_size, revision)
+    found = SOURCES[source](request)
+    if checkpoint is not None:
+        load_checkpoint(found.network, Path(checkpoint))
+        file = {"checkpoint": Path(checkpoint).name, "sha256": sha256_of(Path(checkpoint))}
+        found = replace(found, provenance={**found.provenance, **file})
+    found.network.eval()
+    return found
+
+
+def rebuild_network(spec: NetworkSpec) -> nn.Module:
+    """Build the network that a spec describes, with untrained weights, in eval mode.
+
+    Raises:
+        EquicliError: the library does not know the architecture, or the network was the user's own.
+    """
+    if spec.library == "timm":
+        network = timm_source.create(spec.architecture, spec.arguments)
+    elif spec.library == "torchvision":
+        network = torchvision_source.create(spec.architecture, spec.arguments)
+    else:
+        raise EquicliError(
+            "this artifact's prediction network is your own code, and no import path is stored: "
+            "hand it over with --model python:module:factory, or load(path, network=...)."
+        )
+    if spec.head_outputs is not None:
+        replace_head(network, spec.head_outputs)
+    return network.eval()
