@@ -21,7 +21,8 @@ class Output:
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self._json = json
         self._quiet = quiet
-        self._stdout = Console(highlight=False)
+        # A file or pipe has no width that a table would have to fit.
+        self._stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
         self._stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 
     def say(self, text: str) -> None:
@@ -54,7 +55,13 @@ class Output:
             return
         from equicli.reports import table
 
-        grid = Table(box=SIMPLE_HEAD, caption=table.caption(document), caption_justify="left")
+        grid = Table(
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+            caption=table.caption(document),
+            caption_justify="left",
+        )
         for index, title in enumerate(table.header(document)):
             grid.add_column(title, justify="right" if index else "left", no_wrap=True)
         for row in table.rows(document, narrow=True):

@@ -48,13 +48,17 @@ def test_the_exif_orientation_is_applied_once(tmp_path, orientation, suffix):
 
 
 @pytest.mark.parametrize("orientation", SHOWN)
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_the_exif_orientation_is_applied_to_sixteen_bit_images_too(tmp_path, orientation, suffix):
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16"])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_the_exif_orientation_is_applied_to_tiffs_of_every_mode(tmp_path, orientation, mode, compression):
+    stored = blocks()[:, 8:]
+    grey = Image.fromarray(stored[..., 0].astype(np.uint16) * 257)
+    image = grey if mode == "I;16" else Image.fromarray(stored).convert(mode)
+    upright = save(tmp_path / "upright.tif", image)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored = np.arange(24, dtype=np.uint16).reshape(4, 6) * 257
-    shown = save(tmp_path / f"a.{suffix}", Image.fromarray(stored), exif=exif)
-    assert np.array_equal(shown[..., 0], SHOWN[orientation](stored // 257))
+    shown = save(tmp_path / "a.tif", image, exif=exif, compression=compression)
+    assert np.array_equal(shown, SHOWN[orientation](upright))
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

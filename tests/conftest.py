@@ -1,0 +1,106 @@
+"""What every test shares: no network, a home of its own, real data where it is given, and the command line."""
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from tests.hub_server import HubServer
+
+# Before torch and huggingface_hub are imported, which read these once; processes that tests start inherit them.
+_HOME = tempfile.mkdtemp(prefix="equicli-tests-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+for _name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HTTP_PROXY", "http_proxy", "EQUICLI_DEBUG"):
+    os.environ.pop(_name, None)
+os.environ.update(
+    OMP_WAIT_POLICY="PASSIVE",
+    HF_HOME=f"{_HOME}/huggingface",
+    HF_HUB_CACHE=f"{_HOME}/huggingface/hub",
+    HF_HUB_OFFLINE="1",
+    TORCH_HOME=f"{_HOME}/torch",
+    HTTPS_PROXY="http://127.0.0.1:9",  # nobody answers there, so nothing gets out
+    https_proxy="http://127.0.0.1:9",
+    NO_PROXY="127.0.0.1,localhost",
+    no_proxy="127.0.0.1,localhost",
+)
+
+hypothesis.settings.register_profile("equicli", deadline=None)  # machines that run tests are busy
+hypothesis.settings.load_profile("equicli")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    needy = [item for item in items if item.get_closest_marker("cuda")]
+    if needy:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in needy:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and this machine has none"))
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets and checkpoints."""
+    folder = os.environ.get("EQUICLI_TEST_DATA")
+    if not folder:
+        pytest.skip("needs real data: EQUICLI_TEST_DATA is not set")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image folder of handwritten digits: train/<digit>/… and test/<digit>/…, 32x32 pixels. Leave it as it is."""
+    from equicli.quickstart import write_digits
+
+    folder = tmp_path_factory.mktemp("digits") / "data"
+    write_digits(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_cli(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `equicli` in a new process: `run_cli("adapt", …, cwd=…, env=…)`; env adds to this process's variables."""
+
+    def run(
+        *args: object, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "equicli", *map(str, args)],
+            cwd=cwd or tmp_path_factory.mktemp("empty"),
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., HubServer]]:
+    """Serve repositories to this process: `hub({"acme/tiny": {"main": {"config.json": b"…"}}}, gated=…)`."""
+    from huggingface_hub import close_session, constants
+
+    with ExitStack() as stack:
+
+        def serve(*args: object, **flags: object) -> HubServer:
+            server = stack.enter_context(HubServer(*args, **flags))
+            monkeypatch.setattr(constants, "ENDPOINT", server.url)
+            template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+            monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+            monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+            return server
+
+        yield serve
+        close_session()
