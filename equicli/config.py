@@ -16,7 +16,7 @@ Scalar = bool | int | float | str | None
 
 
 def expand_path(path: str) -> str:
-    """Replace `~` and `${VARIABLE}` in a path, so that recipes can name data without saying where it lies.
+    """Make a path absolute, so that a run can be used from anywhere; replace `~` and `${VARIABLE}` in it.
 
     Raises:
         UsageError: a variable is not set.
@@ -24,7 +24,7 @@ def expand_path(path: str) -> str:
     missing = [name for name in re.findall(r"\$\{(\w+)\}", path) if name not in os.environ]
     if missing:
         raise UsageError(f"{path}: the environment variable {missing[0]} is not set; it is to name a folder.")
-    return os.path.expandvars(Path(path).expanduser())
+    return str(Path(os.path.expandvars(path)).expanduser().absolute())
 
 
 LocalPath = Annotated[str, BeforeValidator(lambda value: expand_path(value) if isinstance(value, str) else value)]

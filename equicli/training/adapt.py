@@ -10,9 +10,9 @@ from equicli.adapted import AdaptedModel
 from equicli.artifact import CanonicalizerSpec, ModelConfig, build_canonicalizer, write_artifact
 from equicli.canonicalization.networks import load_canonicalization_network
 from equicli.config import AdaptConfig
+from equicli.data.decode import UnreadableImageError
 from equicli.data.folders import ImageFolder, Split, open_folder, split_folder
-from equicli.data.loading import Loader
-from equicli.data.preprocess import Preprocess
+from equicli.data.preprocess import Preprocess, load_turned
 from equicli.devices import find_device
 from equicli.errors import EquicliError
 from equicli.prediction.head import set_head
@@ -141,9 +141,13 @@ def tell_unreadable(unreadable: dict[str, str], progress: Progress) -> None:
 
 def _first_image(split: Split, preprocess: Preprocess, device: torch.device) -> Tensor:
     """The first readable training image as the prediction network takes it, (1, 3, h, w)."""
-    for batch in Loader(split.train, preprocess, 1):
-        return preprocess.normalization(batch.images[:, 0].to(device))
-    raise EquicliError("no training images")
+    for sample in split.train:
+        try:
+            image = load_turned(sample.path, preprocess, None)
+        except UnreadableImageError:
+            continue  # told when all are read
+        return preprocess.normalization(image.to(device))
+    raise EquicliError(f"{split.train[0].path.parent}: none of {len(split.train)} training images can be read.")
 
 
 def _decide_labels(

@@ -30,8 +30,8 @@ def here(quickstart: Quickstart, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def adapt(run_cli, here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    result = run_cli("adapt", "data", *ADAPT, "--checkpoint", "network.safetensors", *arguments, cwd=here)
+def adapt(cli, here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    result = cli("adapt", "data", *ADAPT, "--checkpoint", "network.safetensors", *arguments, cwd=here)
     assert result.returncode == 0, result.stderr
     return result
 
@@ -81,28 +81,28 @@ def test_the_exported_file_loads_as_a_module_whose_canonical_form_is_exact(quick
         assert torch.equal(logits, model.prediction_network(canonical))
 
 
-def test_evaluate_and_export_use_the_latest_run_and_its_recorded_test_images(run_cli, here: Path) -> None:
-    adapt(run_cli, here)
+def test_evaluate_and_export_use_the_latest_run_and_its_recorded_test_images(cli, here: Path) -> None:
+    adapt(cli, here)
     assert (here / "runs" / "latest").resolve().parent == (here / "runs").resolve()
-    evaluated = run_cli("evaluate", "--rotations", "4", "--json", cwd=here)
+    evaluated = cli("evaluate", "--rotations", "4", "--json", cwd=here)
     piped = subprocess.run(
         [sys.executable, "-m", "json.tool"], input=evaluated.stdout, capture_output=True, text=True, check=False
     )
     assert piped.returncode == 0
     assert json.loads(evaluated.stdout)["split"] == "test"
-    exported = run_cli("export", "--output", "model.safetensors", "--json", cwd=here)
+    exported = cli("export", "--output", "model.safetensors", "--json", cwd=here)
     assert json.loads(exported.stdout)["path"] == "model.safetensors"
-    again = run_cli("export", "--output", "model.safetensors", cwd=here)
+    again = cli("export", "--output", "model.safetensors", cwd=here)
     assert again.returncode == 2 and "--overwrite" in again.stderr
-    from_file = run_cli("evaluate", "model.safetensors", "--data", "data", "--json", cwd=here)
+    from_file = cli("evaluate", "model.safetensors", "--data", "data", "--json", cwd=here)
     same = ("n", "vanilla", "adapted", "symmetrized", "oracle")
     assert [json.loads(from_file.stdout)[k] for k in same] == [json.loads(evaluated.stdout)[k] for k in same]
 
 
-def test_turning_files_of_unresized_squares_gives_the_same_counts_as_turning_tensors(run_cli, quickstart, tmp_path):
+def test_turning_files_of_unresized_squares_gives_the_same_counts_as_turning_tensors(cli, quickstart, tmp_path):
     run = str(quickstart.folder / "run")
     documents = [
-        json.loads(run_cli("evaluate", run, "--rotate", how, "--json", "-o", str(tmp_path / how)).stdout)
+        json.loads(cli("evaluate", run, "--rotate", how, "--json", "-o", tmp_path / how, cwd=tmp_path).stdout)
         for how in ("input", "file")
     ]
     assert [d["rotate"] for d in documents] == ["input", "file"]
@@ -110,69 +110,69 @@ def test_turning_files_of_unresized_squares_gives_the_same_counts_as_turning_ten
         assert documents[0][system]["per_element"] == documents[1][system]["per_element"]
 
 
-def test_an_existing_output_is_kept_unless_overwrite_is_given(run_cli, here: Path) -> None:
-    adapt(run_cli, here, "--output", "mine")
+def test_an_existing_output_is_kept_unless_overwrite_is_given(cli, here: Path) -> None:
+    adapt(cli, here, "--output", "mine")
     before = (here / "mine" / "model.safetensors").read_bytes()
-    refused = run_cli("adapt", "data", *ADAPT, "--checkpoint", "network.safetensors", "-o", "mine", cwd=here)
+    refused = cli("adapt", "data", *ADAPT, "--checkpoint", "network.safetensors", "-o", "mine", cwd=here)
     assert refused.returncode == 2 and "--overwrite" in refused.stderr
     assert (here / "mine" / "model.safetensors").read_bytes() == before
-    adapt(run_cli, here, "--output", "mine", "--overwrite", "--seed", "1")
+    adapt(cli, here, "--output", "mine", "--overwrite", "--seed", "1")
     assert (here / "mine" / "model.safetensors").read_bytes() != before
 
 
-def test_resolved_settings_are_a_recipe_that_repeats_the_run(run_cli, here: Path) -> None:
-    adapt(run_cli, here, "--output", "first", "--set", "canonicalizer.width=8")
+def test_resolved_settings_are_a_recipe_that_repeats_the_run(cli, here: Path) -> None:
+    adapt(cli, here, "--output", "first", "--set", "canonicalizer.width=8")
     settings = yaml.safe_load((here / "first" / "resolved.yaml").read_text())
     assert settings["canonicalizer"]["width"] == 8 and settings["epochs"] == 2
-    again = run_cli("adapt", "--recipe", "first/resolved.yaml", "--output", "second", cwd=here)
+    again = cli("adapt", "--recipe", "first/resolved.yaml", "--output", "second", cwd=here)
     assert again.returncode == 0, again.stderr
     first, second = (load_file(here / name / "model.safetensors") for name in ("first", "second"))
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_json_leaves_nothing_else_on_stdout_and_quiet_nothing_on_stderr(run_cli, here: Path) -> None:
-    result = adapt(run_cli, here, "--json", "--quiet")
+def test_json_leaves_nothing_else_on_stdout_and_quiet_nothing_on_stderr(cli, here: Path) -> None:
+    result = adapt(cli, here, "--json", "--quiet")
     assert json.loads(result.stdout)["split"] == "validation"
     assert result.stderr == ""
 
 
-def test_unlabelled_images_are_judged_by_agreement(run_cli, here: Path) -> None:
+def test_unlabelled_images_are_judged_by_agreement(cli, here: Path) -> None:
     flat = here / "pictures"
     flat.mkdir()
     for index, path in enumerate(sorted((here / "data" / "train").rglob("*.png"))[:300]):
         shutil.copy(path, flat / f"{index}.png")
-    adapt(run_cli, here, "--output", "plain")  # labelled, for the same network
+    adapt(cli, here, "--output", "plain")  # labelled, for the same network
     arguments = ("--checkpoint", "network.safetensors", "--output", "unlabelled")
-    result = run_cli("adapt", "pictures", *ADAPT, *arguments, cwd=here)
+    result = cli("adapt", "pictures", *ADAPT, *arguments, cwd=here)
     assert result.returncode == 0, result.stderr
-    metrics = json.loads(run_cli("evaluate", "unlabelled", "--json", cwd=here).stdout)
+    metrics = json.loads(cli("evaluate", "unlabelled", "--json", cwd=here).stdout)
     assert metrics["labels"] == "agreement"
     assert metrics["vanilla"]["acc"] == 1.0 and metrics["n"] == 60
 
 
-def test_a_flat_folder_is_split_once_and_evaluated_on_what_was_held_out(run_cli, here: Path) -> None:
+def test_a_flat_folder_is_split_once_and_evaluated_on_what_was_held_out(cli, here: Path) -> None:
     arguments = ("--checkpoint", "network.safetensors", "--output", "flat")
-    result = run_cli("adapt", "data/train", *ADAPT, *arguments, cwd=here)
+    result = cli("adapt", "data/train", *ADAPT, *arguments, cwd=here)
     assert result.returncode == 0, result.stderr
     split = json.loads((here / "flat" / "split.json").read_text())
     parts = [set(split[name]) for name in ("train", "validation", "test")]
     assert sum(map(len, parts)) == len(set.union(*parts)) == len(list((here / "data" / "train").rglob("*.png")))
-    assert json.loads(run_cli("evaluate", "flat", "--json", cwd=here).stdout)["n"] == len(parts[2])
+    assert json.loads(cli("evaluate", "flat", "--json", cwd=here).stdout)["n"] == len(parts[2])
 
 
-def test_a_head_is_fitted_where_outputs_and_folders_do_not_match(run_cli, here: Path) -> None:
+def test_a_head_is_fitted_where_outputs_and_folders_do_not_match(cli, here: Path) -> None:
     shutil.rmtree(here / "data" / "train" / "8")
     shutil.rmtree(here / "data" / "test" / "8")
-    result = adapt(run_cli, here, "--output", "fitted")
+    result = adapt(cli, here, "--output", "fitted")
     assert "fitting a linear head" in result.stderr
-    metrics = json.loads(run_cli("evaluate", "fitted", "--json", cwd=here).stdout)
+    metrics = json.loads(cli("evaluate", "fitted", "--json", cwd=here).stdout)
     assert metrics["vanilla"]["acc"] > 0.9
     stored, original = load_file(here / "fitted" / "model.safetensors"), load_file(here / "network.safetensors")
     assert stored["prediction_network.fc.weight"].shape[0] == 8
     assert all(
         torch.equal(stored[f"prediction_network.{k}"], v) for k, v in original.items() if not k.startswith("fc.")
     )
-    adapter = run_cli("export", "fitted", "--adapter-only", "-o", "adapter.safetensors", cwd=here)
+    adapter = cli("export", "fitted", "--adapter-only", "-o", "adapter.safetensors", cwd=here)
     assert adapter.returncode == 0, adapter.stderr
     whole = equicli.load(here / "fitted" / "model.safetensors")
     part = equicli.load(here / "adapter.safetensors", checkpoint=here / "network.safetensors")
@@ -180,7 +180,7 @@ def test_a_head_is_fitted_where_outputs_and_folders_do_not_match(run_cli, here: 
     assert torch.equal(whole(x), part(x))
 
 
-def test_own_code_is_asked_for_again_and_never_recorded(run_cli, here: Path) -> None:
+def test_own_code_is_asked_for_again_and_never_recorded(cli, here: Path) -> None:
     (here / "mynet.py").write_text(
         "import timm\ndef make(classes): return timm.create_model('test_resnet', num_classes=classes)\n"
     )
@@ -199,17 +199,17 @@ def test_own_code_is_asked_for_again_and_never_recorded(run_cli, here: Path) -> 
         "--set",
         "model_args={classes: 9}",
     )
-    adapt(run_cli, here, *own, *arguments)
+    adapt(cli, here, *own, *arguments)
     header = (here / "own" / "config.json").read_text()
     assert "mynet" not in header
     for command in (("evaluate", "own"), ("export", "own", "-o", "own.safetensors")):
-        refused = run_cli(*command, cwd=here)
+        refused = cli(*command, cwd=here)
         assert refused.returncode == 1 and "--model python:" in refused.stderr
-        assert run_cli(*command, *own, cwd=here).returncode == 0
+        assert cli(*command, *own, cwd=here).returncode == 0
 
 
-def test_a_killed_run_resumes_to_the_same_weights(run_cli, here: Path) -> None:
-    adapt(run_cli, here, "--output", "whole", "--epochs", "4")
+def test_a_killed_run_resumes_to_the_same_weights(cli, here: Path) -> None:
+    adapt(cli, here, "--output", "whole", "--epochs", "4")
     command = [sys.executable, "-m", "equicli", "adapt", "data", *ADAPT, "--checkpoint", "network.safetensors"]
     with subprocess.Popen([*command, "--epochs", "4", "-o", "cut"], cwd=here, stderr=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
@@ -217,9 +217,9 @@ def test_a_killed_run_resumes_to_the_same_weights(run_cli, here: Path) -> None:
             if line.startswith("epoch 2/4"):
                 run.kill()
     assert not (here / "cut" / "model.safetensors").exists()
-    refused = run_cli("evaluate", "cut", cwd=here)
+    refused = cli("evaluate", "cut", cwd=here)
     assert refused.returncode == 2 and "--resume cut" in refused.stderr
-    resumed = run_cli("adapt", "--resume", "cut", cwd=here)
+    resumed = cli("adapt", "--resume", "cut", cwd=here)
     assert resumed.returncode == 0, resumed.stderr
     assert "going on after epoch" in resumed.stderr
     whole, cut = (load_file(here / name / "model.safetensors") for name in ("whole", "cut"))
@@ -239,7 +239,7 @@ def test_no_image_file_is_opened_after_the_first_pass(here: Path, monkeypatch) -
     monkeypatch.chdir(here)
     flags = {"data": "data", "checkpoint": "network.safetensors", "epochs": 3}
     training.adapt(build_config(flags, [], "quickstart"), Run(here / "run"), Silent())
-    train = [sample.path for sample in open_folder(Path("data")).train]
+    train = [sample.path for sample in open_folder(here / "data").train]
     first, rest = opened[0], opened[1:]  # one image is tried before all are read
     assert first in train and sorted(rest) == sorted(train)
 
@@ -252,7 +252,7 @@ def test_the_shipped_shell_script_runs_the_whole_pipeline(here: Path) -> None:
         ["bash", script, *arguments], cwd=here, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
+    assert done.stdout == "model.safetensors\n"
     assert json.loads((here / "run" / "evaluation.json").read_text())["schema"] == 1
     assert equicli.load(here / "model.safetensors")(torch.zeros(1, 3, 32, 32)).shape == (1, 9)
     failed = subprocess.run(
