@@ -17,7 +17,7 @@ from equicli.data.normalization import Normalization
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.files import write_atomically
-from equicli.groups import parse_group
+from equicli.groups import parse_planar_group
 from equicli.prediction.checkpoint import load_checkpoint, load_weights, sha256_of
 from equicli.prediction.head import find_head, replace_head
 from equicli.prediction.load import load_network, rebuild_network
@@ -42,6 +42,7 @@ class CanonicalizerSpec:
 class ModelConfig:
     """All of an adapted model but its weights; `config.json`, and the artifact's header.
 
+    poses: the poses of the training folder that the prediction network expects, elements of the group.
     labels: the output that stands for each class name of the dataset; empty where it had no labels.
     provenance: what was loaded as prediction network (see `PretrainedNetwork`).
     """
@@ -53,6 +54,7 @@ class ModelConfig:
     preprocess: Preprocess
     labels: Mapping[str, int]
     provenance: Mapping[str, str]
+    poses: tuple[int, ...] = (0,)
     adapter_only: bool = False
     format: int = field(default=FORMAT)
 
@@ -64,7 +66,7 @@ def build_canonicalizer(config: ModelConfig, network: nn.Module, temperature: fl
     """Put a canonicalization network to its use; the same for a new canonicalizer and for one that is loaded."""
     spec = config.canonicalizer
     return OptimizedCanonicalizer(
-        parse_group(config.group),
+        parse_planar_group(config.group),
         network,
         vector_size=spec.vector_size,
         size=spec.size,

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from equicli.errors import UsageError, did_you_mean
-from equicli.groups import parse_group
+from equicli.groups import parse_planar_group
 
 Scalar = bool | int | float | str | None
 
@@ -81,7 +81,7 @@ class AdaptConfig(_Frozen):
     @field_validator("group")
     @classmethod
     def _known_group(cls, name: str) -> str:
-        return parse_group(name).name
+        return parse_planar_group(name).name
 
 
 def build_config(flags: Mapping[str, Any], settings: list[str], recipe: str | None) -> AdaptConfig:

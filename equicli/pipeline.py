@@ -15,7 +15,7 @@ from equicli.devices import find_device
 from equicli.errors import EquicliError, UsageError
 from equicli.evaluation.run import evaluate_files, evaluate_tensor
 from equicli.files import write_atomically
-from equicli.groups import PlanarGroup, parse_group
+from equicli.groups import PlanarGroup, parse_planar_group
 from equicli.prediction.checkpoint import sha256_of
 from equicli.progress import Progress
 from equicli.reports import markdown
@@ -33,7 +33,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         adapted.config,
         adapted.report_images,
         _targets(adapted.report_labels, adapted.classes, adapted.config),
-        parse_group(config.group),
+        parse_planar_group(config.group),
         seed=config.seed,
         batch_size=EVALUATION_BATCH,
         device=find_device(config.device),
@@ -77,7 +77,7 @@ def evaluate(
     file, run = _find_artifact(path)
     folder = _report_folder(file, run, output, overwrite)
     config = artifact.read_config(file)
-    elements = parse_group(config.group) if rotations is None else _rotations(rotations)
+    elements = parse_planar_group(config.group) if rotations is None else _rotations(rotations)
     samples, classes, split = _samples(data, run)
     labels = torch.tensor([-1 if s.label is None else s.label for s in samples])
     if not config.labels and classes:
@@ -156,7 +156,7 @@ def _report_folder(file: Path, run: Run | None, output: str | None, overwrite: b
 
 def _rotations(n: int) -> PlanarGroup:
     try:
-        return parse_group(f"c{n}")
+        return parse_planar_group(f"c{n}")
     except UsageError:
         raise UsageError(f"--rotations {n}: the number of rotations must be from 1 to 360.") from None
 

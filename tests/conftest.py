@@ -18,7 +18,16 @@ from tests.hub_server import HubServer
 # Before torch and huggingface_hub are imported, which read these once; processes that tests start inherit them.
 _HOME = tempfile.mkdtemp(prefix="equicli-tests-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
-for _name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HTTP_PROXY", "http_proxy", "EQUICLI_DEBUG"):
+for _name in (
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_ENDPOINT",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "EQUICLI_DEBUG",
+):
     os.environ.pop(_name, None)
 os.environ.update(
     OMP_WAIT_POLICY="PASSIVE",

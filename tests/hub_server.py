@@ -3,9 +3,8 @@
 with HubServer({"acme/tiny": {"main": {"config.json": b"…"}, "v1": {…}}}, gated={"acme/locked"}) as hub:
     subprocess.run(…, env={**os.environ, **hub.environment(cache)})
 
-The names of a repository's revisions are its branches and tags, and `commit(repository, revision)` is the commit that
-each stands for. `resolve` answers with a file's ETag, size and commit and redirects to another address, as the real
-one does to its storage; there a `Range` is honoured.
+A revision's name is a branch or tag; `commit` tells its commit. A file's address answers with its ETag, size and commit
+and redirects to another host, as the real one does to its storage; there a `Range` is honoured.
 """
 
 import hashlib
@@ -13,55 +12,49 @@ import json
 import re
 import threading
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
 Files = Mapping[str, bytes]
 
 
+@dataclass
 class HubServer:
-    """Serves repositories, name -> {revision -> {file name: content}}, while it is open as a context.
+    """Serves repositories, name -> {revision -> {file name: content}}, until it is closed.
 
     gated, private: names of repositories that only one of `tokens` opens.
     cuts: for each of the next downloads, after how many bytes the connection breaks.
     requests: what was asked for, as `HEAD /acme/tiny/resolve/main/config.json`; `down` answers everything with 503.
     """
 
-    def __init__(
-        self,
-        repositories: Mapping[str, Mapping[str, Files]],
-        *,
-        gated: Collection[str] = (),
-        private: Collection[str] = (),
-        tokens: Collection[str] = (),
-        cuts: Collection[int] = (),
-        down: bool = False,
-    ) -> None:
-        self.repositories, self.gated, self.private, self.tokens = repositories, gated, private, tokens
-        self.cuts, self.down, self.requests = list(cuts), down, list[str]()
+    repositories: Mapping[str, Mapping[str, Files]]
+    gated: Collection[str] = ()
+    private: Collection[str] = ()
+    tokens: Collection[str] = ()
+    cuts: list[int] = field(default_factory=list)
+    down: bool = False
+    requests: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.hub = self  # type: ignore[attr-defined]
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self.url, self.storage = (f"http://{host}:{self._server.server_port}" for host in ("127.0.0.1", "localhost"))
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def __enter__(self) -> "HubServer":
-        self._thread.start()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Stop answering; more than once does no harm."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
+        self._server.shutdown()
         self._server.server_close()
 
     def environment(self, cache: Path) -> dict[str, str]:
-        """Environment variables that lead a new process to this Hub, with a cache of its own."""
+        """Variables that lead a new process to this Hub, with a cache of its own."""
         return {"HF_ENDPOINT": self.url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(cache), "HF_HUB_CACHE": str(cache)}
 
     def commit(self, repository: str, revision: str) -> str:
@@ -70,7 +63,6 @@ class HubServer:
         return hashlib.sha1(json.dumps([repository, content]).encode()).hexdigest()
 
     def find(self, repository: str, revision: str) -> tuple[str, Files] | None:
-        """Commit and files of a branch, tag or commit."""
         for name, files in self.repositories[repository].items():
             if revision in (name, commit := self.commit(repository, name)):
                 return commit, files
@@ -88,14 +80,13 @@ class _Handler(BaseHTTPRequestHandler):
         hub: HubServer = self.server.hub  # type: ignore[attr-defined]
         path = urlsplit(self.path).path
         hub.requests.append(f"{self.command} {unquote(path)}")
-        name = r"/([^/]+/[^/]+)"
         if hub.down:
             self._answer(503, b"down for maintenance")
         elif match := re.fullmatch(r"/blobs/([0-9a-f]{64})", path):
             self._blob(hub, match[1])
-        elif match := re.fullmatch(rf"{name}/resolve/([^/]+)/(.+)", path):
+        elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._resolve(hub, match[1], unquote(match[2]), unquote(match[3]))
-        elif match := re.fullmatch(rf"/api/models{name}(?:/(revision|tree)/([^/]+))?", path):
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path):
             self._describe(hub, match[1], match[2] or "revision", unquote(match[3] or "main"))
         else:
             self._answer(404, b"Not Found")
@@ -108,26 +99,24 @@ class _Handler(BaseHTTPRequestHandler):
         if token and token not in hub.tokens:
             self._answer(401, X_Error_Message="Invalid credentials in Authorization header")
         elif repository not in hub.repositories or (repository in hub.private and not token):
-            status = 401 if repository in hub.private else 404
-            self._answer(status, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
+            self._answer(401 if repository in hub.private else 404, X_Error_Code="RepoNotFound")
         elif repository in hub.gated and not token:
             self._answer(403, X_Error_Code="GatedRepo", X_Error_Message=f"Access to {repository} is restricted")
         elif (found := hub.find(repository, revision)) is None:
             self._answer(404, X_Error_Code="RevisionNotFound", X_Error_Message=f"Invalid rev id: {revision}")
         else:
             return found
-        return None
 
     def _resolve(self, hub: HubServer, repository: str, revision: str, file: str) -> None:
         if (found := self._open(hub, repository, revision)) is None:
             return
         commit, files = found
         if file not in files:
-            self._answer(404, X_Repo_Commit=commit, X_Error_Code="EntryNotFound", X_Error_Message="Entry not found")
-            return
-        blob, size = digest(files[file]), str(len(files[file]))
-        location = {"Location": f"{hub.storage}/blobs/{blob}", "ETag": f'"{blob}"'}
-        self._answer(302, X_Repo_Commit=commit, X_Linked_Etag=f'"{blob}"', X_Linked_Size=size, **location)
+            self._answer(404, X_Repo_Commit=commit, X_Error_Code="EntryNotFound")
+        else:
+            blob, size = digest(files[file]), str(len(files[file]))
+            location = {"Location": f"{hub.storage}/blobs/{blob}", "ETag": f'"{blob}"'}
+            self._answer(302, X_Repo_Commit=commit, X_Linked_Etag=f'"{blob}"', X_Linked_Size=size, **location)
 
     def _describe(self, hub: HubServer, repository: str, what: str, revision: str) -> None:
         if (found := self._open(hub, repository, revision)) is None:
@@ -141,23 +130,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _blob(self, hub: HubServer, wanted: str) -> None:
         contents = (data for revisions in hub.repositories.values() for f in revisions.values() for data in f.values())
         content = next(data for data in contents if digest(data) == wanted)
-        cut = hub.cuts.pop(0) if hub.cuts and self.command == "GET" else None
+        etag, cut = f'"{wanted}"', hub.cuts.pop(0) if hub.cuts and self.command == "GET" else None
         if match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
-            start, size = int(match[1]), len(content)
-            self._answer(
-                206, content[start:], cut, ETag=f'"{wanted}"', Content_Range=f"bytes {start}-{size - 1}/{size}"
-            )
+            start, end = int(match[1]), len(content) - 1
+            self._answer(206, content[start:], cut, ETag=etag, Content_Range=f"bytes {start}-{end}/{end + 1}")
         else:
-            self._answer(200, content, cut, ETag=f'"{wanted}"', Accept_Ranges="bytes")
+            self._answer(200, content, cut, ETag=etag, Accept_Ranges="bytes")
 
     def _answer(self, status: int, content: bytes = b"", sent: int | None = None, **headers: str) -> None:
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+        for name, value in {**headers, "Content_Length": str(len(content))}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.close_connection |= sent is not None
         if self.command == "GET":
             self.wfile.write(content[:sent])
 
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+    def log_message(self, *_: object) -> None: ...

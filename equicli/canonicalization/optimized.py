@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.data.normalization import Normalization
 from equicli.groups import PlanarGroup
-from equicli.groups.action import views
+from equicli.groups.action import inscribed_disc, views
 
 TEMPERATURE_RANGE = (0.01, 1.0)
 
@@ -47,6 +47,9 @@ class OptimizedCanonicalizer(Canonicalizer):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         self.reference: Tensor
         self.register_buffer("reference", nn.functional.normalize(torch.randn(vector_size), dim=0))
+        # Turned off the grid, a square loses its corners: all views are then read inside the inscribed disc.
+        self.disc: Tensor | None
+        self.register_buffer("disc", None if group.exact else inscribed_disc(size).float(), persistent=False)
         scale, shift = network_normalization.after(input_normalization)
         self.scale: Tensor
         self.shift: Tensor
@@ -57,6 +60,8 @@ class OptimizedCanonicalizer(Canonicalizer):
         """Find the pose of images x (b, 3, h, w), normalized for the prediction network."""
         small = shrink(x.float(), self.size) * self.scale + self.shift
         stacked = views(self.group, small)  # (b, |G|, 3, size, size)
+        if self.disc is not None:
+            stacked = stacked * self.disc
         vectors = self.network(
             stacked.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         ).float()  # (b·|G|, d)

@@ -1,8 +1,9 @@
 """From counts to the versioned `metrics.json` document."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from equicli.evaluation.evaluate import Evaluation
@@ -17,6 +18,7 @@ def metrics_document(
     *,
     rotate: str,
     split: str,
+    poses: Sequence[int] = (0,),
     cost: Mapping[str, float],
     unreadable: int,
     provenance: Mapping[str, Any],
@@ -26,12 +28,13 @@ def metrics_document(
     Args:
         rotate: `input` or `file`, what was turned.
         split: which images: `test`, `validation` or `all`.
+        poses: the prior's set, elements of the adapted group.
     """
     systems = {name: _system(evaluation.elements, hits) for name, hits in evaluation.correct.items()}
     passes = {"vanilla": 1, "adapted": 1.0, "symmetrized": evaluation.group.order, "oracle": 1}
     for name, count in passes.items():
         systems[name]["passes"] = count
-    systems["adapted"] |= _equivariance(evaluation)
+    systems["adapted"] |= _equivariance(evaluation, poses)
     return {
         "schema": SCHEMA,
         "task": "classification",
@@ -73,21 +76,25 @@ def _system(elements: PlanarGroup, correct: Tensor) -> dict[str, Any]:
     }
 
 
-def _equivariance(evaluation: Evaluation) -> dict[str, Any]:
+def _equivariance(evaluation: Evaluation, poses: Sequence[int]) -> dict[str, Any]:
     changed = (evaluation.predictions != evaluation.predictions[:, :1]).any(dim=1)
-    identity = evaluation.poses[:, 0] == 0
+    identity = torch.isin(evaluation.poses[:, 0], torch.tensor(poses))
     return {
         "invariance_residual": float(changed.double().mean()),
         "max_logit_delta": evaluation.max_logit_delta,
         "ties": int(evaluation.ties.sum()),
         "identity_rate": float(identity.double().mean()),
-        "pose_accuracy": _pose_accuracy(evaluation),
+        "pose_accuracy": _pose_accuracy(evaluation, poses),
     }
 
 
-def _pose_accuracy(evaluation: Evaluation) -> float:
-    """Share of pairs (image, h) with ĝ(h·x) = h, over the elements h that the adapted group has."""
+def _pose_accuracy(evaluation: Evaluation, poses: Sequence[int]) -> float:
+    """Share of pairs (image, h) with ĝ(h·x) = h·s for an s of the set prior, over the h that the adapted group has."""
     elements, group = evaluation.elements, evaluation.group
     expected = {g: group.find(elements.angle(g), elements.mirrored(g)) for g in elements.elements()}
-    hits = [evaluation.poses[:, g] == h for g, h in expected.items() if h is not None]
+    hits = [
+        torch.isin(evaluation.poses[:, g], torch.tensor([group.compose(h, s) for s in poses]))
+        for g, h in expected.items()
+        if h is not None
+    ]
     return float(sum(h.double().mean() for h in hits) / len(hits))

@@ -1,83 +1,102 @@
-"""How elements of a planar group act on images, (..., h, w) with the y axis down.
-
-Multiples of 90° and mirrorings permute pixels (`rot90`, `flip`) and are exact in every dtype. Any other rotation
-interpolates once, bilinearly, from the image it is given, on a canvas of the same size.
-"""
-
-import math
+"""How an element of any group acts on any kind of data: `act`, and `act_on_frame` for an image's height and width."""
 
 import torch
 from torch import Tensor
 
-from equicli.groups.planar import PlanarGroup
+from equicli.groups.coordinates import turn_boxes, turn_keypoints, turn_points
+from equicli.groups.elements import Element, Frame, act_on_frame, as_single, is_batch, matrix
+from equicli.groups.group import FiniteGroup, Group, is_finite
+from equicli.groups.images import PADDINGS, inscribed_disc, turn_image, turn_regular
 
-_QUARTERS = PlanarGroup(4, reflections=True)
+__all__ = ["KINDS", "PADDINGS", "Element", "Frame", "act", "act_on_frame", "inscribed_disc", "matrix", "views"]
+
+KINDS = ("image", "mask", "regular", "keypoints", "polygons", "boxes", "boxes_xywh", "points", "normals", "invariant")
 
 
-def act(group: PlanarGroup, element: int | Tensor, image: Tensor) -> Tensor:
-    """Return g·x.
+def act(
+    group: Group,
+    element: Element,
+    value: Tensor,
+    kind: str = "image",
+    frame: Frame | None = None,
+    *,
+    padding: str = "edge",
+) -> Tensor:
+    """Return g·x, of the same kind and dtype.
+
+    Rotations are about the centre of the image or the origin of space, counter-clockwise as the image is displayed or
+    as seen from the tip of the axis. Multiples of 90° and mirrorings are exact: pixels are permuted, and coordinates in
+    whole or half pixels are not rounded. Any other element interpolates `value` once, on a canvas of the same size:
+    compose elements before acting. Half precision is computed in float32.
 
     Args:
-        element: one element for all images, or one for each, an int64 tensor of shape (b,).
-        image: (b, c, h, w), of any dtype where the element is a multiple of 90°, floating point otherwise.
+        element: of a finite group, a number or an int64 tensor (b,); of a continuous one, a matrix (d, d) or (b, d, d).
+            One element acts on all of `value`, a batch of them on the entries of its first axis.
+        value: by `kind`,
+
+            - `image`: images and scalar feature maps (..., h, w); integers are interpolated and rounded.
+            - `mask`: (..., h, w) of any dtype, also bool; takes the nearest pixel and makes no new value.
+            - `regular`: feature maps (..., |G|, h, w) in the regular representation of a finite group, such as
+              (b, c, |G|, h, w): (g·f)[gγ] = g·(f[γ]). For escnn's channels, `x.unflatten(1, (-1, group.order))`.
+            - `keypoints`, `polygons`: (..., 2), x and y in pixels; an image of w x h spans [0, w] x [0, h], so that the
+              centre of its first pixel is (0.5, 0.5).
+            - `boxes`: (..., 4), left, top, right and bottom in the same pixels; `boxes_xywh`: left, top, width, height.
+              The result is the smallest upright box around the turned box, and may reach outside of the frame. Beyond
+              multiples of 90° boxes grow: act(g, act(h, box)) contains act(gh, box).
+            - `points`, `normals`: (..., 3). Groups of the image plane act on x and y.
+            - `invariant`: anything; it is returned as it is.
+        frame: (height, width) of the image before the action, for keypoints, polygons and boxes.
+        padding: what images and masks show from outside: the nearest pixel (`edge`), the image mirrored at its border
+            (`reflect`), or 0 (`zeros`).
 
     Returns:
-        (b, c, h, w), or (b, c, w, h) where a single element turns a non-square image by 90° or 270°.
+        The same shape as `value`, but (..., w, h) where a number that stands for 90° or 270° turns an image that is not
+        square; see `act_on_frame`. Images are contiguous, and those that the identity leaves may be `value` itself.
 
     Raises:
-        ValueError: images of a batch that are not square would get different shapes.
+        ValueError: there is no such kind or padding, the group does not act on this kind, a frame is missing, there is
+            not one element for each value, or images of a batch that are not square would get different shapes.
     """
-    if isinstance(element, int):
-        quarter = _quarter(group, element)
-        if quarter is not None:
-            return _act_exactly(quarter, image)
-        return _interpolate(group, torch.full((image.shape[0],), element, device=image.device), image)
-
-    quarters = [_quarter(group, g) for g in group.elements()]
-    if any(q is not None and q % 2 for q in quarters) and image.shape[-1] != image.shape[-2]:
-        raise ValueError(
-            f"images of {image.shape[-1]}x{image.shape[-2]} pixels cannot be turned one by one by {group.name}: "
-            "90° changes their shape. Make them square."
-        )
-    # Turned exactly by gathering from the few exact views; a weighted sum would not reproduce the pixels bit for bit.
-    exact = [g for g in group.elements() if quarters[g] is not None]
-    slots = torch.tensor([exact.index(g) if g in exact else 0 for g in group.elements()], device=image.device)
-    turned = torch.stack([act(group, g, image) for g in exact], dim=1)  # (b, exact, c, h, w)
-    out = turned[torch.arange(len(image), device=image.device), slots[element]]
-    if len(exact) == group.order:
-        return out
-    is_exact = torch.tensor([q is not None for q in quarters], device=image.device)[element]
-    return torch.where(is_exact[:, None, None, None], out, _interpolate(group, element, image))
+    element = as_single(group, element)
+    if kind == "invariant":
+        return value
+    if isinstance(element, Tensor) and is_batch(group, element) and element.shape[0] != value.shape[0]:
+        raise ValueError(f"{element.shape[0]} elements of {group.name} cannot act on a batch of {value.shape[0]}.")
+    match kind:
+        case "image":
+            return turn_image(group, element, value, padding)
+        case "mask":
+            return turn_image(group, element, value, padding, nearest=True)
+        case "regular":
+            return turn_regular(_finite(group), element, value, padding)
+        case "keypoints" | "polygons":
+            return turn_keypoints(group, element, value, _known(frame, kind))
+        case "boxes" | "boxes_xywh":
+            return turn_boxes(group, element, value, _known(frame, kind), xywh=kind == "boxes_xywh")
+        case "points" | "normals":
+            return turn_points(group, element, value)
+    raise ValueError(f"kind '{kind}' is none of {', '.join(KINDS)}.")
 
 
-def views(group: PlanarGroup, image: Tensor) -> Tensor:
-    """Return g⁻¹·x for every element g, in their order: (b, c, h, w) with h = w to (b, |G|, c, h, w)."""
-    return torch.stack([act(group, group.inverse(g), image) for g in group.elements()], dim=1)
+def views(group: Group, image: Tensor, *, padding: str = "edge") -> Tensor:
+    """Return g⁻¹·x for every element g of a finite group, in their order: (b, ..., h, w) to (b, |G|, ..., h, w).
+
+    Raises:
+        ValueError: 90° changes the shape of images that are not square, or the group is continuous.
+    """
+    group = _finite(group)
+    act_on_frame(group, torch.arange(group.order), (image.shape[-2], image.shape[-1]))  # refuses different shapes
+    turned = [act(group, group.inverse(g), image, padding=padding) for g in range(group.order)]
+    return torch.stack(turned, dim=1)
 
 
-def _quarter(group: PlanarGroup, element: int) -> int | None:
-    """The same element in D4, or None where it is no multiple of 90°."""
-    return _QUARTERS.find(group.angle(element), group.mirrored(element))
+def _finite(group: Group) -> FiniteGroup:
+    if not is_finite(group):
+        raise ValueError(f"{group.name} has infinitely many elements; this needs a finite group, such as c8.")
+    return group
 
 
-def _act_exactly(quarter: int, image: Tensor) -> Tensor:
-    if _QUARTERS.mirrored(quarter):
-        image = image.flip(-1)
-    return torch.rot90(image, quarter % 4, (-2, -1))
-
-
-def _interpolate(group: PlanarGroup, element: Tensor, image: Tensor) -> Tensor:
-    """Turn each image about its centre, sampling bilinearly; pixels from outside repeat the edge."""
-    height, width = image.shape[-2:]
-    radians = (element % group.n).to(torch.float32) * (2 * math.pi / group.n)
-    cos, sin = radians.cos()[:, None, None], radians.sin()[:, None, None]
-    y, x = torch.meshgrid(
-        torch.arange(height, device=image.device, dtype=torch.float32) - (height - 1) / 2,
-        torch.arange(width, device=image.device, dtype=torch.float32) - (width - 1) / 2,
-        indexing="ij",
-    )
-    # Where each output pixel comes from: turned back by the angle, then mirrored back. y points down.
-    source_x, source_y = x * cos - y * sin, x * sin + y * cos  # (b, h, w)
-    source_x = torch.where((element >= group.n)[:, None, None], -source_x, source_x)
-    grid = torch.stack([source_x * 2 / width, source_y * 2 / height], dim=-1).to(image.dtype)
-    return torch.nn.functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
+def _known(frame: Frame | None, kind: str) -> Frame:
+    if frame is None:
+        raise ValueError(f"the kind '{kind}' needs the frame (height, width) of the image before the action.")
+    return frame

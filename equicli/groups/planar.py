@@ -1,14 +1,13 @@
 """The finite groups of the image plane: C_n (rotations) and D_n (rotations and reflections)."""
 
 import math
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from equicli.errors import UsageError
+from equicli.groups.group import Index, Rows
 
-# One element, or an integer tensor of elements: the laws below are plain arithmetic and hold for both.
-Element = TypeVar("Element", int, "Tensor")
+MAX_ORDER = 360
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,11 @@ class PlanarGroup:
     @property
     def name(self) -> str:
         return f"{'d' if self.reflections else 'c'}{self.n}"
+
+    @property
+    def dimension(self) -> int:
+        """2, the image plane; points in space are turned about z, and mirrored in x."""
+        return 2
 
     @property
     def order(self) -> int:
@@ -58,14 +62,44 @@ class PlanarGroup:
             return None
         return int(mirrored) * self.n + round(steps) % self.n
 
-    def compose(self, g: Element, h: Element) -> Element:
+    def rows(self, element: int) -> Rows:
+        """The (2, 2) matrix of an element, y axis up. Its entries are exactly 0 and ±1 where it is a multiple of 90°.
+
+        Raises:
+            ValueError: the group has no such element.
+        """
+        if element not in self.elements():
+            raise ValueError(f"{self.name} has no element {element}, only 0 to {self.order - 1}.")
+        quarter, rest = divmod(4 * (element % self.n), self.n)
+        cos, sin = math.cos(math.pi / 2 * rest / self.n), math.sin(math.pi / 2 * rest / self.n)
+        for _ in range(quarter):
+            cos, sin = -sin, cos
+        sign = -1 if self.mirrored(element) else 1
+        return (sign * cos, -sin), (sign * sin, cos)
+
+    def compose(self, g: Index, h: Index) -> Index:
         """Return gh: h acts first, then g."""
         k_g, m_g = g % self.n, g // self.n
         k_h, m_h = h % self.n, h // self.n
         # A mirroring reverses the sense of a rotation that it follows: m r = r⁻¹ m.
         return (k_g + (1 - 2 * m_g) * k_h) % self.n + (m_g + m_h) % 2 * self.n
 
-    def inverse(self, g: Element) -> Element:
+    def inverse(self, g: Index) -> Index:
         """Return g⁻¹. A mirrored element is its own inverse."""
         k, m = g % self.n, g // self.n
         return (2 * m - 1) * k % self.n + m * self.n
+
+
+def parse_planar(name: str) -> PlanarGroup | None:
+    """Read `c8` and `d4`; None is for other names.
+
+    Raises:
+        UsageError: an order outside 1..MAX_ORDER.
+    """
+    match = re.fullmatch(r"([cd])(\d+)", name)
+    if match is None:
+        return None
+    group = PlanarGroup(n=int(match[2]), reflections=match[1] == "d")
+    if not 1 <= group.n <= MAX_ORDER:
+        raise UsageError(f"--group {name}: the number of rotations must be from 1 to {MAX_ORDER}, as in c4 or c8.")
+    return group

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from equicli.adapted import AdaptedModel
 from equicli.artifact import CanonicalizerSpec, ModelConfig, build_canonicalizer, write_artifact
 from equicli.canonicalization.networks import load_canonicalization_network
+from equicli.canonicalization.prior import upright_poses
 from equicli.config import AdaptConfig
 from equicli.data.decode import UnreadableImageError
 from equicli.data.folders import ImageFolder, Split, open_folder, split_folder
 from equicli.data.preprocess import Preprocess, load_turned
 from equicli.devices import find_device
 from equicli.errors import EquicliError
+from equicli.groups import parse_planar_group
 from equicli.prediction.head import set_head
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
@@ -95,6 +97,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         preprocess=preprocess,
         labels=labels,
         provenance=found.provenance,
+        poses=upright_poses(parse_planar_group(config.group)),
     )
     canonicalizer = build_canonicalizer(model_config, canonicalization_network, config.canonicalizer.temperature).to(
         device
@@ -108,6 +111,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         images.validation,
         preprocess.normalization,
         config,
+        poses=model_config.poses,
         state=run.state,
         log=run.append_log,
         progress=progress,

@@ -1,7 +1,7 @@
 """The training loop of a canonicalizer: small images in memory, AdamW, the best epoch by validation, resume."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ MAX_CROP = 0.4
 class Scores:
     """A canonicalizer measured on a set of untouched images.
 
-    identity_rate: share of images found in the identity pose. prior_loss: mean of -log p(identity | x).
+    identity_rate: share of images found in a pose of the prior's set S. prior_loss: mean of -log Σ_{g in S} p(g | x).
     """
 
     identity_rate: float
@@ -44,6 +44,7 @@ def fit(
     normalization: Normalization,
     config: AdaptConfig,
     *,
+    poses: Sequence[int] = (0,),
     state: Path,
     log: Callable[[Mapping[str, Any]], None],
     progress: Progress,
@@ -53,13 +54,14 @@ def fit(
     Args:
         train, validation: uint8 (n, 3, s, s), on the canonicalizer's device.
         normalization: the prediction network's, as `canonicalizer` expects its input.
+        poses: S, the set prior. Mirroring left-right, which training does at random, must not lead out of it.
         state: file that holds the last whole epoch; where it exists, training goes on from it to the same weights.
         log: takes one entry an epoch.
 
     Returns:
         The best epoch, counted from 1, and its scores on the validation images.
     """
-    trainer = _Trainer(canonicalizer, normalization, config)
+    trainer = _Trainer(canonicalizer, normalization, config, poses)
     if state.is_file():
         trainer.restore(state)
         progress.say(f"going on after epoch {trainer.epoch} of {config.epochs}")
@@ -76,15 +78,21 @@ def fit(
     return trainer.finish()
 
 
-def measure(canonicalizer: Canonicalizer, images: Tensor, normalization: Normalization, batch_size: int) -> Scores:
+def measure(
+    canonicalizer: Canonicalizer,
+    images: Tensor,
+    normalization: Normalization,
+    batch_size: int,
+    poses: Sequence[int] = (0,),
+) -> Scores:
     """Score a canonicalizer on untouched uint8 images (n, 3, s, s)."""
     canonicalizer.eval()
     right, loss = 0, 0.0
     with torch.inference_mode():
         for batch in images.split(batch_size):
             pose = canonicalizer(normalization(batch))
-            right += int((pose.element == 0).sum())
-            loss += float(prior_loss(pose.scores, [0])) * len(batch)
+            right += int(torch.isin(pose.element, torch.tensor(poses, device=images.device)).sum())
+            loss += float(prior_loss(pose.scores, poses)) * len(batch)
     return Scores(right / len(images), loss / len(images))
 
 
@@ -95,10 +103,13 @@ class _Trainer:
     needs no generator state to repeat them.
     """
 
-    def __init__(self, canonicalizer: Canonicalizer, normalization: Normalization, config: AdaptConfig) -> None:
+    def __init__(
+        self, canonicalizer: Canonicalizer, normalization: Normalization, config: AdaptConfig, poses: Sequence[int]
+    ) -> None:
         self.canonicalizer = canonicalizer
         self.normalization = normalization
         self.config = config
+        self.poses = poses
         self.epoch = 0
         self.best: tuple[int, Scores, dict[str, Tensor]] | None = None
         self.optimizer = torch.optim.AdamW(
@@ -122,7 +133,7 @@ class _Trainer:
             batch = augment(images[indices.to(device)], generator)
             with arithmetic(device, _training_precision(config.precision, device)):
                 pose = self.canonicalizer(self.normalization(batch))
-            prior, contrast = prior_loss(pose.scores, [0]), contrast_loss(pose.vectors)
+            prior, contrast = prior_loss(pose.scores, self.poses), contrast_loss(pose.vectors)
             loss = config.prior_weight * prior + config.contrast_weight * contrast
             self.optimizer.zero_grad()
             loss.backward()
@@ -133,7 +144,7 @@ class _Trainer:
         return totals
 
     def measure(self, images: Tensor) -> Scores:
-        return measure(self.canonicalizer, images, self.normalization, 4 * self.config.batch_size)
+        return measure(self.canonicalizer, images, self.normalization, 4 * self.config.batch_size, self.poses)
 
     def keep_if_best(self, scores: Scores) -> None:
         if self.best is None or scores.better_than(self.best[1]):

@@ -64,7 +64,7 @@ def test_the_exif_orientation_is_applied_to_tiffs_of_every_mode(tmp_path, orient
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("byte_order", ["<u2", ">u2"])
 def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path, suffix, byte_order):
-    values = np.linspace(0, 65535, 256).reshape(16, 16).round().astype(byte_order)
+    values = np.linspace(0, 65535, 900).reshape(30, 30).round().astype(byte_order)
     shown = save(tmp_path / f"a.{suffix}", Image.fromarray(values))
     expected = (values.astype(float) / 257).round()
     assert np.array_equal(shown, expected[..., None].repeat(3, axis=-1))

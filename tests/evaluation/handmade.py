@@ -4,9 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from equicli.adapted import AdaptedModel
+from equicli.artifact import CanonicalizerSpec, ModelConfig
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.data.loading import Batch
+from equicli.data.normalization import HALF
+from equicli.data.preprocess import Preprocess
 from equicli.groups import PlanarGroup
+from equicli.prediction.network import NetworkSpec
 from tests.canonicalization.examples import canonicalizer
 
 SIDE = 8
@@ -82,3 +86,16 @@ def noise(count: int) -> Tensor:
 
 def batches(images: Tensor, size: int = 4) -> list[Batch]:
     return [Batch(indices, images[indices][:, None]) for indices in torch.arange(len(images)).split(size)]
+
+
+def config(group: str = "c4") -> ModelConfig:
+    """Of images that are taken as they are, in four classes named by their bright edge."""
+    return ModelConfig(
+        task="classification",
+        group=group,
+        canonicalizer=CanonicalizerSpec("optimized", NetworkSpec("python", "TopFinder"), HALF, SIDE, 2),
+        prediction_network=NetworkSpec("python", "EdgeNetwork"),
+        preprocess=Preprocess(None, None, "bilinear", HALF),
+        labels={"top": TOP, "left": LEFT, "bottom": BOTTOM, "right": RIGHT},
+        provenance={"model": "python", "file": "weights.pth", "sha256": "0" * 64},
+    )

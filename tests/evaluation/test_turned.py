@@ -19,13 +19,18 @@ CHAINS = [
 ]
 
 
+def carry_out(turns, image):
+    for group, element in turns:
+        image = act(group, element, image)
+    return image
+
+
 @pytest.mark.parametrize("turns", CHAINS, ids=str)
 def test_logits_are_those_of_the_images_turned_one_turn_after_the_other(turns):
     network, x = ConvNetwork(), noise(3).float()
     turned = TurnedBatch(network, [x, x + 1])
-    for variant, image in enumerate((x, x + 1)):
-        for group, element in turns:
-            image = act(group, element, image)
+    for variant, untouched in enumerate((x, x + 1)):
+        image = carry_out(turns, untouched)
         assert torch.equal(turned.images(variant, turns), image)
         assert torch.equal(turned.logits(variant, turns), network(image))
 
@@ -67,10 +72,8 @@ def test_another_variant_is_another_picture():
 @pytest.mark.parametrize("group", [PlanarGroup(1), C4, D4], ids=lambda g: g.name)
 def test_symmetrization_is_the_mean_of_the_probabilities_at_every_inverse(turns, group):
     network, x = ConvNetwork(), noise(3).float() / 255
-    for own, element in turns:
-        x_turned = act(own, element, x)
-    x_turned = x_turned if turns else x
-    expected = torch.stack([network(act(group, group.inverse(g), x_turned)).softmax(-1) for g in group.elements()])
+    image = carry_out(turns, x)
+    expected = torch.stack([network(act(group, group.inverse(g), image)).softmax(-1) for g in group.elements()])
     found = TurnedBatch(network, [x]).mean_probabilities(0, turns, group)
     torch.testing.assert_close(found, expected.mean(0))
     torch.testing.assert_close(found.sum(1), torch.ones(3))

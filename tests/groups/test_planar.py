@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equicli.groups import PlanarGroup
+from equicli.groups.action import matrix
 
 SMALL = [PlanarGroup(n, reflections) for n in (1, 2, 3, 4, 8) for reflections in (False, True)]
 small = pytest.mark.parametrize("group", SMALL, ids=lambda group: group.name)
@@ -33,6 +34,29 @@ def test_tensors_compose_and_invert_as_integers_do(group):
     table = [[group.compose(g, h) for h in group.elements()] for g in group.elements()]
     assert group.compose(elements[:, None], elements[None]).tolist() == table
     assert group.inverse(elements).tolist() == [group.inverse(g) for g in group.elements()]
+
+
+@small
+def test_matrices_multiply_as_elements_compose(group):
+    elements = torch.arange(group.order)
+    products = matrix(group, elements)[:, None] @ matrix(group, elements)[None]
+    composed = group.compose(elements[:, None], elements[None])
+    torch.testing.assert_close(products, matrix(group, composed.flatten()).view_as(products))
+    assert torch.equal(matrix(group, 0), torch.eye(2, dtype=torch.float64))
+
+
+def test_matrices_turn_counter_clockwise_with_the_y_axis_up_and_mirror_left_and_right_first():
+    right, up_left = torch.tensor([1.0, 0], dtype=torch.float64), torch.tensor([-1.0, 1], dtype=torch.float64)
+    torch.testing.assert_close(matrix(PlanarGroup(8), 3) @ right, up_left / 2**0.5)
+    assert (matrix(PlanarGroup(4, True), 5) @ right).tolist() == [0, -1]
+
+
+@given(st.integers(1, 90), st.booleans(), st.integers(0, 3))
+def test_the_matrices_of_quarter_turns_are_exact_in_every_group_that_has_them(n, reflections, quarter):
+    group, quarters = PlanarGroup(4 * n, reflections), PlanarGroup(4, reflections)
+    for mirrored in range(1 + reflections):
+        assert group.rows(mirrored * 4 * n + quarter * n) == quarters.rows(mirrored * 4 + quarter)
+        assert {abs(entry) for row in quarters.rows(quarter) for entry in row} == {0, 1}
 
 
 @small

@@ -1,0 +1,68 @@
+"""The continuous groups: SO(2) and O(2) of the image plane, SO(3) and SO(2) about z of space."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class MatrixGroup:
+    """All rotations of the plane or of space, whose elements are orthogonal matrices (d, d) or (b, d, d).
+
+    reflections: mirrorings too (O instead of SO).
+    about_z: of the rotations of space, those about the z axis only.
+    """
+
+    name: str
+    dimension: int
+    reflections: bool = False
+    about_z: bool = False
+
+    @property
+    def order(self) -> None:
+        """None: there are infinitely many elements."""
+        return
+
+    def compose(self, g: "Tensor", h: "Tensor") -> "Tensor":
+        """Return gh: h acts first, then g."""
+        # Not a matmul, which mixed precision and TF32 would round.
+        return (g[..., :, :, None] * h[..., None, :, :]).sum(-2)
+
+    def inverse(self, g: "Tensor") -> "Tensor":
+        """Return g⁻¹, the transpose."""
+        return g.mT
+
+    def sample(self, count: int, generator: "Generator | None" = None) -> "Tensor":
+        """Draw elements uniformly (by the Haar measure): float64 (count, d, d), on the CPU.
+
+        The QR decomposition of a Gaussian matrix with the signs of R made positive (Mezzadri, arXiv math-ph/0609050).
+        """
+        import torch
+
+        d = 2 if self.about_z else self.dimension
+        q, r = torch.linalg.qr(torch.randn(count, d, d, generator=generator, dtype=torch.float64))
+        q = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None]
+        if not self.reflections:
+            q = torch.cat([q[..., :1] * torch.linalg.det(q)[:, None, None].sign(), q[..., 1:]], dim=-1)
+        return about_z(q) if self.about_z else q
+
+
+def about_z(matrix: "Tensor") -> "Tensor":
+    """Return what acts on x and y as the (…, 2, 2) matrix does, and keeps z: (…, 3, 3)."""
+    import torch
+
+    out = torch.nn.functional.pad(matrix, (0, 1, 0, 1))
+    return out + torch.diag(out.new_tensor([0, 0, 1]))
+
+
+CONTINUOUS = {
+    group.name: group
+    for group in (
+        MatrixGroup("so2", 2),
+        MatrixGroup("o2", 2, reflections=True),
+        MatrixGroup("so3", 3),
+        MatrixGroup("so2z", 3, about_z=True),
+    )
+}

@@ -1,0 +1,56 @@
+"""How elements act on coordinates: keypoints and boxes in an image, points and directions in space."""
+
+import torch
+from torch import Tensor
+
+from equicli.groups.continuous import about_z
+from equicli.groups.elements import Element, Frame, act_on_frame, matrix, round_to
+from equicli.groups.group import Group
+
+
+def turn_keypoints(group: Group, element: Element, keypoints: Tensor, frame: Frame) -> Tensor:
+    """Act on pixel coordinates (..., 2); see `action.act`."""
+    new_frame = act_on_frame(group, element, frame)
+    turn = _in_pixels(group, element)
+    # About the centres of both frames. At multiples of 90° the shift is a whole number of pixels.
+    centre, new_centre = (turn.new_tensor([width / 2, height / 2]) for height, width in (frame, new_frame))
+    return _apply(turn, keypoints, new_centre - (turn * centre).sum(-1))
+
+
+def turn_boxes(group: Group, element: Element, boxes: Tensor, frame: Frame, *, xywh: bool = False) -> Tensor:
+    """Act on boxes (..., 4): left, top, right, bottom, or with `xywh` left, top, width, height; see `action.act`."""
+    size = boxes[..., 2:]
+    if xywh:
+        boxes = torch.cat([boxes[..., :2], boxes[..., :2] + size], dim=-1)
+    corners = torch.stack([boxes[..., [x, y]] for x in (0, 2) for y in (1, 3)], dim=-2)  # (..., 4, 2)
+    corners = turn_keypoints(group, element, corners, frame)
+    far = _apply(_in_pixels(group, element).abs(), size) if xywh else corners.amax(-2)
+    return torch.cat([corners.amin(-2), far], dim=-1)
+
+
+def turn_points(group: Group, element: Element, points: Tensor) -> Tensor:
+    """Act on vectors (..., 3) about the origin; see `action.act`."""
+    turn = matrix(group, element)
+    return _apply(about_z(turn) if group.dimension == 2 else turn, points)
+
+
+def _in_pixels(group: Group, element: Element) -> Tensor:
+    """The matrix of an element where the y axis points down, (2, 2) or (b, 2, 2)."""
+    up = matrix(group, element).double()
+    return up * up.new_tensor([[1, -1], [-1, 1]])
+
+
+def _apply(turn: Tensor, vectors: Tensor, shift: Tensor | None = None) -> Tensor:
+    """Multiply vectors (b, ..., d) by one matrix (d, d) or one for each of the batch (b, d, d), and shift by (b, d).
+
+    Products and sums, not a matmul: mixed precision and TF32 would round it. Entries of 0 and ±1 are exact.
+    """
+    wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    if turn.ndim == 3:
+        between = (1,) * (vectors.ndim - 2)
+        turn = turn.reshape(turn.shape[0], *between, *turn.shape[1:])
+        shift = None if shift is None else shift.reshape(shift.shape[0], *between, shift.shape[1])
+    out = (turn.to(wide) * wide[..., None, :]).sum(-1)
+    if shift is not None:
+        out = out + shift.to(wide)
+    return round_to(out, vectors.dtype)

@@ -1,0 +1,190 @@
+"""Masks, regular feature maps, and that all kinds of data move together."""
+
+import pytest
+import torch
+from torch.nn.functional import max_pool2d
+
+from equicli.groups.action import act, act_on_frame, inscribed_disc, views
+from tests.groups.examples import (
+    CONTINUOUS,
+    EXACT,
+    OFF_GRID,
+    PLANAR,
+    any_dtype,
+    draw,
+    each,
+    identity,
+    noise,
+    seeded,
+    singles,
+    smooth,
+    square,
+)
+
+SHAPES = [(6, 6), (5, 5), (4, 7)]
+any_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
+mask_dtype = pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16])
+
+
+def labels(*shape, dtype=torch.int64):
+    return torch.randint(2 if dtype == torch.bool else 5, shape, generator=seeded()).to(dtype)
+
+
+def blobs(height, width):
+    """Five classes in wide bands, int64 (1, height, width)."""
+    return (smooth(height, width)[:, 0] * 5).long()
+
+
+@each(EXACT)
+@any_shape
+@mask_dtype
+def test_masks_of_any_dtype_obey_the_laws_bit_for_bit_at_quarter_turns(group, shape, dtype):
+    mask = labels(2, *shape, dtype=dtype)
+    assert torch.equal(act(group, 0, mask, "mask"), mask)
+    for g in group.elements():
+        there = act(group, g, mask, "mask")
+        assert there.dtype == dtype
+        assert torch.equal(act(group, group.inverse(g), there, "mask"), mask)
+        for h in group.elements():
+            twice = act(group, g, act(group, h, mask, "mask"), "mask")
+            assert torch.equal(twice, act(group, group.compose(g, h), mask, "mask"))
+
+
+@each([*OFF_GRID, *CONTINUOUS])
+@pytest.mark.parametrize("side", [64, 65])
+def test_off_the_grid_masks_obey_the_laws_but_for_two_pixels_along_the_borders_of_classes(group, side):
+    mask, disc = blobs(side, side).expand(20, -1, -1), inscribed_disc(side)
+    g, h = draw(group, 20, 1), draw(group, 20, 2)
+    there = act(group, h, mask, "mask")
+    for twice, once in [
+        (act(group, g, there, "mask"), act(group, group.compose(g, h), mask, "mask")),
+        (act(group, group.inverse(h), there, "mask"), mask),
+    ]:
+        highest, lowest = (max_pool2d(x.float(), 5, stride=1, padding=2) for x in (once, -once))
+        inner = (highest == -lowest) & disc
+        assert inner.float().mean() > 0.4 * disc.float().mean()
+        assert torch.equal(twice[inner], once[inner])
+
+
+@each([*OFF_GRID, *CONTINUOUS])
+@mask_dtype
+@any_shape
+def test_a_turned_mask_has_no_new_value(group, dtype, shape):
+    mask = labels(1, 1, *shape, dtype=dtype) + torch.ones((), dtype=dtype)
+    for g in singles(group):
+        for padding in ("edge", "reflect", "zeros"):
+            turned = act(group, g, mask, "mask", padding=padding)
+            assert turned.dtype == dtype
+            allowed = mask.unique().tolist() + [0] * (padding == "zeros")
+            assert set(turned.unique().tolist()) <= set(allowed)
+
+
+def test_large_labels_survive_a_turn():
+    mask = torch.full((1, 4, 4), 2**53 + 1)
+    assert (act(OFF_GRID[0], 1, mask, "mask") == mask).all()
+
+
+@each(PLANAR)
+@pytest.mark.parametrize("batch", [0, 1, 9])
+def test_one_element_for_each_mask_acts_as_each_element_alone(group, batch):
+    masks, elements = labels(batch, 6, 6), draw(group, batch)
+    turned = act(group, elements, masks, "mask")
+    for element, mask, expected in zip(elements, masks, turned, strict=True):
+        assert torch.equal(act(group, element, mask, "mask"), expected)
+
+
+@each(EXACT)
+@any_shape
+@any_dtype
+def test_regular_feature_maps_obey_the_laws_bit_for_bit_at_quarter_turns(group, shape, dtype):
+    feature = noise(2, 3, group.order, *shape, dtype=dtype)
+    assert torch.equal(act(group, 0, feature, "regular"), feature)
+    for g in group.elements():
+        there = act(group, g, feature, "regular")
+        assert torch.equal(act(group, group.inverse(g), there, "regular"), feature)
+        for h in group.elements():
+            twice = act(group, g, act(group, h, feature, "regular"), "regular")
+            assert torch.equal(twice, act(group, group.compose(g, h), feature, "regular"))
+
+
+@each(OFF_GRID)
+@pytest.mark.parametrize("side", [32, 33])
+def test_off_the_grid_regular_feature_maps_obey_the_laws_inside_the_inscribed_disc(group, side):
+    # In every channel another picture.
+    scale = torch.linspace(-1, 1, group.order)[:, None, None]
+    feature, disc = (smooth(side) * scale).expand(20, -1, -1, -1), inscribed_disc(side)
+    g, h = draw(group, 20, 1), draw(group, 20, 2)
+    twice = act(group, g, act(group, h, feature, "regular"), "regular")[..., disc]
+    once = act(group, group.compose(g, h), feature, "regular")[..., disc]
+    torch.testing.assert_close(twice, once, atol=0.01, rtol=0)
+
+
+@each([*EXACT, *OFF_GRID])
+@square
+def test_an_element_moves_channel_gamma_to_channel_g_gamma(group, side):
+    feature = noise(2, 3, group.order, side, side)
+    for g in group.elements():
+        turned = act(group, g, feature, "regular")
+        for gamma in group.elements():
+            assert torch.equal(turned[:, :, group.compose(g, gamma)], act(group, g, feature[:, :, gamma]))
+
+
+@each([*EXACT, *OFF_GRID])
+@pytest.mark.parametrize("batch", [0, 1, 9])
+def test_one_element_for_each_regular_feature_map_acts_as_each_element_alone(group, batch):
+    features, elements = noise(batch, 2, group.order, 5, 5), draw(group, batch)
+    turned = act(group, elements, features, "regular")
+    for element, feature, expected in zip(elements, features, turned, strict=True):
+        assert torch.equal(act(group, element, feature, "regular"), expected)
+        assert torch.equal(act(group, element, feature[0], "regular"), expected[0])
+
+
+@each(EXACT)
+def test_the_views_of_a_turned_image_are_the_views_of_the_image_permuted(group):
+    image = noise(2, 3, 6, 6)
+    before = views(group, image)
+    for h in group.elements():
+        after = views(group, act(group, h, image))
+        for g in group.elements():
+            assert torch.equal(after[:, group.compose(h, g)], before[:, g])
+
+
+def test_a_regular_feature_map_has_a_channel_for_each_element_of_a_finite_group():
+    with pytest.raises(ValueError, match=r"regular feature map of c1 is \(\.\.\., 1, h, w\), not "):
+        act(EXACT[0], 0, noise(2, 4, 4, 4), "regular")
+    with pytest.raises(ValueError, match="so2 has infinitely many elements"):
+        act(CONTINUOUS[0], identity(CONTINUOUS[0]), noise(2, 4, 4, 4), "regular")
+
+
+@each(PLANAR)
+@pytest.mark.parametrize("frame", [(41, 41), (40, 40), (40, 57)], ids=str)
+def test_a_keypoint_follows_what_is_drawn_under_it(group, frame):
+    place = torch.tensor([[24.0, 17.0]])  # x, y
+    y, x = (torch.arange(side) + 0.5 for side in frame)
+    image = torch.exp(-((x - 24) ** 2 + (y[:, None] - 17) ** 2) / 8).double()
+    for g in singles(group):
+        turned = act(group, g, image)
+        assert turned.shape == act_on_frame(group, g, frame)
+        y, x = (torch.arange(side) + 0.5 for side in turned.shape)
+        weights = turned / turned.sum()
+        centre = torch.stack([(weights.sum(0) * x).sum(), (weights.sum(1) * y).sum()])
+        expected = act(group, g, place.double(), "keypoints", frame)[0]
+        torch.testing.assert_close(centre, expected, atol=0.02, rtol=0)
+
+
+@each(PLANAR)
+@pytest.mark.parametrize("frame", [(41, 41), (40, 40), (40, 57)], ids=str)
+def test_a_box_and_a_polygon_go_with_the_mask_that_they_outline(group, frame):
+    mask = torch.zeros(frame, dtype=torch.bool)
+    mask[14:20, 16:28] = True
+    box = torch.tensor([16.0, 14, 28, 20])
+    polygon = torch.tensor([[16.0, 14], [28, 14], [28, 20], [16, 20]])
+    for g in singles(group):
+        rows, columns = act(group, g, mask, "mask", padding="zeros").nonzero(as_tuple=True)
+        around = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
+        turned = act(group, g, box, "boxes", frame)
+        outline = act(group, g, polygon, "polygons", frame)
+        torch.testing.assert_close(turned, torch.cat([outline.amin(0), outline.amax(0)]))
+        if group in EXACT:
+            assert torch.equal(turned, around)
+        torch.testing.assert_close(turned, around, atol=1.0, rtol=0)

@@ -1,0 +1,165 @@
+import re
+
+import pytest
+import torch
+import yaml
+
+from equicli.evaluation.evaluate import SYSTEMS, Evaluation
+from equicli.evaluation.metrics import metrics_document
+from equicli.groups import parse_group
+from equicli.reports import table
+from equicli.reports.markdown import model_card, report
+
+SOURCE = {"model": "hf-hub:timm/resnet", "repository": "timm/resnet", "revision": "abc", "sha256": "f" * 64}
+
+
+def metrics(elements="c4", **options):
+    elements = parse_group(elements)
+    generator = torch.Generator().manual_seed(1)
+    n = 40
+    evaluation = Evaluation(
+        elements=elements,
+        group=parse_group("c4"),
+        correct={name: torch.rand(n, elements.order, generator=generator) < 0.7 for name in SYSTEMS},
+        predictions=torch.randint(0, 3, (n, elements.order), generator=generator),
+        poses=torch.zeros(n, elements.order, dtype=torch.int64),
+        ties=torch.arange(n) < 3,
+        max_logit_delta=0.125,
+        agreement=options.pop("agreement", False),
+    )
+    versions = {"equicli": "0.1.0", "torch": "2.15.0"}
+    provenance = {**SOURCE, "command": "equicli evaluate --rotations 4", "seed": 7, "versions": versions}
+    options = {"rotate": "input", "split": "test", "unreadable": 0, **options}
+    cost = {"added_parameters": 12345, "relative_time": 0.0314}
+    return metrics_document(evaluation, cost=cost, provenance=provenance, **options)
+
+
+def card_config(source=SOURCE, library="timm", size=224):
+    return {
+        "provenance": source,
+        "prediction_network": {"library": library, "architecture": "resnet50"},
+        "preprocess": {"size": size, "normalization": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))},
+        "canonicalizer": {"kind": "optimized", "size": 64, "network": {"architecture": "conv"}},
+    }
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("elements", ["c1", "c4", "c8", "d4", "c16"])
+@pytest.mark.parametrize("narrow", [False, True])
+def test_every_row_has_a_cell_below_each_heading(elements, narrow):
+    made = metrics(elements)
+    heading, rows = table.header(made), table.rows(made, narrow=narrow)
+    assert [row[0] for row in rows] == list(SYSTEMS)
+    assert all(len(row) == len(heading) for row in rows)
+
+
+@pytest.mark.parametrize("elements", ["c1", "c4", "d4"])
+def test_rows_show_the_counts_of_the_document(elements):
+    made = metrics(elements)
+    angles = [f"{e['angle']:g}°" + " m" * e["mirror"] for e in made["vanilla"]["per_element"]]
+    assert table.header(made)[4:-1] == angles
+    for row in table.rows(made):
+        system = made[row[0]]
+        assert row[4:-1] == [str(entry["correct"]) for entry in system["per_element"]]
+        assert row[1].startswith(f"{100 * system['acc']:.2f} [")
+        assert row[2].startswith(f"{100 * system['avg_acc']:.2f} [")
+        assert row[3] == f"{100 * system['worst_acc']:.2f}"
+        assert row[-1] == str(int(system["passes"]))
+
+
+def test_the_heading_names_the_group_that_was_averaged_over():
+    assert table.header(metrics("d4"))[2] == "D4-Avg Acc"
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_intervals_are_written_in_percent(narrow):
+    made = metrics()
+    low, high = made["vanilla"]["acc_ci"]
+    shown = table.rows(made, narrow=narrow)[0][1]
+    numbers = [float(number) for number in re.findall(r"[\d.]+", shown)]
+    expected = [50 * (high - low)] if narrow else [100 * low, 100 * high]
+    assert numbers[1:] == pytest.approx(expected, abs=0.051)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, ["40 test images", "accuracy", "preprocessed tensor", "C4"]),
+        ({"agreement": True}, ["agreement with the upright vanilla prediction"]),
+        ({"rotate": "file"}, ["decoded picture"]),
+        ({"split": "validation"}, ["40 validation images"]),
+    ],
+)
+def test_the_caption_says_what_was_measured_on_what(options, words):
+    assert all(word in table.caption(metrics(**options)) for word in words)
+
+
+def test_the_report_holds_the_table_the_facts_and_how_to_repeat_them():
+    made = metrics()
+    text = report(made)
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("|"))
+    assert [cells(line) for line in (lines[start], *lines[start + 2 : start + 6])] == [
+        table.header(made),
+        *table.rows(made),
+    ]
+    assert set(lines[start + 1]) <= set("|- ")
+    assert not lines[start + 6].startswith("|")
+    for name, value in table.facts(made):
+        assert f"- {name}: {value}" in lines
+    for words in ("equicli evaluate --rotations 4", "Seed 7.", "torch 2.15.0.", SOURCE["sha256"]):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"unreadable": 2}, "2 unreadable images were skipped"), ({"split": "validation"}, "chose the best epoch")],
+)
+def test_what_limits_the_numbers_is_said_only_where_it_holds(options, words):
+    assert words in report(metrics(**options))
+    assert words not in report(metrics())
+
+
+def test_the_facts_tell_rates_ties_and_cost():
+    facts = dict(table.facts(metrics()))
+    assert facts["identity rate"] == "100.00 %"
+    assert facts["pose accuracy"] == "25.00 %"
+    assert "0.125" in facts["invariance residual"] and "3 ties" in facts["invariance residual"]
+    assert facts["added parameters"] == "12,345"
+    assert facts["relative time"].startswith("0.031 ")
+
+
+@pytest.mark.parametrize(
+    ("source", "base"),
+    [(SOURCE, "timm/resnet"), ({"model": "resnet50", "checkpoint": "w.pth", "sha256": "0"}, None)],
+    ids=["from the Hub", "from a file"],
+)
+def test_a_model_card_has_metadata_that_the_hub_reads(source, base):
+    _, metadata, text = model_card(metrics(), card_config(source)).split("---\n", 2)
+    fields = yaml.safe_load(metadata)
+    assert fields.get("base_model") == base
+    assert fields["library_name"] == "equicli"
+    assert "c4" in fields["tags"]
+    assert f"# {source['model']}, made equivariant to c4" in text
+    assert all(f"- {key}: `{value}`" in text for key, value in source.items() if key != "model")
+
+
+def test_a_model_card_says_how_to_load_and_to_normalize():
+    card = model_card(metrics(), card_config())
+    assert 'equicli.load("model.safetensors")' in card
+    assert "0.485, 0.456, 0.406" in card and "224x224" in card
+    own = model_card(metrics(), card_config(library="python", size=None))
+    assert 'equicli.load("model.safetensors", network=your_network)' in own
+    assert "None" not in own
+
+
+def test_the_card_and_the_report_show_the_same_table():
+    made = metrics()
+    tables = [
+        [line for line in text.splitlines() if line.startswith("|")]
+        for text in (report(made), model_card(made, card_config()))
+    ]
+    assert tables[0] == tables[1] and len(tables[0]) == 6

@@ -1,0 +1,161 @@
+import copy
+import pickle
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from equicli.adapted import AdaptedModel, arithmetic
+from equicli.groups import PlanarGroup, parse_group
+from equicli.groups.action import act, views
+from tests.canonicalization.examples import conv_canonicalizer, noise
+
+C4 = PlanarGroup(4)
+
+
+@pytest.fixture
+def model():
+    return adapted("c4")
+
+
+def adapted(group):
+    torch.manual_seed(1)
+    return AdaptedModel(conv_canonicalizer(group), timm.create_model("test_resnet", num_classes=7))
+
+
+class Upright(nn.Module):
+    """A prediction network that returns what it sees."""
+
+    def forward(self, x):
+        return x
+
+
+def modes(module):
+    return {child.training for child in module.modules()}
+
+
+def test_the_prediction_network_is_frozen_in_eval_mode_also_under_train(model):
+    assert modes(model) == {False}
+    assert model.train() is model
+    assert modes(model.prediction_network) == {False}
+    assert modes(model.canonicalizer) == {True}
+    assert not any(parameter.requires_grad for parameter in model.prediction_network.parameters())
+    assert all(parameter.requires_grad for parameter in model.canonicalizer.parameters())
+    assert modes(model.eval()) == {False}
+
+
+def test_training_through_the_whole_model_moves_no_weight_and_no_buffer_of_the_prediction_network(model):
+    before = copy.deepcopy(model.state_dict())
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
+    for _ in range(3):
+        output, pose = model.predict(noise(4, 32))
+        (output.square().mean() + pose.scores.logsumexp(1).mean()).backward()
+        optimizer.step()
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert "canonicalizer.log_temperature" in changed
+    assert not any(key.startswith("prediction_network.") for key in changed)
+
+
+@pytest.mark.parametrize("group", ["c1", "c2", "c4", "d4"])
+@pytest.mark.parametrize("side", [32, 33])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@torch.inference_mode()
+def test_every_turned_image_has_the_same_canonical_form_bit_for_bit(group, side, dtype):
+    model, x = AdaptedModel(conv_canonicalizer(group), Upright()), noise(5, side, dtype)
+    canonical = model.canonicalize(x)
+    assert canonical.dtype == dtype
+    for g in parse_group(group).elements():
+        turned = act(parse_group(group), g, x)
+        assert torch.equal(model.canonicalize(turned), canonical)
+        assert torch.equal(model(turned), canonical)
+
+
+@pytest.mark.parametrize("group", ["c2", "c4", "d4", "c8"])
+@torch.inference_mode()
+def test_every_canonical_form_lies_in_memory_alike_so_that_a_network_sums_it_in_the_same_order(group):
+    model, x = AdaptedModel(conv_canonicalizer(group), Upright()), noise(3, 32)
+    for g in parse_group(group).elements():
+        turned = act(parse_group(group), g, x)
+        assert model.canonicalize(turned).stride() == model.canonicalize(x).stride() == x.stride()
+
+
+@torch.inference_mode()
+def test_the_output_is_the_networks_at_the_canonical_form_and_comes_with_the_pose(model):
+    x = noise(5, 32)
+    output, pose = model.predict(x)
+    assert torch.equal(act(C4, pose.element, model.canonicalize(x)), x)
+    assert torch.equal(output, model.prediction_network(model.canonicalize(x)))
+    assert torch.equal(model(x), output)
+
+
+@torch.inference_mode()
+def test_poses_are_found_in_float32_also_where_the_network_runs_in_half_precision(model):
+    x = noise(5, 32)
+    with arithmetic(torch.device("cpu"), "bf16"):
+        output, pose = model.predict(x)
+    assert output.dtype == torch.bfloat16
+    assert torch.equal(pose.scores, model.predict(x)[1].scores)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", None), ("auto", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_a_precision_names_the_arithmetic_of_networks(precision, dtype):
+    with arithmetic(torch.device("cpu"), precision):
+        assert nn.Linear(4, 4)(torch.zeros(1, 4)).dtype == (dtype or torch.float32)
+
+
+def test_images_that_are_not_square_are_refused_with_the_reason(model):
+    with pytest.raises(ValueError, match="square"):
+        model(torch.zeros(2, 3, 32, 40))
+
+
+def pickled(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+def compiled(model):
+    return torch.compile(model, backend="eager", fullgraph=True)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled, compiled])
+@pytest.mark.parametrize("group", ["c4", "d4", "c8"])
+@torch.inference_mode()
+def test_a_copied_or_compiled_model_gives_the_same_output(group, copied):
+    model, x = adapted(group), noise(3, 32)
+    assert torch.equal(copied(model)(x), model(x))
+
+
+def test_a_copy_shares_nothing_with_the_model(model):
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.zero_()
+    assert all(parameter.abs().max() > 0 for parameter in model.canonicalizer.network[0].parameters())
+
+
+@pytest.mark.parametrize("group", ["c4", "c8"])
+def test_an_exported_program_gives_the_same_output(group):
+    model, x = adapted(group), noise(3, 32)
+    program = torch.export.export(model, (x,)).module()
+    with torch.inference_mode():
+        for turned in views(C4, x).unbind(dim=1):
+            torch.testing.assert_close(program(turned.contiguous()), model(turned), atol=1e-6, rtol=0)
+
+
+def test_an_exported_program_takes_any_number_of_images(model):
+    batch = torch.export.Dim("batch", min=2, max=64)
+    program = torch.export.export(model, (noise(3, 32),), dynamic_shapes=({0: batch},)).module()
+    with torch.inference_mode():
+        torch.testing.assert_close(program(noise(6, 32)), model(noise(6, 32)), atol=1e-6, rtol=0)
+
+
+@torch.inference_mode()
+def test_a_model_keeps_no_state_between_calls(model):
+    x = noise(3, 32)
+    before, keys = model(x), vars(model).keys() | vars(model.canonicalizer).keys()
+    model(noise(4, 48))
+    assert torch.equal(model(x), before)
+    assert vars(model).keys() | vars(model.canonicalizer).keys() == keys

@@ -1,0 +1,378 @@
+import json
+import struct
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import equicli
+from equicli.adapted import AdaptedModel
+from equicli.artifact import (
+    FORMAT,
+    CanonicalizerSpec,
+    ModelConfig,
+    build_canonicalizer,
+    load,
+    read_config,
+    write_artifact,
+)
+from equicli.canonicalization.networks import build_canonicalization_network
+from equicli.data.normalization import HALF, IMAGENET
+from equicli.data.preprocess import Preprocess
+from equicli.errors import EquicliError, UsageError
+from equicli.prediction.checkpoint import sha256_of
+from equicli.prediction.head import replace_head
+from equicli.prediction.network import NetworkSpec
+from tests.canonicalization.examples import noise
+
+CONV = NetworkSpec("equicli", "conv", {"width": 4, "outputs": 8})
+RESNET = NetworkSpec("timm", "test_resnet", {"num_classes": 6})
+network_of = partial(timm.create_model, "test_resnet", num_classes=6)
+
+
+def model_config(group="c4", canonicalizer=CONV, network=RESNET, **changes):
+    config = ModelConfig(
+        task="classification",
+        group=group,
+        canonicalizer=CanonicalizerSpec("optimized", canonicalizer, HALF, 17, 8),
+        prediction_network=network,
+        preprocess=Preprocess(32, 34, "bicubic", IMAGENET),
+        labels={"ant": 3, "bee": 0},
+        provenance={"model": "test_resnet"},
+    )
+    return replace(config, **changes)
+
+
+def made(config, network=None):
+    """A model with weights of its own, batch statistics included."""
+    torch.manual_seed(0)
+    network = network or network_of()
+    canonicalizer = build_canonicalizer(config, build_canonicalization_network(config.canonicalizer.network), 0.2)
+    model = AdaptedModel(canonicalizer, network)
+    for buffer in model.buffers():
+        if buffer.dtype == torch.float32 and buffer is not canonicalizer.scale and buffer is not canonicalizer.shift:
+            buffer.add_(torch.rand_like(buffer))
+    return model
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A user's own file of weights for the prediction network."""
+    torch.manual_seed(5)
+    save_file(network_of().state_dict(), tmp_path / "weights.safetensors")
+    return tmp_path / "weights.safetensors"
+
+
+def from_checkpoint(checkpoint, **changes):
+    source = {"model": "test_resnet", "checkpoint": checkpoint.name, "sha256": sha256_of(checkpoint)}
+    config = model_config(provenance=source, **changes)
+    network = network_of()
+    network.load_state_dict(load_file(checkpoint))
+    if config.prediction_network.head_outputs is not None:
+        replace_head(network, config.prediction_network.head_outputs)
+    return made(config, network), config
+
+
+def assert_same(first, second):
+    x = noise(4, 32)
+    with torch.inference_mode():
+        assert torch.equal(first(x), second(x))
+        assert torch.equal(first.predict(x)[1].scores, second.predict(x)[1].scores)
+    own, other = first.state_dict(), second.state_dict()
+    assert own.keys() == other.keys()
+    assert all(torch.equal(own[key], other[key]) for key in own)
+
+
+def refusal(function, *args, error=EquicliError, **options):
+    """The one line that a call is refused with."""
+    with pytest.raises(error) as caught:
+        function(*args, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("group", ["c1", "c4", "d4", "c8"])
+@pytest.mark.parametrize(
+    "canonicalizer", [CONV, NetworkSpec("timm", "test_resnet", {}, head_outputs=8)], ids=["conv", "timm"]
+)
+def test_a_model_comes_back_bit_for_bit_and_frozen(path, group, canonicalizer):
+    config = model_config(group, canonicalizer)
+    model = made(config)
+    write_artifact(path, model, config)
+    loaded = load(path)
+    assert_same(loaded, model)
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.prediction_network.parameters())
+
+
+def test_the_package_loads_an_artifact_by_its_path_as_text(path):
+    config = model_config()
+    model = made(config)
+    write_artifact(path, model, config)
+    assert_same(equicli.load(str(path)), model)
+
+
+def test_a_fitted_head_comes_back(path):
+    config = model_config(network=replace(RESNET, head_outputs=2))
+    network = network_of()
+    replace_head(network, 2)
+    model = made(config, network)
+    write_artifact(path, model, config)
+    assert load(path)(noise(1, 32)).shape == (1, 2)
+    assert_same(load(path), model)
+
+
+def test_keys_are_the_two_networks_own(path):
+    config = model_config()
+    model = made(config)
+    write_artifact(path, model, config)
+    keys = load_file(path).keys()
+    own = {f"prediction_network.{key}" for key in network_of().state_dict()}
+    assert {key for key in keys if not key.startswith("canonicalizer.")} == own
+    assert {"canonicalizer.reference", "canonicalizer.log_temperature"} <= keys
+
+
+def test_the_header_is_json_that_gives_the_configuration_back(path):
+    config = model_config("d4")
+    write_artifact(path, made(config), config)
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["equicli"])
+    assert header["format"] == FORMAT
+    assert (header["group"], header["labels"]) == ("d4", {"ant": 3, "bee": 0})
+    assert header == json.loads(config.to_json())
+    assert read_config(path) == config
+    assert isinstance(read_config(path).preprocess.normalization, type(IMAGENET))
+
+
+def test_networks_that_share_tensors_can_be_written(path):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 6), nn.Linear(6, 6), nn.Linear(6, 6))
+    network[3].weight = network[2].weight
+    config = model_config(network=NetworkSpec("python", "Sequential"))
+    model = made(config, network)
+    write_artifact(path, model, config)
+    fresh = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 6), nn.Linear(6, 6), nn.Linear(6, 6))
+    assert_same(load(path, network=fresh), model)
+
+
+def test_a_users_own_network_is_asked_for_and_filled_with_the_stored_weights(path):
+    config = model_config(network=NetworkSpec("python", "ResNet"))
+    model = made(config)
+    write_artifact(path, model, config)
+    assert "network=" in refusal(load, path)
+    assert_same(load(path, network=network_of()), model)
+
+
+def test_a_users_own_network_with_a_fitted_head_comes_back(path):
+    config = model_config(network=NetworkSpec("python", "ResNet", head_outputs=2))
+    network = network_of()
+    replace_head(network, 2)
+    model = made(config, network)
+    write_artifact(path, model, config)
+    assert_same(load(path, network=network_of()), model)
+
+
+def test_an_adapter_holds_the_canonicalizer_alone_and_takes_the_network_from_its_checkpoint(path, checkpoint):
+    model, config = from_checkpoint(checkpoint)
+    write_artifact(path, model, config, adapter_only=True)
+    assert all(key.startswith("canonicalizer.") for key in load_file(path))
+    assert read_config(path) == replace(config, adapter_only=True)
+    assert_network_is_that_of(load(path, checkpoint=checkpoint), checkpoint)
+    assert checkpoint.name in refusal(load, path)
+
+
+def assert_network_is_that_of(loaded, checkpoint):
+    own = loaded.prediction_network.state_dict()
+    assert all(
+        torch.equal(own[key], value) for key, value in load_file(checkpoint).items() if not key.startswith("fc.")
+    )
+
+
+def test_an_adapter_gives_the_same_outputs_as_the_whole_model(path, checkpoint):
+    config = from_checkpoint(checkpoint)[1]
+    network = network_of()
+    network.load_state_dict(load_file(checkpoint))
+    canonicalizer = build_canonicalizer(config, build_canonicalization_network(config.canonicalizer.network))
+    model = AdaptedModel(canonicalizer, network)
+    write_artifact(path, model, config, adapter_only=True)
+    assert_same(load(path, checkpoint=checkpoint), model)
+
+
+def test_an_adapter_keeps_a_fitted_head(path, checkpoint):
+    model, config = from_checkpoint(checkpoint, network=replace(RESNET, head_outputs=2))
+    write_artifact(path, model, config, adapter_only=True)
+    kept = {key for key in load_file(path) if key.startswith("prediction_network.")}
+    assert kept == {"prediction_network.fc.weight", "prediction_network.fc.bias"}
+    loaded = load(path, checkpoint=checkpoint)
+    assert torch.equal(loaded.prediction_network.fc.weight, model.prediction_network.fc.weight)
+    assert_network_is_that_of(loaded, checkpoint)
+
+
+@pytest.mark.parametrize("library", ["timm", "python"])
+def test_an_adapter_refuses_other_weights_than_those_it_was_trained_for(path, checkpoint, tmp_path, library):
+    spec = RESNET if library == "timm" else NetworkSpec("python", "ResNet")
+    model, config = from_checkpoint(checkpoint, network=spec)
+    write_artifact(path, model, config, adapter_only=True)
+    other = tmp_path / "other.safetensors"
+    save_file({key: value + 1 for key, value in load_file(checkpoint).items()}, other)
+    network = network_of() if library == "python" else None
+    assert "sha256" in refusal(load, path, checkpoint=other, network=network)
+    assert_network_is_that_of(load(path, checkpoint=checkpoint, network=network), checkpoint)
+
+
+def test_an_adapter_of_weights_from_no_file_is_not_written(path):
+    config = model_config(network=NetworkSpec("python", "ResNet"), provenance={"model": "python"})
+    assert "--checkpoint" in refusal(write_artifact, path, made(config), config, adapter_only=True)
+    assert not path.exists()
+
+
+@pytest.fixture
+def written(path):
+    config = model_config()
+    write_artifact(path, made(config), config)
+    return path
+
+
+def rewrite(path, change):
+    """Write the artifact again with a changed header, of which `change` gives the text."""
+    with safe_open(path, "pt") as file:
+        content = json.loads(file.metadata()["equicli"])
+    header = change(content)
+    save_file(load_file(path), path, metadata=None if header is None else {"equicli": header})
+
+
+@pytest.mark.parametrize("length", [0, 4, 100, -1, -5000])
+def test_a_truncated_file_is_refused_in_one_line(written, length):
+    written.write_bytes(written.read_bytes()[:length])
+    assert str(written) in refusal(load, written)
+
+
+@pytest.mark.parametrize("content", [b"no tensors", struct.pack("<Q", 1 << 60) + b"{}"], ids=["text", "huge header"])
+def test_a_file_that_is_no_artifact_is_refused_in_one_line(path, content):
+    path.write_bytes(content)
+    assert "not a readable safetensors file" in refusal(load, path)
+
+
+@pytest.mark.parametrize("name", ["missing.safetensors", "."])
+def test_where_no_file_is_nothing_is_loaded(tmp_path, name):
+    assert "no such file" in refusal(load, tmp_path / name, error=UsageError)
+
+
+@pytest.mark.parametrize("header", [None, "no JSON", "[1]", "{}", "null"])
+def test_weights_without_a_configuration_are_no_artifact(written, header):
+    rewrite(written, lambda _: header)
+    assert "not an equicli artifact" in refusal(load, written)
+
+
+def test_an_artifact_of_a_newer_format_asks_for_an_update(written):
+    rewrite(written, lambda content: json.dumps({**content, "format": FORMAT + 1}))
+    message = refusal(load, written)
+    assert f"format {FORMAT + 1}" in message and "update equicli" in message
+
+
+CANONICALIZER = json.loads(model_config().to_json())["canonicalizer"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"group": "x9"},
+        {"group": 4},
+        {"task": "alchemy"},
+        {"preprocess": None},
+        {"preprocess": {"size": "big", "resize": 1, "interpolation": "bilinear", "normalization": [[0] * 3, [1] * 3]}},
+        {"preprocess": {"size": 8, "resize": 8, "interpolation": "magic", "normalization": [[0] * 3, [1] * 3]}},
+        {"labels": ["ant"]},
+        {"canonicalizer": {}},
+        {"canonicalizer": {**CANONICALIZER, "kind": "steerable"}},
+        {"canonicalizer": {**CANONICALIZER, "vector_size": 9}},
+        {"prediction_network": {"library": "timm", "architecture": "nonesuch"}},
+        {"prediction_network": {"library": "timm", "architecture": "test_resnet", "arguments": {"bogus": 1}}},
+        {"prediction_network": {"library": "timm", "architecture": "test_resnet", "arguments": {"pretrained": True}}},
+        {"prediction_network": {"library": "torchvision", "architecture": "nonesuch"}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_damaged_configuration_is_refused_in_one_line(written, change):
+    rewrite(written, lambda content: json.dumps({**content, **change}))
+    assert refusal(load, written)
+
+
+def test_a_canonicalization_network_that_cannot_be_built_is_refused_in_one_line(written):
+    def change(content):
+        content["canonicalizer"]["network"]["arguments"] = {"width": 4, "outputs": 8, "depth": 3}
+        return json.dumps(content)
+
+    rewrite(written, change)
+    assert refusal(load, written)
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "words"),
+    [
+        ("prediction_network.fc.weight", lambda value: value[:3], "of another shape"),
+        ("canonicalizer.reference", lambda value: value[:3], "of another shape"),
+        ("prediction_network.fc.weight", lambda value: None, "missing"),
+        ("canonicalizer.log_temperature", lambda value: None, "missing"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(written, key, change, words):
+    with safe_open(written, "pt") as file:
+        metadata = file.metadata()
+    weights = load_file(written)
+    changed = change(weights.pop(key))
+    if changed is not None:
+        weights[key] = changed.clone()
+    save_file(weights, written, metadata=metadata)
+    message = refusal(load, written)
+    assert words in message and key in message
+
+
+def test_weights_that_belong_to_neither_network_are_refused(written):
+    with safe_open(written, "pt") as file:
+        metadata = file.metadata()
+    save_file({**load_file(written), "prediction_network.extra": torch.zeros(1)}, written, metadata=metadata)
+    assert "prediction_network.extra" in refusal(load, written)
+
+
+def test_an_artifact_takes_anothers_place_whole_and_leaves_nothing_beside_it(written):
+    before = written.read_bytes()
+    config = model_config("d4")
+    with written.open("rb") as reader:
+        write_artifact(written, made(config), config)
+        assert reader.read() == before
+    assert read_config(written) == config
+    assert [p.name for p in written.parent.iterdir()] == [written.name]
+
+
+class Opened:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+def test_an_artifact_cannot_name_a_file_to_be_read(written, tmp_path):
+    torch.save(Opened(tmp_path / "marker"), tmp_path / "weights.pth")
+
+    def change(content):
+        content["prediction_network"]["arguments"] |= {"checkpoint_path": str(tmp_path / "weights.pth")}
+        return json.dumps(content)
+
+    rewrite(written, change)
+    assert refusal(load, written)
+    assert not (tmp_path / "marker").exists()
