@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, ValidationError, field_validator
 
 from equicli.errors import UsageError, did_you_mean
 from equicli.groups import parse_planar_group
@@ -21,18 +21,35 @@ def expand_path(path: str) -> str:
     Raises:
         UsageError: a variable is not set.
     """
-    missing = [name for name in re.findall(r"\$\{(\w+)\}", path) if name not in os.environ]
+    missing = [name for name in re.findall(r"\$\{(\w+)\}", path) if not os.environ.get(name)]
     if missing:
         raise UsageError(f"{path}: the environment variable {missing[0]} is not set; it is to name a folder.")
-    return str(Path(os.path.expandvars(path)).expanduser().absolute())
+    try:
+        return str(Path(os.path.expandvars(path)).expanduser().absolute())
+    except RuntimeError:
+        raise UsageError(f"{path}: there is no such home folder.") from None
 
 
-LocalPath = Annotated[str, BeforeValidator(lambda value: expand_path(value) if isinstance(value, str) else value)]
+def _local_path(value: Any) -> Any:
+    if value == "":
+        raise ValueError("an empty path")
+    return expand_path(value) if isinstance(value, str) else value
+
+
+LocalPath = Annotated[str, BeforeValidator(_local_path)]
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads `1e-4` as a number, as YAML 1.2 and people do; PyYAML takes it for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 class _Frozen(BaseModel):
-    # Not strict: YAML 1.1 reads `1e-4` as a string.
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class CanonicalizerConfig(_Frozen):
@@ -58,7 +75,7 @@ class AdaptConfig(_Frozen):
     preprocess: Literal["checkpoint", "none"] = Field("checkpoint", description="none: only normalize")
     image_size: int | None = Field(None, ge=8, le=4096)
     mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
 
     group: str = "c4"
     canonicalizer: CanonicalizerConfig = CanonicalizerConfig()
@@ -110,7 +127,10 @@ def build_config(flags: Mapping[str, Any], settings: list[str], recipe: str | No
         return AdaptConfig.model_validate(merged)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        # Beside keys, pydantic names the types of a union that it tried.
+        types = ("bool", "int", "float", "str")
+        parts = [str(part) for part in first["loc"] if part not in types or len(first["loc"]) < 3]
+        key = ".".join(parts)
         raise UsageError(f"{key} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}.") from None
 
 
@@ -120,7 +140,7 @@ def parse_pair(text: str, flag: str) -> tuple[str, Any]:
     if not separator or not key:
         raise UsageError(f"{flag} {text}: write it as key=value.")
     try:
-        return key, yaml.safe_load(value)
+        return key, yaml.load(value, _Loader)
     except yaml.YAMLError:
         raise UsageError(f"{flag} {text}: the value is not valid YAML.") from None
 
@@ -146,7 +166,7 @@ def load_recipe(name: str) -> dict[str, Any]:
             hint = did_you_mean(name, known) or f" Known: {', '.join(known)}."
             raise UsageError(f"--recipe {name}: no such recipe.{hint} A recipe of your own is a .yaml file.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise UsageError(f"--recipe {path}: cannot be read ({error.strerror}).") from None
     except (yaml.YAMLError, UnicodeDecodeError):
@@ -169,8 +189,7 @@ def _check_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str) ->
     for key, value in tree.items():
         field = model.model_fields.get(str(key))
         if field is None:
-            known = [f"{prefix}{name}" for name in _known_keys(AdaptConfig)] if not prefix else list(model.model_fields)
-            raise UsageError(f"unknown key '{prefix}{key}'.{did_you_mean(str(key), known)}")
+            raise UsageError(f"unknown key '{prefix}{key}'.{did_you_mean(f'{prefix}{key}', _known_keys(AdaptConfig))}")
         nested = field.annotation
         if isinstance(nested, type) and issubclass(nested, BaseModel):
             if not isinstance(value, Mapping):

@@ -16,6 +16,11 @@ class UsageError(EquicliError):
     exit_code = 2
 
 
+def reason(error: BaseException) -> str:
+    """The first line of an exception's message, or its kind where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)

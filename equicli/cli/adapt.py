@@ -79,7 +79,7 @@ def adapt(
         "group": group,
         "checkpoint": checkpoint,
         "revision": revision,
-        "model_args": dict(parse_pair(a, "--model-arg") for a in model_arg) if model_arg else None,
+        **{f"model_args.{key}": value for key, value in (parse_pair(a, "--model-arg") for a in model_arg or [])},
         "head": head,
         "preprocess": preprocess,
         "image_size": image_size,

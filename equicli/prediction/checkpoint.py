@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,45 +11,55 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from equicli.errors import EquicliError
+from equicli.errors import EquicliError, reason
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 _PREFIXES = ("module.", "_orig_mod.")
+_MAX_WRAPPERS = 4  # a file may hold itself
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, name: str | None = None) -> dict[str, Tensor]:
     """Read a state dict from a file, out of wrappers such as `state_dict`, `model` and `module.`.
+
+    Args:
+        name: what an error calls the file; default: its path.
 
     Raises:
         EquicliError: the file is neither safetensors nor a PyTorch file of plain tensors.
     """
+    name = name or str(path)
     try:
-        content = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, about other versions of pickle
+            content = (
+                load_file(path)
+                if path.suffix.lower() == ".safetensors"
+                else torch.load(path, map_location="cpu", weights_only=True)
+            )
     except SafetensorError as error:
-        raise EquicliError(f"{path}: not a valid safetensors file ({error}).") from error
+        raise EquicliError(f"{name}: not a valid safetensors file ({reason(error)}).") from error
     except pickle.UnpicklingError as error:
         raise EquicliError(
-            f"{path}: holds more than plain tensors, or is no PyTorch file; code from a checkpoint is never run. "
+            f"{name}: holds more than plain tensors, or is no PyTorch file; code from a checkpoint is never run. "
             "Save its state_dict() as safetensors."
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise EquicliError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]}).") from error
-    while isinstance(content, Mapping):
-        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise EquicliError(f"{path}: no state dict in it; expected a mapping from parameter names to tensors.")
-    weights = dict(content)
-    for prefix in _PREFIXES:
-        if all(key.startswith(prefix) for key in weights):
-            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    except Exception as error:  # a damaged pickle fails in any way
+        raise EquicliError(f"{name}: not a readable checkpoint ({reason(error)}).") from error
+    for _ in range(_MAX_WRAPPERS):
+        if isinstance(content, Mapping):
+            content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
+    if not _is_state_dict(content):
+        raise EquicliError(f"{name}: no state dict in it; expected a mapping from parameter names to tensors.")
+    weights: dict[str, Tensor] = dict(content)
+    while prefix := next((p for p in _PREFIXES if all(key.startswith(p) for key in weights)), None):
+        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
     return weights
+
+
+def _is_state_dict(content: object) -> bool:
+    if not isinstance(content, Mapping) or not content:
+        return False
+    return all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
 
 
 def load_checkpoint(network: nn.Module, path: Path) -> None:

@@ -18,6 +18,8 @@ def find_head(network: nn.Module) -> str:
         EquicliError: there is none.
     """
     declared = getattr(network, "pretrained_cfg", {}).get("classifier")  # timm says
+    if isinstance(declared, list | tuple) and len(declared) > 1:
+        raise EquicliError(f"{type(network).__name__}: has {len(declared)} last layers, so that none can be replaced.")
     if isinstance(declared, str) and isinstance(_child(network, declared), (nn.Linear, nn.Conv2d)):
         return str(declared)
     candidates: list[str] = [name for name, module in network.named_modules() if _is_linear(module)]
@@ -41,9 +43,10 @@ def replace_head(network: nn.Module, outputs: int) -> nn.Linear | nn.Conv2d:
     new.to(old.weight.device)
     setattr(parent, name, new)
     if isinstance(parent, nn.Sequential):
-        for index in range(int(name) + 1, len(parent)):
-            if isinstance(parent[index], _ACTIVATIONS):
-                parent[index] = nn.Identity()
+        names = [child for child, _ in parent.named_children()]
+        for later in names[names.index(name) + 1 :]:
+            if isinstance(getattr(parent, later), _ACTIVATIONS):
+                setattr(parent, later, nn.Identity())
     return new
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
 
-from equicli.errors import EquicliError
+from equicli.errors import EquicliError, reason
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
@@ -27,12 +27,18 @@ def download(repository: str, filename: str, revision: str | None) -> tuple[Path
 def download_first(repository: str, filenames: Sequence[str], revision: str | None) -> tuple[Path, str]:
     """Like `download`, for the first of several names that the repository has."""
     name = f"hf-hub:{repository}" + (f"@{revision}" if revision else "")
+    if revision is not None and ".." in revision.split("/"):  # would be cached outside the cache
+        raise EquicliError(f"{name}: no such revision. Name a branch, tag or commit of the repository.")
     try:
         for filename in filenames:
             try:
                 path = Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
             except hub_errors.LocalEntryNotFoundError:
-                raise
+                # Offline: known not to be there, or not known?
+                cached = huggingface_hub.try_to_load_from_cache(repository, filename, revision=revision)
+                if cached is not huggingface_hub._CACHED_NO_EXIST:
+                    raise
+                continue
             except hub_errors.EntryNotFoundError:
                 continue
             # <cache>/models--owner--name/snapshots/<commit>/<file>
@@ -47,8 +53,11 @@ def download_first(repository: str, filenames: Sequence[str], revision: str | No
         message = "not in the local cache, and the Hub cannot be reached. Connect once, or give --checkpoint FILE."
     except hub_errors.HFValidationError:
         message = "not a repository's name; write owner/name."
-    except (hub_errors.HfHubHTTPError, OSError) as error:
-        message = f"the Hub cannot be reached ({str(error).splitlines()[0]}). Try again, or give --checkpoint FILE."
+    except (hub_errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # whichever client the Hub's uses
+        if getattr(getattr(error, "response", None), "status_code", None) == 401:
+            message = "the Hub does not know your token. Renew HF_TOKEN, or unset it."
+        else:
+            message = f"the Hub cannot be reached ({reason(error)}). Try again, or give --checkpoint FILE."
     else:
         message = f"none of {', '.join(filenames)} in this repository."
     raise EquicliError(f"{name}: {message}")

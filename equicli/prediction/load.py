@@ -59,6 +59,8 @@ def load_network(
         load_checkpoint(found.network, Path(checkpoint))
         file = {"checkpoint": Path(checkpoint).name, "sha256": sha256_of(Path(checkpoint))}
         found = replace(found, provenance={**found.provenance, **file})
+    if image_size is not None and found.spec.library == "timm":
+        found = timm_source.resize(found, image_size)
     found.network.eval()
     return found
 

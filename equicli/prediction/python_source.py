@@ -8,7 +8,7 @@ from torch import nn
 
 from equicli.data.normalization import IMAGENET
 from equicli.data.preprocess import Preprocess
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import EquicliError, UsageError, reason
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
 
 
@@ -28,15 +28,19 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
+        module = importlib.import_module(module_name)
     except ImportError as error:
         raise UsageError(f"--model python:{name}: {error}. Run where the module lies, or set PYTHONPATH.") from error
-    except AttributeError:
-        raise UsageError(f"--model python:{name}: module {module_name} has no '{factory_name}'.") from None
+    except Exception as error:  # the user's own code
+        raise UsageError(f"--model python:{name}: cannot be imported ({reason(error)}).") from error
+    if not hasattr(module, factory_name):
+        raise UsageError(f"--model python:{name}: module {module_name} has no '{factory_name}'.")
     try:
-        network = factory(**request.arguments)
+        network = getattr(module, factory_name)(**request.arguments)
     except TypeError as error:
-        raise UsageError(f"--model python:{name}: {error}. Check --model-arg.") from error
+        raise UsageError(f"--model python:{name}: {reason(error)}. Check --model-arg.") from error
+    except Exception as error:
+        raise EquicliError(f"--model python:{name}: the factory fails ({reason(error)}).") from error
     if not isinstance(network, nn.Module):
         raise EquicliError(f"--model python:{name}: returned {type(network).__name__}, not a torch.nn.Module.")
     preprocess = Preprocess(request.image_size, request.image_size, "bilinear", IMAGENET)

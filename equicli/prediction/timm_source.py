@@ -4,16 +4,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import timm
+from pydantic import BaseModel, Field, ValidationError
 from timm.data import resolve_data_config
 from torch import nn
 
 from equicli.data.normalization import Normalization
 from equicli.data.preprocess import INTERPOLATIONS, Preprocess
-from equicli.errors import EquicliError, UsageError, did_you_mean
-from equicli.prediction.checkpoint import sha256_of
+from equicli.errors import EquicliError, UsageError, did_you_mean, reason
+from equicli.prediction.checkpoint import load_weights, read_weights, sha256_of
 from equicli.prediction.classes import imagenet_class_names
 from equicli.prediction.hub import download, download_first, split_revision
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
@@ -29,9 +30,14 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     full = SHORT_NAMES.get(name, name)
     architecture, _, tag = full.partition(".")
     if not timm.is_model(architecture):
+        if "/" in name:
+            raise UsageError(f"--model {name}: a repository of the Hub is written hf-hub:{name}.")
         near = did_you_mean(name, [*SHORT_NAMES, *timm.list_models()])
         raise UsageError(f"--model {name}: timm knows no such network.{near} `equicli models` lists names to type.")
-    config = timm.get_pretrained_cfg(full)
+    try:
+        config = timm.get_pretrained_cfg(full)
+    except RuntimeError:  # how some versions of timm say that they know no such tag
+        config = None
     if config is None or (tag and config.tag != tag):
         near = did_you_mean(full, timm.list_pretrained(architecture))
         raise UsageError(f"--model {full}: timm knows no weights of that tag.{near}")
@@ -57,7 +63,7 @@ def load_from_hub(request: NetworkRequest) -> PretrainedNetwork:
         architecture = config["architecture"]
         arguments = dict(config.get("model_args") or {})
         published = {**config, **(config.get("pretrained_cfg") or {})}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise EquicliError(
             f"hf-hub:{request.name}: its config.json names no timm architecture; equicli cannot read this format."
         ) from None
@@ -85,6 +91,24 @@ _CONFIG_KEYS = frozenset(
 )
 
 
+# Arguments of timm's factory, not of a network: they would read files that nobody asked for.
+_LOADING = frozenset("pretrained pretrained_cfg pretrained_cfg_overlay checkpoint_path cache_dir".split())
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Published(BaseModel):
+    """What is believed of a published configuration; other entries are ignored."""
+
+    input_size: tuple[int, Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[Positive, Positive, Positive] | None = None
+    crop_pct: Positive | None = None
+    crop_mode: str | None = None
+    interpolation: str | None = None
+    num_classes: int | None = None
+
+
 def create(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
     """Build an architecture of timm's with untrained weights.
 
@@ -97,12 +121,13 @@ def create(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 def _create(name: str, arguments: Mapping[str, Any], **options: Any) -> nn.Module:
+    reserved = _LOADING.intersection(arguments)
+    if reserved:
+        raise EquicliError(f"{name}: '{min(reserved)}' is no argument of a network. Name weights with --checkpoint.")
     try:
         network: nn.Module = timm.create_model(name, **options, **arguments)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise EquicliError(
-            f"{name}: timm cannot build it ({str(error).splitlines()[0]}). Check --model-arg."
-        ) from error
+    except Exception as error:  # constructors fail in any way
+        raise EquicliError(f"{name}: timm cannot build it ({reason(error)}). Check --model-arg.") from error
     return network
 
 
@@ -116,18 +141,47 @@ def _build(
 ) -> PretrainedNetwork:
     """Build `name` with the configuration of timm's registry, or with `config`, and load `weights` where given."""
     published = config or timm.get_pretrained_cfg(name).to_dict()
+    source = provenance["model"]
+    try:
+        _Published.model_validate(published)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise EquicliError(
+            f"{source}: config.json has {first['loc'][0]} = {first['input']!r}: {first['msg']}."
+        ) from None
     arguments: dict[str, Any] = dict(request.arguments)
-    if request.image_size is not None and published.get("fixed_input_size"):
-        arguments["img_size"] = request.image_size  # position embeddings are resampled
-    overlay = {"file": str(weights)} if weights else None
-    network = _create(
-        name, arguments, pretrained=weights is not None, pretrained_cfg=config, pretrained_cfg_overlay=overlay
-    )
+    overlay = {"file": str(weights), "custom_load": False} if weights else None
+    try:
+        network = _create(
+            name, arguments, pretrained=weights is not None, pretrained_cfg=config, pretrained_cfg_overlay=overlay
+        )
+    except EquicliError as error:
+        if weights is not None:  # is it the weights or the arguments?
+            file = f"{source}, {weights.name}"
+            load_weights(_create(name, arguments, pretrained_cfg=config), read_weights(weights, file), file)
+        raise EquicliError(f"{source}: {error}") from error
     outputs = getattr(network, "num_classes", None)
+    if weights is not None and outputs != published.get("num_classes"):
+        raise EquicliError(
+            f"{source}: num_classes={outputs}, but its weights have {published.get('num_classes')} outputs. "
+            "Leave num_classes out: --head auto fits a new head."
+        )
+    if class_names is not None and len(class_names) != outputs:
+        class_names = None
     if class_names is None and outputs == published.get("num_classes"):
         class_names = imagenet_class_names(outputs)
     spec = NetworkSpec("timm", name.partition(".")[0], arguments)
     return PretrainedNetwork(network, spec, _preprocess(network, request.image_size), class_names, provenance)
+
+
+def resize(found: PretrainedNetwork, image_size: int) -> PretrainedNetwork:
+    """Let a network with position embeddings take another image size: they are resampled."""
+    set_input_size = getattr(found.network, "set_input_size", None)
+    if set_input_size is None:
+        return found
+    set_input_size(img_size=image_size)
+    arguments = {**found.spec.arguments, "img_size": image_size}
+    return replace(found, spec=replace(found.spec, arguments=arguments))
 
 
 def _preprocess(network: nn.Module, image_size: int | None) -> Preprocess:
@@ -149,4 +203,6 @@ def _label_names(config: Mapping[str, Any]) -> tuple[tuple[str, ...], ...] | Non
     names, descriptions = config.get("label_names"), config.get("label_descriptions") or {}
     if not isinstance(names, list):
         return None
+    if not isinstance(descriptions, dict):
+        descriptions = {}
     return tuple((str(n), str(descriptions[n])) if n in descriptions else (str(n),) for n in names)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 import torchvision.models as zoo
@@ -11,8 +10,8 @@ from torch import nn
 
 from equicli.data.normalization import Normalization
 from equicli.data.preprocess import Preprocess
-from equicli.errors import EquicliError, UsageError, did_you_mean
-from equicli.prediction.checkpoint import load_weights, sha256_of
+from equicli.errors import EquicliError, UsageError, did_you_mean, reason
+from equicli.prediction.checkpoint import load_weights, read_weights, sha256_of
 from equicli.prediction.classes import imagenet_class_names
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
 
@@ -23,14 +22,15 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     known = zoo.list_models(module=zoo)
     if name not in known:
         raise UsageError(f"--model torchvision:{name}: torchvision knows no such network.{did_you_mean(name, known)}")
-    network = create(name, arguments)
     published = zoo.get_model_weights(name)
     if request.revision not in (None, *published.__members__):
         raise UsageError(f"--revision {request.revision}: torchvision:{name} has {', '.join(published.__members__)}.")
     weights = published[request.revision] if request.revision else published.DEFAULT
+    arguments = {**_arguments_of(name, weights), **arguments}
+    network = create(name, arguments)
     provenance = {"model": f"torchvision:{name}"}
     if request.pretrained:
-        provenance |= _load_published(network, weights)
+        provenance |= _load_published(network, weights, provenance["model"])
     recipe = weights.transforms()
     size = request.image_size or recipe.crop_size[0]
     preprocess = Preprocess(
@@ -54,20 +54,30 @@ def create(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise EquicliError(f"torchvision knows no classification network '{name}'.")
     try:
         network: nn.Module = zoo.get_model(name, weights=None, **arguments)
-    except (TypeError, ValueError) as error:
-        raise EquicliError(f"torchvision:{name}: cannot be built ({error}). Check --model-arg.") from error
+    except Exception as error:
+        raise EquicliError(f"torchvision:{name}: cannot be built ({reason(error)}). Check --model-arg.") from error
     return network
 
 
-def _load_published(network: nn.Module, weights: Any) -> dict[str, str]:
-    try:
-        state = torch.hub.load_state_dict_from_url(
-            weights.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
-        )
-    except (URLError, OSError) as error:
-        raise EquicliError(
-            f"torchvision:{weights}: cannot be downloaded ({error}). Connect once, or give --checkpoint FILE."
-        ) from error
-    load_weights(network, state, str(weights))
+def _arguments_of(name: str, weights: Any) -> dict[str, Any]:
+    """What torchvision's own builders derive from the weights they load."""
+    if name in ("googlenet", "inception_v3"):
+        return {"transform_input": True, "init_weights": False}
+    if name.startswith("vit_"):
+        return {"image_size": weights.meta["min_size"][0]}
+    return {}
+
+
+def _load_published(network: nn.Module, weights: Any, name: str) -> dict[str, str]:
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        expected = file.stem.rpartition("-")[2]
+        try:
+            torch.hub.download_url_to_file(weights.url, str(file), expected, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise EquicliError(
+                f"--model {name}: cannot be downloaded ({reason(error)}). Connect once, or give --checkpoint FILE."
+            ) from error
+    load_weights(network, read_weights(file), str(file))
     return {"revision": weights.name, "file": file.name, "sha256": sha256_of(file)}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import EquicliError, UsageError, reason
 from equicli.prediction.classes import match_classes
 from equicli.prediction.network import PretrainedNetwork
 
@@ -28,10 +28,10 @@ def count_outputs(network: torch.nn.Module, images: Tensor) -> int:
     """
     try:
         logits = network(images)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        size, reason = f"{images.shape[-1]}x{images.shape[-2]}", str(error).splitlines()[0]
+    except Exception as error:  # any network, also the user's own
+        size = f"{images.shape[-1]}x{images.shape[-2]}"
         raise EquicliError(
-            f"--model: the network fails on images of {size} ({reason}). Try --image-size or --preprocess."
+            f"--model: the network fails on images of {size} ({reason(error)}). Try --image-size or --preprocess."
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         found = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
