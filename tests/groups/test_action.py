@@ -19,7 +19,6 @@ from tests.groups.examples import (
 
 exact = each(EXACT)
 any_shape = pytest.mark.parametrize("shape", [(2, 3, 6, 6), (1, 3, 5, 5), (2, 1, 4, 7), (0, 3, 4, 4)], ids=str)
-SQUARES = (32, 33)
 
 
 @any_dtype

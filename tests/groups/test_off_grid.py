@@ -7,7 +7,6 @@ from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act, inscribed_disc, matrix
 from tests.groups.examples import (
     CONTINUOUS,
-    EXACT,
     OFF_GRID,
     QUARTERS,
     any_dtype,
@@ -19,8 +18,6 @@ from tests.groups.examples import (
     square,
 )
 
-exact = each(EXACT)
-any_shape = pytest.mark.parametrize("shape", [(2, 3, 6, 6), (1, 3, 5, 5), (2, 1, 4, 7), (0, 3, 4, 4)], ids=str)
 SQUARES = (32, 33)
 
 
