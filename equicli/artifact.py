@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -31,7 +32,7 @@ _CANONICALIZER, _NETWORK = "canonicalizer.", "prediction_network."
 class CanonicalizerSpec:
     """What rebuilds a canonicalizer without its weights."""
 
-    kind: str
+    kind: Literal["optimized"]
     network: NetworkSpec
     normalization: Normalization
     size: int
@@ -47,7 +48,7 @@ class ModelConfig:
     provenance: what was loaded as prediction network (see `PretrainedNetwork`).
     """
 
-    task: str
+    task: Literal["classification"]
     group: str
     canonicalizer: CanonicalizerSpec
     prediction_network: NetworkSpec
@@ -155,7 +156,7 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
         state = prediction_network.state_dict()
         weights = {**{_NETWORK + key: value for key, value in state.items()}, **weights}
     else:
-        prediction_network = network if network is not None else rebuild_network(config.prediction_network)
+        prediction_network = _with_head(network, config) if network else rebuild_network(config.prediction_network)
     canonicalizer = build_canonicalizer(config, build_canonicalization_network(config.canonicalizer.network))
     model = AdaptedModel(canonicalizer, prediction_network)
     load_weights(model, weights, str(path))
@@ -184,6 +185,11 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
         network, digest = found.network, found.provenance["sha256"]
     if digest != source["sha256"]:
         raise EquicliError(f"{path}: these are not the weights that it was adapted to (sha256 differs).")
-    if spec.head_outputs is not None:
-        replace_head(network, spec.head_outputs)
+    return _with_head(network, config)
+
+
+def _with_head(network: nn.Module, config: ModelConfig) -> nn.Module:
+    """Give a network the last layer that was fitted for it, if one was."""
+    if config.prediction_network.head_outputs is not None:
+        replace_head(network, config.prediction_network.head_outputs)
     return network.eval()

@@ -84,7 +84,7 @@ class AdaptConfig(_Frozen):
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
     validation_fraction: float = Field(
         0.1, gt=0, lt=1, description="share of the training images that chooses the epoch"
     )

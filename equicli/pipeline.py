@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from equicli import artifact
 from equicli.config import AdaptConfig, expand_path
-from equicli.data.folders import Sample, open_folder
+from equicli.data.folders import Sample, open_folder, recorded_split
 from equicli.devices import find_device
 from equicli.errors import EquicliError, UsageError
 from equicli.evaluation.run import evaluate_files, evaluate_tensor
@@ -169,12 +169,7 @@ def _samples(data: str | None, run: Run | None) -> tuple[list[Sample], tuple[str
         raise UsageError("an exported file records no data folder; name one with --data.")
     folder = open_folder(root)
     if run is not None and recorded is not None and root.resolve() == recorded.resolve():
-        held_out = set(run.read_split()["test"])
-        everything = folder.train + (folder.test or ())
-        samples = [s for s in everything if s.path.relative_to(root).as_posix() in held_out]
-        missing = len(held_out) - len(samples)
-        if missing:
-            raise EquicliError(f"{root}: {missing} of the {len(held_out)} test images recorded in the run are gone.")
+        samples = list(recorded_split(folder, {"train": [], "validation": [], "test": run.read_split()["test"]}).test)
         split = "test"
     elif folder.test is not None:
         samples, split = list(folder.test), "test"

@@ -1,5 +1,6 @@
 """Run folders: where a run's files lie, which run is the latest, and what may be overwritten."""
 
+import itertools
 import json
 import shutil
 import time
@@ -35,9 +36,12 @@ class Run:
         """The configuration that the run was made with."""
         try:
             content = yaml.safe_load(self.settings.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise UsageError(f"{self.settings}: cannot be read ({error}). Is {self.folder} a run folder?") from None
-        return dict(content)
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "no valid YAML"
+            raise UsageError(f"{self.settings}: cannot be read ({reason}). Is {self.folder} a run folder?") from None
+        if not isinstance(content, dict):
+            raise UsageError(f"{self.settings}: not a mapping of settings. Is {self.folder} a run folder?")
+        return content
 
     def read_split(self) -> dict[str, list[str]]:
         """The files of `train`, `validation` and `test`, relative to the dataset folder."""
@@ -74,9 +78,11 @@ def new_run(output: str | None, model: str, group: str, *, overwrite: bool) -> R
     """
     if output is None:
         name = model.rpartition(":")[2].rpartition("/")[2].partition("@")[0]
-        run = Run(RUNS / f"{name}-{group}-{time.strftime('%Y%m%d-%H%M%S')}")
+        stem = f"{name}-{group}-{time.strftime('%Y%m%d-%H%M%S')}"
+        names = (stem if n == 1 else f"{stem}-{n}" for n in itertools.count(1))
+        run = next(Run(RUNS / name) for name in names if not (RUNS / name).exists())
     else:
-        run = Run(Path(output))
+        run = Run(Path(output).resolve() if Path(output).is_symlink() else Path(output))
     if not run.folder.exists() or (run.folder.is_dir() and not any(run.folder.iterdir())):
         return run
     if not run.settings.is_file():

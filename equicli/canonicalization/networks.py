@@ -6,6 +6,7 @@ from torch import nn
 
 from equicli.config import CanonicalizerConfig
 from equicli.data.normalization import HALF, Normalization
+from equicli.errors import EquicliError
 from equicli.prediction.head import replace_head
 from equicli.prediction.load import load_network, rebuild_network
 from equicli.prediction.network import NetworkSpec
@@ -26,8 +27,17 @@ def load_canonicalization_network(config: CanonicalizerConfig) -> tuple[nn.Modul
 
 
 def build_canonicalization_network(spec: NetworkSpec) -> nn.Module:
-    """Build the network of a spec, untrained."""
-    return conv(**spec.arguments) if spec.library == "equicli" else rebuild_network(spec)
+    """Build the network of a spec, untrained.
+
+    Raises:
+        EquicliError: it cannot be built.
+    """
+    if spec.library != "equicli":
+        return rebuild_network(spec)
+    try:
+        return conv(**spec.arguments)
+    except TypeError as error:
+        raise EquicliError(f"{spec.architecture}: this equicli cannot build it ({error}); update equicli.") from error
 
 
 def conv(width: int, outputs: int) -> nn.Module:

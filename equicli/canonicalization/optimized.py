@@ -67,7 +67,10 @@ class OptimizedCanonicalizer(Canonicalizer):
         ).float()  # (b·|G|, d)
         vectors = nn.functional.normalize(vectors, dim=-1).unflatten(0, stacked.shape[:2])
         low, high = TEMPERATURE_RANGE
-        scores = vectors @ self.reference / self.log_temperature.exp().clamp(low, high)  # (b, |G|)
+        temperature = self.log_temperature.exp()
+        # Clamped in value only: the gradient passes, so that a temperature at an end of the range can leave it.
+        temperature = temperature + (temperature.clamp(low, high) - temperature).detach()
+        scores = (vectors * self.reference).sum(dim=-1) / temperature  # (b, |G|)
         return Pose(scores.argmax(dim=1), scores, vectors)
 
 

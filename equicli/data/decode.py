@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from equicli.errors import EquicliError
+from equicli.errors import EquicliError, reason
 
 
 class UnreadableImageError(EquicliError):
     """A file that no picture can be read from. `reason` is one line, without the path."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: unreadable image ({reason}). Remove it, or run without --strict to skip it.")
-        self.reason = reason
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path}: unreadable image ({why}). Remove it, or run without --strict to skip it.")
+        self.reason = why
 
 
 def decode(path: Path) -> Image.Image:
@@ -26,12 +26,14 @@ def decode(path: Path) -> Image.Image:
         UnreadableImageError: the file is missing, truncated, or no image.
     """
     try:
-        with Image.open(path) as image:
+        # By file, not by path: Pillow maps uncompressed TIFFs into memory and then scrambles turned ones.
+        with path.open("rb") as file, Image.open(file) as image:
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # on broken files, Pillow's plugins raise nearly anything
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or repr(error)
-        raise UnreadableImageError(path, reason.splitlines()[0]) from error
+        if isinstance(error, UnidentifiedImageError):
+            raise UnreadableImageError(path, "not an image") from error
+        raise UnreadableImageError(path, getattr(error, "strerror", None) or reason(error)) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def open_folder(root: Path) -> ImageFolder:
     if train_root.is_dir():
         classes, train = _read(train_root)
         test = _read_as(test_root, classes) if test_root else None
-    elif test_root is not None and not _class_folders(root, beside=test_root):
+    elif test_root is not None and all(p.name in TEST_FOLDERS for p in _class_folders(root)):
         classes, test = _read(test_root)
         train = ()
     else:
@@ -93,6 +93,19 @@ def split_folder(folder: ImageFolder, *, validation: float, test: float, seed: i
     return Split(train, chosen, held_out)
 
 
+def recorded_split(folder: ImageFolder, recorded: Mapping[str, Sequence[str]]) -> Split:
+    """The split that `Split.paths` recorded; images that came since belong to no part of it.
+
+    Raises:
+        EquicliError: recorded images are gone.
+    """
+    samples = {s.path.relative_to(folder.root).as_posix(): s for s in folder.train + (folder.test or ())}
+    gone = [name for names in recorded.values() for name in names if name not in samples]
+    if gone:
+        raise EquicliError(f"{folder.root / gone[0]}: recorded in the run, but gone ({len(gone)} such files).")
+    return Split(**{part: tuple(samples[name] for name in names) for part, names in recorded.items()})
+
+
 def _divide(samples: Sequence[Sample], share: float, seed: str) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     by_label = defaultdict(list)
     for sample in samples:
@@ -100,7 +113,7 @@ def _divide(samples: Sequence[Sample], share: float, seed: str) -> tuple[tuple[S
     kept, taken = [], []
     for label, members in by_label.items():
         random.Random(f"{seed} {label}").shuffle(members)
-        count = max(1, round(len(members) * share)) if len(members) > 1 else 0
+        count = min(max(1, round(len(members) * share)), len(members) - 1)
         taken += members[:count]
         kept += members[count:]
     return tuple(sorted(kept, key=_by_path)), tuple(sorted(taken, key=_by_path))
@@ -118,13 +131,17 @@ def _images(folder: Path, pattern: str = "**/*") -> list[Path]:
     return sorted(
         p
         for p in folder.glob(pattern)
-        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+        if p.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+        and p.is_file()
     )
 
 
 def _read(root: Path) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
     """Class names and samples of `<class>/…`, or no class names where images lie in the folder itself."""
     loose = _images(root, "*")
+    if loose and any(_images(folder) for folder in _class_folders(root)):
+        raise EquicliError(f"{loose[0]}: an image beside class folders. Move it into one of them, or remove it.")
     if loose:
         return (), tuple(Sample(path, None) for path in loose)
     folders = _class_folders(root)

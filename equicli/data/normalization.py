@@ -14,7 +14,7 @@ class Normalization(NamedTuple):
 
     def __call__(self, image: Tensor) -> Tensor:
         """Normalize (..., 3, h, w): uint8 in [0, 255] or floating point in [0, 1], to float32."""
-        unit = image.float() / 255 if image.dtype == torch.uint8 else image
+        unit = image.float() / 255 if image.dtype == torch.uint8 else image.float()
         mean, std = (torch.tensor(v, device=image.device).view(3, 1, 1) for v in self)
         return (unit - mean) / std
 

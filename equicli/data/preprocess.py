@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +14,13 @@ from equicli.data.normalization import Normalization
 from equicli.groups import PlanarGroup
 from equicli.groups.action import act
 
-INTERPOLATIONS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos")}
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+INTERPOLATIONS: dict[Interpolation, Image.Resampling] = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Preprocess:
 
     size: int | None
     resize: int | None
-    interpolation: str
+    interpolation: Interpolation
     normalization: Normalization
     squash: bool = False
 
@@ -37,7 +44,7 @@ class Preprocess:
             width, height = (self.resize if self.squash else int(self.resize * edge / short) for edge in picture.size)
             if (width, height) != picture.size:
                 picture = picture.resize((width, height), INTERPOLATIONS[self.interpolation])
-            left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+            left, top = (round(max(0, gap) / 2) - max(0, -gap) // 2 for gap in (width - self.size, height - self.size))
             # Where the square is larger than the picture, Pillow pads with black.
             picture = picture.crop((left, top, left + self.size, top + self.size))
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()

@@ -40,6 +40,7 @@ class TurnedBatch:
 
     def logits(self, variant: int, turns: Sequence[Turn]) -> Tensor:
         """The prediction network's output (b, k) on `images(variant, turns)`, in float32."""
+        turns = [(group, element) for group, element in turns if element != 0]
         composed = _compose_exactly(turns)
         key = (variant, tuple(turns) if composed is None else composed)
         if key not in self._logits:

@@ -12,7 +12,7 @@ from timm.data import resolve_data_config
 from torch import nn
 
 from equicli.data.normalization import Normalization
-from equicli.data.preprocess import INTERPOLATIONS, Preprocess
+from equicli.data.preprocess import INTERPOLATIONS, Interpolation, Preprocess
 from equicli.errors import EquicliError, UsageError, did_you_mean, reason
 from equicli.prediction.checkpoint import load_weights, read_weights, sha256_of
 from equicli.prediction.classes import imagenet_class_names
@@ -188,7 +188,7 @@ def _preprocess(network: nn.Module, image_size: int | None) -> Preprocess:
     config = resolve_data_config({}, model=network)
     size = image_size or config["input_size"][-1]
     # timm's "random" is for training; anything Pillow does not have is close to bicubic.
-    interpolation = config["interpolation"] if config["interpolation"] in INTERPOLATIONS else "bicubic"
+    interpolation: Interpolation = config["interpolation"] if config["interpolation"] in INTERPOLATIONS else "bicubic"
     normalization = Normalization(tuple(config["mean"]), tuple(config["std"]))
     squash = config["crop_mode"] == "squash"
     return Preprocess(size, int(size / config["crop_pct"]), interpolation, normalization, squash)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from equicli.errors import EquicliError, UsageError, reason
 from equicli.prediction.classes import match_classes
 from equicli.prediction.network import PretrainedNetwork
 
-NAME = "classification"
+NAME: Final = "classification"
 
 # Inverse regularization strengths tried for a fitted head; the validation images choose.
 HEAD_STRENGTHS = (0.01, 0.1, 1.0, 10.0)

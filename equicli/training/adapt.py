@@ -12,7 +12,7 @@ from equicli.canonicalization.networks import load_canonicalization_network
 from equicli.canonicalization.prior import upright_poses
 from equicli.config import AdaptConfig
 from equicli.data.decode import UnreadableImageError
-from equicli.data.folders import ImageFolder, Split, open_folder, split_folder
+from equicli.data.folders import ImageFolder, Split, open_folder, recorded_split, split_folder
 from equicli.data.preprocess import Preprocess, load_turned
 from equicli.devices import find_device
 from equicli.errors import EquicliError
@@ -52,7 +52,10 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     """
     device = find_device(config.device)
     folder = open_folder(Path(config.data))
-    split = split_folder(folder, validation=config.validation_fraction, test=config.test_fraction, seed=config.seed)
+    if resume:
+        split = recorded_split(folder, run.read_split())
+    else:
+        split = split_folder(folder, validation=config.validation_fraction, test=config.test_fraction, seed=config.seed)
     progress.say(
         f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images"
         + (f" in {len(folder.classes)} classes" if folder.classes else ", unlabelled")

@@ -112,8 +112,14 @@ class _Trainer:
         self.poses = poses
         self.epoch = 0
         self.best: tuple[int, Scores, dict[str, Tensor]] | None = None
+        parameters = list(canonicalizer.parameters())
         self.optimizer = torch.optim.AdamW(
-            canonicalizer.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            [
+                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+                # Biases, norms and the temperature have no reason to be small.
+                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
         )
 
     def run_epoch(self, images: Tensor, progress: Progress) -> dict[str, float]:
