@@ -81,7 +81,7 @@ class AdaptConfig(_Frozen):
     canonicalizer: CanonicalizerConfig = CanonicalizerConfig()
     prior_weight: float = Field(1.0, ge=0)
     contrast_weight: float = Field(0.1, ge=0)
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
