@@ -1,6 +1,6 @@
 """AdaptedModel: a canonicalizer in front of a frozen prediction network. What is evaluated is what is shipped."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +27,12 @@ class AdaptedModel(nn.Module):
     def train(self, mode: bool = True) -> "AdaptedModel":
         super().train(mode)
         self.prediction_network.eval()
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AdaptedModel":
+        # `.half()` and the like change the prediction network; the canonicalizer only follows to its device.
+        self.prediction_network._apply(fn, recurse)
+        self.canonicalizer._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)  # type: ignore[no-untyped-call]
         return self
 
     def forward(self, x: Tensor) -> Any:

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
@@ -25,18 +25,21 @@ from equicli.prediction.load import load_network, rebuild_network
 from equicli.prediction.network import NetworkSpec
 
 FORMAT = 1
+# What an artifact may ask `load` to fetch, by the library of its prediction network.
+_PREFIXES = {"timm": ("", "hf-hub"), "torchvision": ("torchvision",), "python": ("",)}
 _CANONICALIZER, _NETWORK = "canonicalizer.", "prediction_network."
 
 
 @dataclass(frozen=True)
 class CanonicalizerSpec:
-    """What rebuilds a canonicalizer without its weights."""
+    """What rebuilds a canonicalizer without its weights; `provenance` is where a pretrained one started from."""
 
     kind: Literal["optimized"]
     network: NetworkSpec
     normalization: Normalization
-    size: int
-    vector_size: int
+    size: Annotated[int, Field(ge=1, le=4096)]
+    vector_size: Annotated[int, Field(ge=1, le=65536)]
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,12 +126,16 @@ def read_config(path: Path) -> ModelConfig:
     if version != FORMAT:
         raise EquicliError(f"{path}: artifact format {version}, but this equicli reads {FORMAT}; update equicli.")
     try:
-        return TypeAdapter(ModelConfig).validate_python(content)
+        config = TypeAdapter(ModelConfig).validate_python(content)
+        parse_planar_group(config.group)
     except ValidationError as error:
         first = error.errors()[0]
         raise EquicliError(
             f"{path}: damaged configuration at {'.'.join(map(str, first['loc']))}: {first['msg']}."
         ) from None
+    except UsageError:
+        raise EquicliError(f"{path}: damaged configuration at group: '{content['group']}' is none.") from None
+    return config
 
 
 def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str | Path | None = None) -> AdaptedModel:
@@ -149,6 +156,8 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
     """
     path = Path(path)
     config = read_config(path)
+    if checkpoint is not None and not config.adapter_only:
+        raise UsageError(f"--checkpoint {checkpoint}: {path} holds its prediction network; no weights are missing.")
     with safe_open(path, "pt") as file:
         weights = {key: file.get_tensor(key) for key in file.keys()}
     if config.adapter_only:
@@ -170,6 +179,12 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
         raise EquicliError(
             f"{path}: an adapter; its prediction network's weights were the file {source['checkpoint']} "
             f"(sha256 {source['sha256'][:12]}…). Name it with --checkpoint or checkpoint=."
+        )
+    prefix = source["model"].rpartition(":")[0]
+    if prefix not in _PREFIXES.get(spec.library, ()):
+        # Never what a file says, but what a user types, may name code to import.
+        raise EquicliError(
+            f"{path}: damaged configuration at provenance.model: '{source['model']}' is not of {spec.library}."
         )
     if spec.library == "python":
         network = network if network is not None else rebuild_network(spec)

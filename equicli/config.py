@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from equicli.errors import UsageError, did_you_mean
 from equicli.groups import parse_planar_group
@@ -39,6 +39,10 @@ def _local_path(value: Any) -> Any:
 LocalPath = Annotated[str, BeforeValidator(_local_path)]
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=1)]
+
+
 class _Loader(yaml.SafeLoader):
     """Reads `1e-4` as a number, as YAML 1.2 and people do; PyYAML takes it for text."""
 
@@ -60,7 +64,17 @@ class CanonicalizerConfig(_Frozen):
     size: int = Field(64, ge=8, le=1024, description="side in pixels of the square image that it looks at")
     width: int = Field(32, ge=4, le=1024, description="channels of the first stage of `conv`")
     vector_size: int = Field(128, ge=2, le=4096, description="length of the vector that is compared with the reference")
-    temperature: float = Field(0.1, ge=0.01, le=1.0, description="initial temperature of the scores; learned")
+    temperature: float = Field(0.1, ge=0.02, le=1.0, description="initial temperature of the scores; learned")
+
+    @model_validator(mode="after")
+    def _loadable(self) -> "CanonicalizerConfig":
+        if self.network == "conv" and self.checkpoint is not None:
+            raise ValueError("--canonicalizer-checkpoint needs --canonicalizer-network; conv starts untrained")
+        if self.network.startswith("python:"):
+            raise ValueError(
+                "a canonicalization network of your own code could not be loaded again; name timm's or torchvision's"
+            )
+        return self
 
 
 class AdaptConfig(_Frozen):
@@ -74,8 +88,8 @@ class AdaptConfig(_Frozen):
     head: Literal["auto", "none"] = Field("auto", description="fit a linear head where the classes do not match")
     preprocess: Literal["checkpoint", "none"] = Field("checkpoint", description="none: only normalize")
     image_size: int | None = Field(None, ge=8, le=4096)
-    mean: tuple[float, float, float] | None = None
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    mean: tuple[Share, Share, Share] | None = Field(None, description="of images in [0, 1]")
+    std: tuple[Deviation, Deviation, Deviation] | None = Field(None, description="of images in [0, 1]")
 
     group: str = "c4"
     canonicalizer: CanonicalizerConfig = CanonicalizerConfig()
@@ -92,13 +106,22 @@ class AdaptConfig(_Frozen):
 
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="of training; auto: bf16 on CUDA")
     strict: bool = Field(False, description="stop at an unreadable image instead of skipping it")
 
     @field_validator("group")
     @classmethod
     def _known_group(cls, name: str) -> str:
-        return parse_planar_group(name).name
+        group = parse_planar_group(name)
+        if group.order == 1:
+            raise ValueError("the trivial group leaves nothing to learn; c4 stands for rotations by 90°")
+        return group.name
+
+    @model_validator(mode="after")
+    def _sized_once(self) -> "AdaptConfig":
+        if self.preprocess == "none" and self.image_size is not None:
+            raise ValueError("--image-size resizes, which --preprocess none forbids; give one of them")
+        return self
 
 
 def build_config(flags: Mapping[str, Any], settings: list[str], recipe: str | None) -> AdaptConfig:
@@ -131,7 +154,12 @@ def build_config(flags: Mapping[str, Any], settings: list[str], recipe: str | No
         types = ("bool", "int", "float", "str")
         parts = [str(part) for part in first["loc"] if part not in types or len(first["loc"]) < 3]
         key = ".".join(parts)
-        raise UsageError(f"{key} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}.") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(
+            f"{message}."
+            if first["type"] == "value_error" and isinstance(first["input"], dict | BaseModel)
+            else f"{key} = {first['input']!r}: {message}."
+        ) from None
 
 
 def parse_pair(text: str, flag: str) -> tuple[str, Any]:

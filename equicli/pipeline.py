@@ -12,7 +12,7 @@ from equicli import artifact
 from equicli.config import AdaptConfig, expand_path
 from equicli.data.folders import Sample, open_folder, recorded_split
 from equicli.devices import find_device
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import EquicliError, UsageError, reason
 from equicli.evaluation.run import evaluate_files, evaluate_tensor
 from equicli.files import write_atomically
 from equicli.groups import PlanarGroup, parse_planar_group
@@ -40,7 +40,11 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         precision="fp32",
         progress=progress,
     )
-    _write_reports(run, run.folder, metrics, adapted.config)
+    _write_reports(run, run.folder, metrics, adapted.config, card=True)
+    try:
+        run.point_latest()
+    except OSError as error:
+        progress.say(f"{RUNS}/latest could not be set ({reason(error)}); name the run folder instead")
     return metrics
 
 
@@ -78,7 +82,7 @@ def evaluate(
     folder = _report_folder(file, run, output, overwrite)
     config = artifact.read_config(file)
     elements = parse_planar_group(config.group) if rotations is None else _rotations(rotations)
-    samples, classes, split = _samples(data, run)
+    samples, classes, split = _samples(data, run, progress)
     labels = torch.tensor([-1 if s.label is None else s.label for s in samples])
     if not config.labels and classes:
         progress.say("this model was adapted without labels; accuracy is agreement with the upright vanilla prediction")
@@ -100,7 +104,9 @@ def evaluate(
         strict=strict,
         progress=progress,
     )
-    _write_reports(run, folder, metrics, config)
+    # The model card stays with what the run was made for.
+    card = data is None and rotate == "input" and precision == "fp32"
+    _write_reports(run, folder, metrics, config, card=card and folder == file.parent)
     return metrics, folder
 
 
@@ -146,9 +152,11 @@ def _find_artifact(path: str | None) -> tuple[Path, Run | None]:
 
 def _report_folder(file: Path, run: Run | None, output: str | None, overwrite: bool) -> Path:
     """Where an evaluation is written. A run's own reports are renewed; its log keeps every earlier evaluation."""
-    if output is None:
-        return run.folder if run else RUNS / f"{file.stem}-evaluation"
-    folder = Path(output)
+    if output is None and run:
+        return run.folder
+    folder = Path(output) if output else RUNS / f"{file.stem}-evaluation"
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output {folder}: is a file; name a folder.")
     if (folder / "metrics.json").exists() and not overwrite:
         raise UsageError(f"--output {folder}: holds metrics.json already; name another folder or add --overwrite.")
     return folder
@@ -161,7 +169,7 @@ def _rotations(n: int) -> PlanarGroup:
         raise UsageError(f"--rotations {n}: the number of rotations must be from 1 to 360.") from None
 
 
-def _samples(data: str | None, run: Run | None) -> tuple[list[Sample], tuple[str, ...], str]:
+def _samples(data: str | None, run: Run | None, progress: Progress) -> tuple[list[Sample], tuple[str, ...], str]:
     """The images to evaluate on, their class names, and what they are: `test`, or `all` of a folder without a split."""
     recorded = Path(run.read_settings()["data"]) if run else None
     root = Path(expand_path(data)) if data is not None else recorded
@@ -175,6 +183,7 @@ def _samples(data: str | None, run: Run | None) -> tuple[list[Sample], tuple[str
         samples, split = list(folder.test), "test"
     else:
         samples, split = list(folder.train), "all"
+        progress.say(f"{root} has no test split: evaluating on all {len(samples)} images")
     if not samples:
         raise EquicliError(f"{root}: no test images.")
     return samples, folder.classes, split
@@ -192,10 +201,12 @@ def _targets(labels: Tensor, classes: tuple[str, ...], config: artifact.ModelCon
     return torch.tensor([config.labels[name] for name in classes])[labels]
 
 
-def _write_reports(run: Run | None, folder: Path, metrics: dict[str, Any], config: artifact.ModelConfig) -> None:
+def _write_reports(
+    run: Run | None, folder: Path, metrics: dict[str, Any], config: artifact.ModelConfig, *, card: bool
+) -> None:
     write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     write_atomically(folder / "report.md", markdown.report(metrics))
     if run is not None:
         run.append_log({"metrics": metrics})
-        if folder == run.folder:
+        if card:
             write_atomically(folder / "README.md", markdown.model_card(metrics, asdict(config)))

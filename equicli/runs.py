@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,13 @@ from equicli.files import write_atomically
 
 RUNS = Path("runs")
 LATEST = "latest"
+
+# What a run writes into its folder, and all that starting anew there removes. The model goes first: without it a run
+# counts as unfinished.
+FILES = (
+    "model.safetensors training_state.safetensors config.json resolved.yaml split.json log.jsonl metrics.json "
+    "report.md README.md"
+).split()
 
 
 class Run:
@@ -94,10 +100,10 @@ def new_run(output: str | None, model: str, group: str, *, overwrite: bool) -> R
 
 
 def start_run(run: Run, settings: Mapping[str, Any], split: Mapping[str, Any]) -> None:
-    """Clear the folder (its being free was checked by `new_run`) and record what the run is made from."""
-    if run.folder.exists():
-        shutil.rmtree(run.folder)
-    run.folder.mkdir(parents=True)
+    """Remove an earlier run's files, which `new_run` allowed, and record what this run is made from."""
+    for name in FILES:
+        (run.folder / name).unlink(missing_ok=True)
+    run.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(run.settings, yaml.safe_dump(dict(settings), sort_keys=False))
     run.write(run.split.name, split)
 

@@ -159,3 +159,12 @@ def test_a_model_keeps_no_state_between_calls(model):
     model(noise(4, 48))
     assert torch.equal(model(x), before)
     assert vars(model).keys() | vars(model.canonicalizer).keys() == keys
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_another_dtype_is_the_prediction_networks_and_poses_are_still_found_in_float32(dtype):
+    model = AdaptedModel(conv_canonicalizer("c4"), nn.Sequential(nn.Flatten(), nn.Linear(3 * 17 * 17, 5)))
+    before = {k: v.clone() for k, v in model.canonicalizer.state_dict().items()}
+    model.to(dtype)
+    assert model(noise(2, 17).to(dtype)).dtype == dtype
+    assert all(torch.equal(v, before[k]) for k, v in model.canonicalizer.state_dict().items())

@@ -376,3 +376,28 @@ def test_an_artifact_cannot_name_a_file_to_be_read(written, tmp_path):
     rewrite(written, change)
     assert refusal(load, written)
     assert not (tmp_path / "marker").exists()
+
+
+def test_a_header_can_neither_import_nor_call_anything(tmp_path):
+    """What a hostile artifact would say to run a command when it is loaded."""
+    canonicalizer = {
+        "kind": "optimized", "network": {"library": "equicli", "architecture": "conv", "arguments": {}},
+        "normalization": [[0.5] * 3, [0.5] * 3], "size": 8, "vector_size": 4,
+    }  # fmt: skip
+    network = {
+        "library": "timm",
+        "architecture": "call",
+        "arguments": {"args": f"touch {tmp_path}/owned", "shell": True},
+    }
+    header = {
+        "format": 1, "task": "classification", "group": "c4", "canonicalizer": canonicalizer,
+        "prediction_network": network, "labels": {}, "adapter_only": True,
+        "preprocess": {"size": None, "resize": None, "interpolation": "bilinear", "normalization": [[0.5] * 3, [0.5] * 3]},
+        "provenance": {"model": "python:subprocess:call", "sha256": "0"},
+    }  # fmt: skip
+    for library in ("timm", "torchvision", "python"):
+        network["library"] = library
+        save_file({"x": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"equicli": json.dumps(header)})
+        with pytest.raises(EquicliError, match="damaged configuration at provenance"):
+            load(tmp_path / "a.safetensors")
+        assert not (tmp_path / "owned").exists()

@@ -198,7 +198,11 @@ def test_an_empty_path_is_not_the_working_directory() -> None:
 def test_variables_and_the_home_folder_are_expanded_in_paths(monkeypatch) -> None:
     monkeypatch.setenv("EQUICLI_TEST_FOLDER", "/mnt/photos")
     monkeypatch.setenv("HOME", "/home/me")
-    config = build("canonicalizer.checkpoint=${EQUICLI_TEST_FOLDER}/c.pth", data="${EQUICLI_TEST_FOLDER}/x")
+    config = build(
+        "canonicalizer.network=resnet18",
+        "canonicalizer.checkpoint=${EQUICLI_TEST_FOLDER}/c.pth",
+        data="${EQUICLI_TEST_FOLDER}/x",
+    )
     assert (config.data, config.canonicalizer.checkpoint) == ("/mnt/photos/x", "/mnt/photos/c.pth")
     assert build(checkpoint="~/w.pth").checkpoint == "/home/me/w.pth"
     assert expand_path("photos/../x") == str(Path.cwd() / "photos/../x")  # a run can be used from anywhere

@@ -1,29 +1,42 @@
 """Canonicalization networks: `conv`, ours and small, or any network of timm's or torchvision's."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 from torch import nn
 
 from equicli.config import CanonicalizerConfig
-from equicli.data.normalization import HALF, Normalization
+from equicli.data.normalization import HALF
+from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError
 from equicli.prediction.head import replace_head
 from equicli.prediction.load import load_network, rebuild_network
-from equicli.prediction.network import NetworkSpec
+from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 
 
-def load_canonicalization_network(config: CanonicalizerConfig) -> tuple[nn.Module, NetworkSpec, Normalization]:
-    """Return a network from images to vectors, what rebuilds it, and how its images are to be normalized.
+def load_canonicalization_network(config: CanonicalizerConfig) -> PretrainedNetwork:
+    """Return a network from images to vectors, with what rebuilds it and how its images are to be normalized.
 
     A named network starts from its published weights, or from `config.checkpoint`; its last layer is replaced.
+
+    Raises:
+        UsageError, EquicliError: see `load_network`; the flags named are the canonicalizer's.
     """
     if config.network == "conv":
         spec = NetworkSpec("equicli", "conv", {"width": config.width, "outputs": config.vector_size})
-        return build_canonicalization_network(spec), spec, HALF
-    found = load_network(config.network, checkpoint=config.checkpoint, image_size=config.size)
-    replace_head(found.network, config.vector_size)
-    spec = NetworkSpec(found.spec.library, found.spec.architecture, found.spec.arguments, config.vector_size)
-    return found.network, spec, found.preprocess.normalization
+        preprocess = Preprocess(config.size, config.size, "bilinear", HALF)
+        return PretrainedNetwork(build_canonicalization_network(spec), spec, preprocess, None, {})
+    try:
+        found = load_network(config.network, checkpoint=config.checkpoint, image_size=config.size)
+        replace_head(found.network, config.vector_size)
+    except EquicliError as error:
+        message = (
+            str(error)
+            .replace("--model", "--canonicalizer-network")
+            .replace("--checkpoint", "--canonicalizer-checkpoint")
+        )
+        raise type(error)(message) from error
+    return replace(found, spec=replace(found.spec, head_outputs=config.vector_size))
 
 
 def build_canonicalization_network(spec: NetworkSpec) -> nn.Module:

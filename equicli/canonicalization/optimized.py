@@ -10,7 +10,8 @@ from equicli.data.normalization import Normalization
 from equicli.groups import PlanarGroup
 from equicli.groups.action import inscribed_disc, views
 
-TEMPERATURE_RANGE = (0.01, 1.0)
+# Below, one rounding of a cosine would move scores by more than what evaluation counts as a tie.
+TEMPERATURE_RANGE = (0.02, 1.0)
 
 
 class OptimizedCanonicalizer(Canonicalizer):

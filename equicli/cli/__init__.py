@@ -1,5 +1,6 @@
 """The command line. One file per command: it parses, builds the configuration and calls; torch is imported on call."""
 
+import io
 import os
 import sys
 import traceback
@@ -46,6 +47,8 @@ def _root(
 
 def main() -> None:
     """Run the command line; errors that a user can cause are one line on stderr and exit code 1 or 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ° must not cost an evaluation
     try:
         code = app(standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:

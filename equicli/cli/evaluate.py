@@ -24,7 +24,9 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="Image folder; default: the test images recorded in the run.")
     ] = None,
-    rotations: Annotated[int, typer.Option(help="Turn every test image by each rotation of C_n.")] = 4,
+    rotations: Annotated[
+        int | None, typer.Option(help="Turn every test image by each rotation of C_n; default: 4.")
+    ] = None,
     elements: Annotated[
         Elements, typer.Option(help="group: turn by the adapted group's elements instead.")
     ] = Elements.rotations,
@@ -56,6 +58,10 @@ def evaluate(
 
     Example: equicli evaluate --rotations 4
     """
+    from equicli.errors import UsageError
+
+    if elements is Elements.group and rotations is not None:
+        raise UsageError("--rotations turns by C_n and --elements group by the adapted group; give one of them.")
     from equicli import pipeline
 
     out = Output(json=json, quiet=quiet)
@@ -64,7 +70,7 @@ def evaluate(
         data=data,
         network=own_network(model, model_arg),
         checkpoint=checkpoint,
-        rotations=None if elements is Elements.group else rotations,
+        rotations=None if elements is Elements.group else 4 if rotations is None else rotations,
         rotate=rotate.value,
         batch_size=batch_size,
         device=device.value,

@@ -35,4 +35,5 @@ def export(
         run, output, adapter_only=adapter_only, network=own_network(model, model_arg), overwrite=overwrite
     )
     out.result(str(exported["path"]), exported)
-    out.say(f"next: python -c \"import equicli; model = equicli.load('{exported['path']}')\"")
+    if not adapter_only:
+        out.say(f"next: python -c \"import equicli; model = equicli.load('{exported['path']}')\"")

@@ -22,8 +22,8 @@ class Output:
         self._json = json
         self._quiet = quiet
         # A file or pipe has no width that a table would have to fit.
-        self._stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-        self._stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+        self._stdout = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+        self._stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
         """A line for the user's eyes."""

@@ -30,7 +30,8 @@ def quickstart(
     from equicli.runs import new_run
 
     folder = Path(output)
-    if folder.exists() and any(folder.iterdir()) and not (overwrite and (folder / "data").is_dir()):
+    earlier = (folder / "run" / "resolved.yaml").is_file()
+    if folder.exists() and any(folder.iterdir()) and not (overwrite and earlier):
         raise UsageError(
             f"--output {folder}: exists; name another folder, or replace an earlier quickstart with --overwrite."
         )

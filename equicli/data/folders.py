@@ -11,6 +11,8 @@ from equicli.errors import EquicliError, UsageError
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .jp2 .j2k .avif .tga".split()
 )
+# Names of split folders, in any case. Where there are several test folders, the first of these is the test set.
+TRAIN_FOLDER = "train"
 TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
@@ -26,13 +28,19 @@ class Sample:
 class ImageFolder:
     """A dataset folder. `classes` are its class folders' names, sorted; empty where images carry no labels.
 
-    `test` is None where the folder brings no test split of its own; then `train` holds every image.
+    `test` is None where the folder brings no test split of its own; then `train` holds every image. `validation` is
+    None unless the folder has a test and a validation folder beside train.
     """
 
     root: Path
     classes: tuple[str, ...]
     train: tuple[Sample, ...]
     test: tuple[Sample, ...] | None
+    validation: tuple[Sample, ...] | None = None
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        return self.train + (self.validation or ()) + (self.test or ())
 
 
 @dataclass(frozen=True)
@@ -55,26 +63,40 @@ def open_folder(root: Path) -> ImageFolder:
 
     Raises:
         UsageError: there is no such folder.
-        EquicliError: it holds no images, an empty class, or a test class that train does not have.
+        EquicliError: it holds no images, an empty class, a test class that train has not, or splits beside classes.
     """
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder. DATA is a folder of images, such as train/<class>/….")
-    test_root = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
-    train_root = root / "train"
-    if train_root.is_dir():
-        classes, train = _read(train_root)
-        test = _read_as(test_root, classes) if test_root else None
-    elif test_root is not None and all(p.name in TEST_FOLDERS for p in _class_folders(root)):
-        classes, test = _read(test_root)
-        train = ()
-    else:
+    train_root, test_roots = _split_folders(root)
+    if train_root is None and not test_roots:
         classes, train = _read(root)
-        test = None
-    return ImageFolder(root, classes, train, test)
+        return ImageFolder(root, classes, train, test=None)
+    if train_root is None:
+        classes, held_out = _read(test_roots[0])
+        return ImageFolder(root, classes, (), held_out)
+    classes, train = _read(train_root)
+    test = _read_as(test_roots[0], classes, train_root) if test_roots else None
+    validation = _read_as(test_roots[1], classes, train_root) if len(test_roots) > 1 else None
+    return ImageFolder(root, classes, train, test, validation)
+
+
+def _split_folders(root: Path) -> tuple[Path | None, list[Path]]:
+    """The training folder, None where there is none, and the test folders; neither in a flat layout."""
+    folders = _class_folders(root)
+    found = {folder.name.lower(): folder for folder in folders}
+    train, tests = found.get(TRAIN_FOLDER), [found[name] for name in TEST_FOLDERS if name in found]
+    splits = [train, *tests] if train else tests
+    others = [folder for folder in folders if folder not in splits and _images(folder)]
+    if others and any(_class_folders(split) for split in splits):
+        split = splits[0]
+        raise EquicliError(f"{others[0]}: a class beside the split '{split.name}'. Move it into {split.name}, or away.")
+    if others:
+        return None, []  # classes that happen to be called train or test
+    return train, tests
 
 
 def split_folder(folder: ImageFolder, *, validation: float, test: float, seed: int) -> Split:
-    """Divide a folder's images class by class; the folder's own test split is kept as it is.
+    """Divide a folder's images class by class; the folder's own validation and test splits are kept as they are.
 
     Args:
         validation, test: shares, of the training images and of all images, in (0, 1).
@@ -85,7 +107,9 @@ def split_folder(folder: ImageFolder, *, validation: float, test: float, seed: i
     train, held_out = folder.train, folder.test
     if held_out is None:
         train, held_out = _divide(train, test, f"test {seed}")
-    train, chosen = _divide(train, validation, f"validation {seed}")
+    chosen = folder.validation
+    if chosen is None:
+        train, chosen = _divide(train, validation, f"validation {seed}")
     if not train or not chosen:
         raise EquicliError(
             f"{folder.root}: {len(folder.train)} training images are too few to train and to validate on."
@@ -99,7 +123,7 @@ def recorded_split(folder: ImageFolder, recorded: Mapping[str, Sequence[str]]) -
     Raises:
         EquicliError: recorded images are gone.
     """
-    samples = {s.path.relative_to(folder.root).as_posix(): s for s in folder.train + (folder.test or ())}
+    samples = {s.path.relative_to(folder.root).as_posix(): s for s in folder.samples}
     gone = [name for names in recorded.values() for name in names if name not in samples]
     if gone:
         raise EquicliError(f"{folder.root / gone[0]}: recorded in the run, but gone ({len(gone)} such files).")
@@ -123,8 +147,8 @@ def _by_path(sample: Sample) -> str:
     return sample.path.as_posix()
 
 
-def _class_folders(root: Path, beside: Path | None = None) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and p != beside)
+def _class_folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _images(folder: Path, pattern: str = "**/*") -> list[Path]:
@@ -154,16 +178,16 @@ def _read(root: Path) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
     return classes, samples
 
 
-def _read_as(root: Path, classes: tuple[str, ...]) -> tuple[Sample, ...]:
+def _read_as(root: Path, classes: tuple[str, ...], train_root: Path) -> tuple[Sample, ...]:
     """Samples of a test folder, labelled by the classes of the training folder."""
     own, samples = _read(root)
     if bool(own) != bool(classes):
-        raise EquicliError(f"{root}: one of train and {root.name} has class folders and the other has none.")
+        raise EquicliError(
+            f"{root}: one of {train_root.name} and {root.name} has class folders and the other has none."
+        )
     unknown = sorted(set(own) - set(classes))
     if unknown:
-        raise EquicliError(
-            f"{root / unknown[0]}: no such class in {root.parent / 'train'}. Remove it, or add training images."
-        )
+        raise EquicliError(f"{root / unknown[0]}: no such class in {train_root}. Remove it, or add training images.")
     return tuple(Sample(s.path, None if s.label is None else classes.index(own[s.label])) for s in samples)
 
 

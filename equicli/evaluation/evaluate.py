@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from equicli.adapted import AdaptedModel, arithmetic
 from equicli.data.loading import Batch
 from equicli.data.normalization import Normalization
+from equicli.errors import EquicliError
 from equicli.evaluation.turned import Turn, TurnedBatch
 from equicli.groups import PlanarGroup
 from equicli.tasks import classification
@@ -87,6 +88,10 @@ def evaluate(
                 hits = torch.stack([classification.correct(v, target) for v in values], dim=1)  # (b, |R|)
                 correct[name].append(hits.cpu())
             adapted = torch.stack(outputs["adapted"], dim=1)  # (b, |R|, k)
+            if not adapted.isfinite().all():
+                raise EquicliError(
+                    "the prediction network's outputs are not finite; check --mean, --std and --precision."
+                )
             max_delta = max(max_delta, float((adapted - adapted[:, :1]).abs().max()))
             predictions.append(adapted.argmax(dim=-1).cpu())
             poses.append(torch.stack(found, dim=1).cpu())

@@ -150,7 +150,10 @@ def _build(
             f"{source}: config.json has {first['loc'][0]} = {first['input']!r}: {first['msg']}."
         ) from None
     arguments: dict[str, Any] = dict(request.arguments)
-    overlay = {"file": str(weights), "custom_load": False} if weights else None
+    # Read here and not by timm, whose older versions unpickle.
+    overlay = (
+        {"state_dict": read_weights(weights, f"{source}, {weights.name}"), "custom_load": False} if weights else None
+    )
     try:
         network = _create(
             name, arguments, pretrained=weights is not None, pretrained_cfg=config, pretrained_cfg_overlay=overlay

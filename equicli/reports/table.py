@@ -21,7 +21,7 @@ def rows(metrics: Mapping[str, Any], *, narrow: bool = False) -> list[list[str]]
     """One row a system: accuracies in percent with 95 % intervals, correct images by angle, passes an image.
 
     Args:
-        narrow: write an interval as ± half its width, so that the table fits a terminal.
+        narrow: write an interval as ± the distance to its farther end, so that the table fits a terminal.
     """
     table = []
     for name, title in TITLES.items():
@@ -67,5 +67,5 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _with_interval(value: float, interval: tuple[float, float], narrow: bool) -> str:
     if narrow:
-        return f"{100 * value:.2f} ±{50 * (interval[1] - interval[0]):.1f}"
+        return f"{100 * value:.2f} ±{100 * max(value - interval[0], interval[1] - value):.1f}"
     return f"{100 * value:.2f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"

@@ -84,7 +84,10 @@ def fit_head(
     from sklearn.linear_model import LogisticRegression
 
     if len(labels.unique()) < 2:
-        raise EquicliError("--head auto: a head needs images of at least two classes.")
+        raise EquicliError(
+            "--head auto: a head needs images of two classes. With one, put the images into the folder itself: "
+            "adapting needs no labels."
+        )
     mean, scale = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
     x, y = ((features - mean) / scale).numpy(), labels.numpy()
     x_val, y_val = ((validation_features - mean) / scale).numpy(), validation_labels.numpy()

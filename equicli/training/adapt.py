@@ -1,5 +1,6 @@
 """`adapt`: from a configuration to a run folder with an adapted model in it."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from equicli.adapted import AdaptedModel
 from equicli.artifact import CanonicalizerSpec, ModelConfig, build_canonicalizer, write_artifact
+from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.networks import load_canonicalization_network
 from equicli.canonicalization.prior import upright_poses
 from equicli.config import AdaptConfig
@@ -15,7 +17,7 @@ from equicli.data.decode import UnreadableImageError
 from equicli.data.folders import ImageFolder, Split, open_folder, recorded_split, split_folder
 from equicli.data.preprocess import Preprocess, load_turned
 from equicli.devices import find_device
-from equicli.errors import EquicliError
+from equicli.errors import EquicliError, reason
 from equicli.groups import parse_planar_group
 from equicli.prediction.head import set_head
 from equicli.prediction.load import load_network
@@ -52,7 +54,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     """
     device = find_device(config.device)
     folder = open_folder(Path(config.data))
-    if resume:
+    if resume:  # images that came since must not move any between the parts
         split = recorded_split(folder, run.read_split())
     else:
         split = split_folder(folder, validation=config.validation_fraction, test=config.test_fraction, seed=config.seed)
@@ -89,12 +91,17 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         spec = replace(spec, head_outputs=len(labels))
 
     torch.manual_seed(config.seed)
-    canonicalization_network, network_spec, normalization = load_canonicalization_network(config.canonicalizer)
+    start = load_canonicalization_network(config.canonicalizer)
     model_config = ModelConfig(
         task=classification.NAME,
         group=config.group,
         canonicalizer=CanonicalizerSpec(
-            "optimized", network_spec, normalization, config.canonicalizer.size, config.canonicalizer.vector_size
+            kind="optimized",
+            network=start.spec,
+            normalization=start.preprocess.normalization,
+            size=config.canonicalizer.size,
+            vector_size=config.canonicalizer.vector_size,
+            provenance=start.provenance,
         ),
         prediction_network=spec,
         preprocess=preprocess,
@@ -102,11 +109,14 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         provenance=found.provenance,
         poses=upright_poses(parse_planar_group(config.group)),
     )
-    canonicalizer = build_canonicalizer(model_config, canonicalization_network, config.canonicalizer.temperature).to(
-        device
-    )
-    if not resume:
+    canonicalizer = build_canonicalizer(model_config, start.network, config.canonicalizer.temperature).to(device)
+    _try_canonicalizer(canonicalizer, images, preprocess)
+    progress.say("prior: training images are taken to be upright; that is the pose which is learned")
+    if resume:
+        _check_resumed(run, model_config)
+    else:
         start_run(run, config.model_dump(mode="json"), split.paths(folder.root))
+        run.write("config.json", model_config.to_json() + "\n")
     run.append_log({"unreadable": images.unreadable})
     epoch, scores = fit(
         canonicalizer,
@@ -121,11 +131,9 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     )
     progress.say(f"keeping epoch {epoch}: identity rate {scores.identity_rate:.1%} on validation images")
     model = AdaptedModel(canonicalizer, network)
-    run.write("config.json", model_config.to_json() + "\n")
     write_artifact(run.model, model, model_config)
     run.state.unlink(missing_ok=True)
-    run.point_latest()
-    return Adapted(model, model_config, images.report, images.validation_labels[: len(images.report)], folder.classes)
+    return Adapted(model, model_config, images.report, images.report_labels, folder.classes)
 
 
 def describe(found: PretrainedNetwork) -> str:
@@ -140,8 +148,8 @@ def describe(found: PretrainedNetwork) -> str:
 
 def tell_unreadable(unreadable: dict[str, str], progress: Progress) -> None:
     """List skipped files."""
-    for path, reason in unreadable.items():
-        progress.say(f"skipped {path}: {reason}")
+    for path, why in unreadable.items():
+        progress.say(f"skipped {path}: {why}")
     if unreadable:
         progress.say(f"{len(unreadable)} unreadable images skipped (--strict stops instead)")
 
@@ -173,11 +181,32 @@ def _decide_labels(
     return labels
 
 
+def _try_canonicalizer(canonicalizer: Canonicalizer, images: TrainingImages, preprocess: Preprocess) -> None:
+    """Find one pose before anything is written, so that a size that the network cannot take is told first."""
+    try:
+        with torch.inference_mode():
+            canonicalizer.eval()(preprocess.normalization(images.validation[:1]))
+    except Exception as error:  # any network of timm's or torchvision's
+        raise EquicliError(
+            f"the canonicalization network fails ({reason(error)}). Try another --canonicalizer-size."
+        ) from error
+
+
+def _check_resumed(run: Run, config: ModelConfig) -> None:
+    recorded = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
+    if recorded["provenance"] != dict(config.provenance):
+        raise EquicliError(f"--resume {run.folder}: the prediction network's weights have changed since; start anew.")
+
+
 def _fit_head(
     network: nn.Module, images: TrainingImages, classes: tuple[str, ...], progress: Progress
 ) -> dict[str, int]:
     """Give the network a head for these classes."""
     assert images.train_features is not None and images.validation_features is not None
+    present = set(images.train_labels.tolist())
+    absent = [name for index, name in enumerate(classes) if index not in present]
+    if absent:
+        raise EquicliError(f"class '{absent[0]}': none of its training images can be read, so no head can be fitted.")
     weight, bias, accuracy = classification.fit_head(
         images.train_features, images.train_labels, images.validation_features, images.validation_labels
     )

@@ -13,8 +13,9 @@ from equicli.errors import EquicliError
 from equicli.prediction.head import head_inputs
 from equicli.progress import Progress
 
-# Validation images kept at full size, for the report that closes a run. At 224 pixels they take 150 KB each.
-REPORT_IMAGES = 500
+# Validation images kept at full size for the report that closes a run, which passes each through the prediction network
+# a few times. At 224 pixels they take 150 KB each.
+REPORT_IMAGES = 200
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class TrainingImages:
     train, validation: uint8 (n, 3, s, s), as small as the canonicalization network looks at them.
     train_labels, validation_labels: int64 (n,), class folder indices; -1 where there are no labels.
     train_features, validation_features: float32 (n, d), what reaches the prediction network's head; None unless asked.
-    report: whole validation images, uint8 (at most REPORT_IMAGES, 3, h, w), the first of `validation`.
+    report, report_labels: some whole validation images, uint8 (at most REPORT_IMAGES, 3, h, w), and their labels.
     unreadable: files that were skipped, with the reason.
     """
 
@@ -35,6 +36,7 @@ class TrainingImages:
     validation_labels: Tensor
     validation_features: Tensor | None
     report: Tensor
+    report_labels: Tensor
     unreadable: dict[str, str]
 
 
@@ -64,14 +66,16 @@ def read_training_images(
     small: list[Tensor] = []
     features: list[Tensor] = []
     report: list[Tensor] = []
-    kept = 0
+    reported = torch.zeros(len(samples), dtype=torch.bool)
+    reported[
+        len(split.train)
+        + torch.randperm(len(split.validation), generator=torch.Generator().manual_seed(0))[:REPORT_IMAGES]
+    ] = True
     for batch in progress.track(loader, "reading images", len(loader)):
         images = batch.images[:, 0]  # (b, 3, h, w)
         indices.append(batch.indices)
         small.append(_small(images, size))
-        whole = images[batch.indices >= len(split.train)][: REPORT_IMAGES - kept]
-        report.append(whole)
-        kept += len(whole)
+        report.append(images[reported[batch.indices]])
         if features_of is not None:
             features.append(_features(features_of, preprocess.normalization(images.to(device))))
     order = torch.cat(indices)
@@ -89,6 +93,7 @@ def read_training_images(
         validation_labels=labels[~is_train],
         validation_features=None if all_features is None else all_features[~is_train],
         report=torch.cat(report),
+        report_labels=labels[reported[order]],
         unreadable={str(path): reason for path, reason in loader.unreadable.items()},
     )
 

@@ -16,6 +16,7 @@ from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.losses import contrast_loss, prior_loss
 from equicli.config import AdaptConfig
 from equicli.data.normalization import Normalization
+from equicli.errors import EquicliError
 from equicli.files import write_atomically
 from equicli.progress import Progress
 
@@ -141,6 +142,9 @@ class _Trainer:
                 pose = self.canonicalizer(self.normalization(batch))
             prior, contrast = prior_loss(pose.scores, self.poses), contrast_loss(pose.vectors)
             loss = config.prior_weight * prior + config.contrast_weight * contrast
+            if not loss.isfinite():
+                slower = f"--set learning_rate={config.learning_rate / 10:g}"
+                raise EquicliError(f"training diverged in epoch {self.epoch + 1}; try {slower}.")
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()

@@ -15,11 +15,12 @@ def test_conv_gives_a_vector_for_images_of_any_size(side):
 
 
 def test_conv_is_described_by_what_rebuilds_it():
-    network, spec, normalization = load_canonicalization_network(CanonicalizerConfig(width=6, vector_size=10))
+    found = load_canonicalization_network(CanonicalizerConfig(width=6, vector_size=10))
+    network, spec = found.network, found.spec
     again = build_canonicalization_network(spec)
     again.load_state_dict(network.state_dict())
     x = torch.rand(2, 3, 16, 16)
-    assert normalization == HALF
+    assert found.preprocess.normalization == HALF
     assert torch.equal(again.eval()(x), network.eval()(x))
 
 
@@ -31,9 +32,11 @@ def checkpoint(tmp_path):
 
 def test_a_timm_network_gets_a_new_last_layer_and_keeps_the_weights_of_the_checkpoint(checkpoint):
     config = CanonicalizerConfig(network="test_resnet", checkpoint=str(checkpoint), vector_size=10, size=32)
-    network, spec, normalization = load_canonicalization_network(config)
+    found = load_canonicalization_network(config)
+    network, spec = found.network, found.spec
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
-    assert normalization.mean == (0.5, 0.5, 0.5)
+    assert found.preprocess.normalization == HALF
+    assert found.provenance["checkpoint"] == checkpoint.name
     published = create_model("test_resnet", checkpoint_path=str(checkpoint)).state_dict()
     own = network.state_dict()
     assert all(torch.equal(own[key], value) for key, value in published.items() if not key.startswith("fc."))
@@ -46,3 +49,8 @@ def test_a_timm_network_gets_a_new_last_layer_and_keeps_the_weights_of_the_check
 def test_an_unknown_network_is_refused_with_the_nearest_name():
     with pytest.raises(UsageError, match="resnet18"):
         load_canonicalization_network(CanonicalizerConfig(network="resnet18x"))
+
+
+def test_errors_name_the_flags_of_the_canonicalizer():
+    with pytest.raises(UsageError, match="--canonicalizer-network test_resnt"):
+        load_canonicalization_network(CanonicalizerConfig(network="test_resnt"))

@@ -47,6 +47,11 @@ def check(result, code: int, *words: str) -> None:
         (["data", *MODEL, "--device", "cuda:9"], ["device"]),
         (["data"], ["--model is missing"]),
         (["data", *MODEL, "--colour", "red"], ["--colour"]),
+        (["data", *MODEL, "--canonicalizer-checkpoint", "weights.safetensors"], ["--canonicalizer-network"]),
+        (["data", *MODEL, "--canonicalizer-network", "python:a:b"], ["canonicalization network"]),
+        (["data", *MODEL, "--image-size", "64"], ["--image-size", "--preprocess none"]),
+        (["data", *MODEL, "--group", "c1"], ["trivial group"]),
+        (["data", *MODEL, "--mean", "123", "116", "103"], ["mean", "less than or equal to 1"]),
         (["--resume", "runs/none"], ["--resume runs/none"]),
     ],
 )
@@ -102,6 +107,13 @@ def test_a_corrupt_image_stops_only_a_strict_run(cli, folder: Path) -> None:
 def test_without_a_run_the_remedy_is_named(cli, tmp_path: Path, command: str) -> None:
     check(cli(command, cwd=tmp_path), 2, "no run", "equicli adapt")
     check(cli(command, "nowhere", cwd=tmp_path), 2, "nowhere")
+
+
+def test_options_that_exclude_each_other_are_refused(cli, tmp_path: Path) -> None:
+    check(
+        cli("evaluate", "--rotations", "8", "--elements", "group", cwd=tmp_path), 2, "--rotations", "--elements group"
+    )
+    check(cli("evaluate", "--rotations", "0", "--precision", "fp99", cwd=tmp_path), 2, "--precision")
 
 
 def test_a_file_that_is_no_artifact_is_said_to_be_none(cli, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from equicli.data.folders import ImageFolder, Sample, open_folder, split_folder
 from equicli.errors import EquicliError, UsageError
@@ -187,3 +188,34 @@ def test_a_large_share_leaves_every_class_an_image_to_train_on(tmp_path_factory,
 def test_too_few_images_to_train_and_validate_are_told(tmp_path, count):
     with pytest.raises(EquicliError, match=f"{count} training images are too few"):
         split_folder(imaginary(tmp_path, [count]), validation=0.1, test=0.2, seed=0)
+
+
+def fill(root, *folders):
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+        for index in range(3):
+            Image.new("RGB", (8, 8)).save(root / folder / f"{index}.png")
+    return open_folder(root)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    folder = fill(tmp_path, "car", "plane", "train")
+    assert folder.classes == ("car", "plane", "train") and folder.test is None
+
+
+def test_splits_are_known_in_any_case(tmp_path):
+    folder = fill(tmp_path, "Train/cat", "Test/cat")
+    assert folder.classes == ("cat",) and len(folder.test) == 3
+
+
+def test_a_validation_folder_beside_a_test_folder_chooses_the_epoch(tmp_path):
+    folder = fill(tmp_path, "train/cat", "val/cat", "test/cat")
+    split = split_folder(folder, validation=0.5, test=0.5, seed=0)
+    assert [{s.path.parts[-3] for s in part} for part in (split.train, split.validation, split.test)] == [
+        {"train"}, {"val"}, {"test"}
+    ]  # fmt: skip
+
+
+def test_classes_beside_a_split_are_refused(tmp_path):
+    with pytest.raises(EquicliError, match="dog: a class beside the split"):
+        fill(tmp_path, "dog", "test/cat")

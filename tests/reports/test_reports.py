@@ -80,7 +80,8 @@ def test_intervals_are_written_in_percent(narrow):
     low, high = made["vanilla"]["acc_ci"]
     shown = table.rows(made, narrow=narrow)[0][1]
     numbers = [float(number) for number in re.findall(r"[\d.]+", shown)]
-    expected = [50 * (high - low)] if narrow else [100 * low, 100 * high]
+    acc = made["vanilla"]["acc"]
+    expected = [100 * max(acc - low, high - acc)] if narrow else [100 * low, 100 * high]
     assert numbers[1:] == pytest.approx(expected, abs=0.051)
 
 

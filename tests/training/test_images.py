@@ -99,7 +99,12 @@ def test_unlabelled_images_have_labels_of_minus_one(split):
     assert read(unlabelled).train_labels.tolist() == [-1] * 5
 
 
-def test_whole_images_are_kept_for_the_first_validation_images_only(split, monkeypatch):
+def test_whole_images_and_their_labels_are_kept_for_some_validation_images_only(split, monkeypatch):
     monkeypatch.setattr(room, "REPORT_IMAGES", 2)
     found = read(split)
-    assert torch.equal(found.report, found.validation[:2])
+    assert len(found.report) == len(found.report_labels) == 2
+    for image, label in zip(found.report, found.report_labels, strict=True):
+        places = [i for i, other in enumerate(found.validation) if torch.equal(image, other)]
+        assert label in found.validation_labels[places]
+    again = read(split)
+    assert torch.equal(found.report, again.report)
