@@ -1,7 +1,6 @@
 """AdaptedModel: a canonicalizer in front of a frozen prediction network. What is evaluated is what is shipped."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,11 +55,3 @@ class AdaptedModel(nn.Module):
     def _undo(self, pose: Pose, x: Tensor) -> Tensor:
         group = self.canonicalizer.group
         return act(group, group.inverse(pose.element), x)
-
-
-@contextmanager
-def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
-    """Run networks in this precision: `fp32`, `bf16` or `fp16`; `auto` is fp32."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        yield

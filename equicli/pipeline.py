@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from equicli import artifact
 from equicli.config import AdaptConfig, expand_path
 from equicli.data.folders import Sample, open_folder, recorded_split
+from equicli.data.loading import Loader, Preloaded
 from equicli.devices import find_device
 from equicli.errors import EquicliError, UsageError, reason
-from equicli.evaluation.run import evaluate_files, evaluate_tensor
+from equicli.evaluation.run import evaluate_images
 from equicli.files import write_atomically
 from equicli.groups import PlanarGroup, parse_planar_group
 from equicli.prediction.checkpoint import sha256_of
@@ -28,14 +29,14 @@ EVALUATION_BATCH = 32
 def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> dict[str, Any]:
     """Adapt, then report on validation images; returns the metrics document. See `training.adapt.adapt`."""
     adapted = training.adapt(config, run, progress, resume=resume)
-    metrics = evaluate_tensor(
+    metrics = evaluate_images(
         adapted.model,
         adapted.config,
-        adapted.report_images,
+        Preloaded(adapted.report_images, EVALUATION_BATCH),
         _targets(adapted.report_labels, adapted.classes, adapted.config),
         parse_planar_group(config.group),
+        split="validation",
         seed=config.seed,
-        batch_size=EVALUATION_BATCH,
         device=find_device(config.device),
         precision="fp32",
         progress=progress,
@@ -89,19 +90,19 @@ def evaluate(
     targets = _targets(labels, classes, config)
     chosen_device = find_device(device)
     model = artifact.load(file, network=network, checkpoint=checkpoint)
-    metrics = evaluate_files(
+    turned = elements if rotate == "file" else None
+    loader = Loader(samples, config.preprocess, batch_size, strict=strict, rotations=turned)
+    seed = run.read_settings()["seed"] if run else 0
+    metrics = evaluate_images(
         model,
         config,
-        samples,
+        loader,
         targets,
         elements,
-        rotate=rotate,
         split=split,
-        seed=run.read_settings()["seed"] if run else 0,
-        batch_size=batch_size,
+        seed=seed,
         device=chosen_device,
         precision=precision,
-        strict=strict,
         progress=progress,
     )
     # The model card stays with what the run was made for.

@@ -6,7 +6,8 @@ import timm
 import torch
 from torch import nn
 
-from equicli.adapted import AdaptedModel, arithmetic
+from equicli.adapted import AdaptedModel
+from equicli.devices import arithmetic
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act, views
 from tests.canonicalization.examples import conv_canonicalizer, noise

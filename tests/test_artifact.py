@@ -392,7 +392,7 @@ def test_a_header_can_neither_import_nor_call_anything(tmp_path):
     header = {
         "format": 1, "task": "classification", "group": "c4", "canonicalizer": canonicalizer,
         "prediction_network": network, "labels": {}, "adapter_only": True,
-        "preprocess": {"size": None, "resize": None, "interpolation": "bilinear", "normalization": [[0.5] * 3, [0.5] * 3]},
+        "preprocess": {"size": 8, "resize": 8, "interpolation": "bilinear", "normalization": [[0.5] * 3, [0.5] * 3]},
         "provenance": {"model": "python:subprocess:call", "sha256": "0"},
     }  # fmt: skip
     for library in ("timm", "torchvision", "python"):

@@ -27,6 +27,24 @@ class Batch(NamedTuple):
     images: Tensor
 
 
+class Preloaded:
+    """Batches of images that are in memory already, uint8 (n, 3, h, w): what a `Loader` of their files would yield."""
+
+    rotations = None
+
+    def __init__(self, images: Tensor, batch_size: int) -> None:
+        self.images = images
+        self.batch_size = batch_size
+        self.unreadable: dict[Path, str] = {}
+
+    def __len__(self) -> int:
+        return (len(self.images) + self.batch_size - 1) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        for indices in torch.arange(len(self.images)).split(self.batch_size):
+            yield Batch(indices, self.images[indices, None])
+
+
 class Loader:
     """Iterable over batches of samples, in order. Unreadable files are skipped and listed in `unreadable`."""
 

@@ -7,7 +7,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from equicli.adapted import AdaptedModel, arithmetic
+from equicli.adapted import AdaptedModel
+from equicli.devices import arithmetic
 
 REPEATS = 5
 

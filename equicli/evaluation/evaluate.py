@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from equicli.adapted import AdaptedModel, arithmetic
+from equicli.adapted import AdaptedModel
 from equicli.data.loading import Batch
 from equicli.data.normalization import Normalization
+from equicli.devices import arithmetic
 from equicli.errors import EquicliError
 from equicli.evaluation.turned import Turn, TurnedBatch
 from equicli.groups import PlanarGroup
@@ -49,13 +50,14 @@ def evaluate(
     normalization: Normalization,
     elements: PlanarGroup,
     *,
+    turned: bool = False,
     device: torch.device,
     precision: str = "fp32",
 ) -> Evaluation:
     """Evaluate an adapted model beside its baselines, in one pass over the images.
 
     Args:
-        batches: uint8 images (b, 1, 3, h, w), turned here; or (b, |R|, 3, h, w), already turned as files.
+        batches: uint8 images (b, 1, 3, h, w), turned here; with `turned` (b, |R|, 3, h, w), already turned as files.
         targets: int64 (samples,), the output that is right for each sample; -1 throughout where there are no labels.
         elements: R, the group whose every element acts on the images.
     """
@@ -68,20 +70,18 @@ def evaluate(
     with torch.inference_mode(), arithmetic(device, precision):
         for batch in batches:
             images = normalization(batch.images.to(device))
-            turned_files = images.shape[1] > 1
-            network: nn.Module = model.prediction_network
-            turned = TurnedBatch(network, list(images.unbind(dim=1)))
-            target = turned.logits(0, []).argmax(dim=1) if unlabelled else targets[batch.indices].to(device)
+            predictor = TurnedBatch(model.prediction_network, list(images.unbind(dim=1)))
+            target = predictor.logits(0, []).argmax(dim=1) if unlabelled else targets[batch.indices].to(device)
             outputs: dict[str, list[Tensor]] = {name: [] for name in SYSTEMS}
             found, close = [], []
             for element in elements.elements():
-                variant = element if turned_files else 0
-                turns: list[Turn] = [] if turned_files else [(elements, element)]
-                logits, pose = model.predict(turned.images(variant, turns))
-                outputs["vanilla"].append(turned.logits(variant, turns))
+                variant = element if turned else 0
+                turns: list[Turn] = [] if turned else [(elements, element)]
+                logits, pose = model.predict(predictor.images(variant, turns))
+                outputs["vanilla"].append(predictor.logits(variant, turns))
                 outputs["adapted"].append(logits.float())
-                outputs["symmetrized"].append(turned.mean_probabilities(variant, turns, group))
-                outputs["oracle"].append(turned.logits(variant, [*turns, (elements, elements.inverse(element))]))
+                outputs["symmetrized"].append(predictor.mean_probabilities(variant, turns, group))
+                outputs["oracle"].append(predictor.logits(variant, [*turns, (elements, elements.inverse(element))]))
                 found.append(pose.element)
                 close.append(_tied(pose.scores))
             for name, values in outputs.items():

@@ -14,8 +14,7 @@ from torch import Tensor
 import equicli
 from equicli.adapted import AdaptedModel
 from equicli.artifact import ModelConfig
-from equicli.data.folders import Sample
-from equicli.data.loading import Batch, Loader
+from equicli.data.loading import Batch, Loader, Preloaded
 from equicli.evaluation.cost import added_parameters, relative_time
 from equicli.evaluation.evaluate import evaluate
 from equicli.evaluation.metrics import metrics_document
@@ -25,98 +24,53 @@ from equicli.progress import Progress
 COST_BATCH = 16
 
 
-def evaluate_files(
+def evaluate_images(
     model: AdaptedModel,
     config: ModelConfig,
-    samples: list[Sample],
+    images: Loader | Preloaded,
     targets: Tensor,
     elements: PlanarGroup,
     *,
-    rotate: str,
     split: str,
     seed: int,
-    batch_size: int,
     device: torch.device,
     precision: str,
-    strict: bool,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Evaluate on image files; see `evaluate` for targets and elements.
+    """Evaluate on image files or on images in memory, and build the metrics document.
 
     Args:
-        rotate: `input` turns the preprocessed tensor (the papers' protocol), `file` the decoded picture.
+        images: turned by `elements` as files where a loader was made with these as `rotations`, else here as tensors.
+        targets: int64, the right output for each sample; -1 throughout where there are no labels.
+        split: which images these are, for the document.
     """
-    rotations = elements if rotate == "file" else None
-    loader = Loader(samples, config.preprocess, batch_size, strict=strict, rotations=rotations)
-    batches = _Probe(progress.track(loader, "evaluating", len(loader)))
-    evaluation = evaluate(
-        model, batches, targets, config.preprocess.normalization, elements, device=device, precision=precision
-    )
-    for path, reason in loader.unreadable.items():
-        progress.say(f"skipped {path}: {reason}")
-    return metrics_document(
-        evaluation,
-        rotate=rotate,
-        split=split,
-        poses=config.poses,
-        cost=_cost(model, config, batches.first, device, precision),
-        unreadable=len(loader.unreadable),
-        provenance=_provenance(config, seed, device),
-    )
+    first: list[Tensor] = []
 
-
-def evaluate_tensor(
-    model: AdaptedModel,
-    config: ModelConfig,
-    images: Tensor,
-    targets: Tensor,
-    elements: PlanarGroup,
-    *,
-    seed: int,
-    batch_size: int,
-    device: torch.device,
-    precision: str,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Evaluate on validation images that are in memory, uint8 (n, 3, h, w)."""
-    indices = torch.arange(len(images)).split(batch_size)
-    batches = progress.track((Batch(i, images[i][:, None]) for i in indices), "evaluating", len(indices))
-    evaluation = evaluate(
-        model, batches, targets, config.preprocess.normalization, elements, device=device, precision=precision
-    )
-    return metrics_document(
-        evaluation,
-        rotate="input",
-        split="validation",
-        poses=config.poses,
-        cost=_cost(model, config, images[:batch_size], device, precision),
-        unreadable=0,
-        provenance=_provenance(config, seed, device),
-    )
-
-
-class _Probe:
-    """Passes batches through and remembers the first one's images, for the cost to be measured on."""
-
-    def __init__(self, batches: Iterator[Batch]) -> None:
-        self._batches = batches
-        self.first: Tensor = torch.empty(0)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self._batches:
-            if not len(self.first):
-                self.first = batch.images[:, 0]
+    def batches() -> Iterator[Batch]:
+        for batch in progress.track(images, "evaluating", len(images)):
+            first.extend([batch.images[:COST_BATCH, 0]] if not first else [])
             yield batch
 
-
-def _cost(
-    model: AdaptedModel, config: ModelConfig, images: Tensor, device: torch.device, precision: str
-) -> dict[str, float]:
-    normalized = config.preprocess.normalization(images[:COST_BATCH].to(device))
-    return {
+    normalization = config.preprocess.normalization
+    turned = images.rotations is not None
+    evaluation = evaluate(
+        model, batches(), targets, normalization, elements, turned=turned, device=device, precision=precision
+    )
+    for path, why in images.unreadable.items():
+        progress.say(f"skipped {path}: {why}")
+    cost = {
         "added_parameters": added_parameters(model),
-        "relative_time": relative_time(model, normalized, precision),
+        "relative_time": relative_time(model, normalization(first[0].to(device)), precision),
     }
+    return metrics_document(
+        evaluation,
+        rotate="file" if turned else "input",
+        split=split,
+        poses=config.poses,
+        cost=cost,
+        unreadable=len(images.unreadable),
+        provenance=_provenance(config, seed, device),
+    )
 
 
 def _provenance(config: ModelConfig, seed: int, device: torch.device) -> dict[str, Any]:

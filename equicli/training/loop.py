@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional
 
-from equicli.adapted import arithmetic
 from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.losses import contrast_loss, prior_loss
 from equicli.config import AdaptConfig
 from equicli.data.normalization import Normalization
+from equicli.devices import arithmetic
 from equicli.errors import EquicliError
 from equicli.files import write_atomically
 from equicli.progress import Progress

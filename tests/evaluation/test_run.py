@@ -6,8 +6,9 @@ from PIL import Image
 
 from equicli.data.decode import UnreadableImageError
 from equicli.data.folders import Sample
+from equicli.data.loading import Loader, Preloaded
 from equicli.evaluation.cost import added_parameters, relative_time
-from equicli.evaluation.run import evaluate_files, evaluate_tensor
+from equicli.evaluation.run import evaluate_images
 from equicli.groups import parse_group
 from equicli.progress import Silent
 from tests.evaluation.handmade import BOTTOM, LEFT, TOP, EdgeNetwork, bright, config, finding_top
@@ -32,21 +33,12 @@ def samples(tmp_path):
     return [Sample(path, TOP) for path in paths]
 
 
-def from_files(samples, progress, elements="c4", **options):
-    options = {"rotate": "input", "split": "test", "strict": False, **options}
-    return evaluate_files(
-        finding_top(EdgeNetwork()),
-        config(),
-        samples,
-        torch.full((len(samples),), TOP),
-        parse_group(elements),
-        seed=3,
-        batch_size=2,
-        device=CPU,
-        precision="fp32",
-        progress=progress,
-        **options,
-    )
+def from_files(samples, progress, elements="c4", rotate="input", strict=False):
+    group = parse_group(elements)
+    loader = Loader(samples, config().preprocess, 2, strict=strict, rotations=group if rotate == "file" else None)
+    targets = torch.full((len(samples),), TOP)
+    options = {"split": "test", "seed": 3, "device": CPU, "precision": "fp32", "progress": progress}
+    return evaluate_images(finding_top(EdgeNetwork()), config(), loader, targets, group, **options)
 
 
 def counts(metrics, system):
@@ -88,10 +80,10 @@ def test_the_provenance_tells_network_command_seed_and_versions(samples):
 
 
 def test_validation_images_in_memory_give_what_their_files_give(samples):
-    options = {"seed": 0, "batch_size": 2, "device": CPU, "precision": "fp32", "progress": Silent()}
+    options = {"split": "validation", "seed": 0, "device": CPU, "precision": "fp32", "progress": Silent()}
     targets = torch.full((len(EDGES),), TOP)
     model, images = finding_top(EdgeNetwork()), bright(*EDGES)
-    metrics = evaluate_tensor(model, config(), images, targets, parse_group("c4"), **options)
+    metrics = evaluate_images(model, config(), Preloaded(images, 2), targets, parse_group("c4"), **options)
     assert (metrics["split"], metrics["rotate"], metrics["n"]) == ("validation", "input", 5)
     files = from_files(samples, Silent())
     for system in ("vanilla", "adapted", "symmetrized", "oracle"):
