@@ -108,6 +108,11 @@ def adapt(
 
     from equicli import pipeline
 
-    metrics = pipeline.adapt(config, run, out, resume=resume is not None)
+    try:
+        metrics = pipeline.adapt(config, run, out, resume=resume is not None)
+    except KeyboardInterrupt:
+        if run.state.is_file():
+            out.say(f"to go on: equicli adapt --resume {run.folder}")
+        raise
     out.metrics(metrics)
     out.say(f"\nwrote {run.folder}/\nnext: equicli evaluate --rotations 4\n      equicli export")

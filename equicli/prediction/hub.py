@@ -5,6 +5,7 @@ from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
+from huggingface_hub.utils import logging as hub_logging
 
 from equicli.errors import EquicliError, reason
 
@@ -29,6 +30,7 @@ def download_first(repository: str, filenames: Sequence[str], revision: str | No
     name = f"hf-hub:{repository}" + (f"@{revision}" if revision else "")
     if revision is not None and ".." in revision.split("/"):  # would be cached outside the cache
         raise EquicliError(f"{name}: no such revision. Name a branch, tag or commit of the repository.")
+    hub_logging.set_verbosity_error()  # its warnings of retries are said again, in one line, below
     try:
         for filename in filenames:
             try:

@@ -44,6 +44,5 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     if not isinstance(network, nn.Module):
         raise EquicliError(f"--model python:{name}: returned {type(network).__name__}, not a torch.nn.Module.")
     preprocess = Preprocess(request.image_size, request.image_size, "bilinear", IMAGENET)
-    return PretrainedNetwork(
-        network, NetworkSpec("python", type(network).__name__), preprocess, None, {"model": "python"}
-    )
+    name = type(network).__name__  # and not where it was imported from, which artifacts do not store
+    return PretrainedNetwork(network, NetworkSpec("python", name), preprocess, None, {"model": name})
