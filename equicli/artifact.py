@@ -104,13 +104,17 @@ def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adap
     write_atomically(path, save(state, metadata={"equicli": config.to_json()}))
 
 
-def read_config(path: Path) -> ModelConfig:
+def read_config(path: str | Path) -> ModelConfig:
     """Read an artifact's configuration from its header; no weight is read.
+
+    Its `preprocess(picture)` turns an RGB `PIL.Image` into pixels, and `preprocess.normalization(pixels)` into what the
+    model takes; `labels` gives the output of each class.
 
     Raises:
         UsageError: no such file.
         EquicliError: not an artifact, or of a newer format.
     """
+    path = Path(path)
     if not path.is_file():
         raise UsageError(f"{path}: no such file. RUN is a run folder or an exported .safetensors file.")
     try:
@@ -142,7 +146,7 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
     """Load an artifact as a module in eval mode, on the CPU.
 
     Args:
-        path: a file that `equicli export` or `equicli adapt` wrote.
+        path: a file that `equicli export` or `equicli adapt` wrote, or a run folder.
         network: the prediction network, where it is your own code; its weights come from the artifact.
         checkpoint: the prediction network's weights, for an adapter whose network came from a local file.
 
@@ -155,6 +159,8 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
         EquicliError: not an artifact, damaged, or its prediction network cannot be had or is not the one adapted.
     """
     path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
     config = read_config(path)
     if checkpoint is not None and not config.adapter_only:
         raise UsageError(f"--checkpoint {checkpoint}: {path} holds its prediction network; no weights are missing.")

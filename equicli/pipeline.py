@@ -127,6 +127,8 @@ def export(
     file, run = _find_artifact(path)
     name = run.folder.resolve().name if run else file.stem
     target = Path(output) if output else Path(f"{name}{'-adapter' if adapter_only else ''}.safetensors")
+    if target.suffix != ".safetensors":
+        raise UsageError(f"--output {target}: export writes safetensors; let the name end in .safetensors.")
     if target.is_dir():
         raise UsageError(f"--output {target}: is a folder; name a file.")
     if target.exists() and not overwrite:

@@ -5,6 +5,7 @@
 #   recipes/pipeline.sh runs/mine mine.safetensors --model vit_base --group c4 data/
 set -euo pipefail
 
+: "${2:?usage: pipeline.sh RUN ARTIFACT [options of equicli adapt]}"
 run=$1 artifact=$2
 shift 2
 

@@ -115,4 +115,6 @@ def adapt(
             out.say(f"to go on: equicli adapt --resume {run.folder}")
         raise
     out.metrics(metrics)
-    out.say(f"\nwrote {run.folder}/\nnext: equicli evaluate --rotations 4\n      equicli export")
+    turns = "--elements group" if config.group.startswith("d") else f"--rotations {config.group[1:]}"
+    own = f" --model {config.model}" if config.model.startswith("python:") else ""
+    out.say(f"\nwrote {run.folder}/\nnext: equicli evaluate {turns}{own}\n      equicli export{own}")

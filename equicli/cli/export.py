@@ -35,5 +35,5 @@ def export(
         run, output, adapter_only=adapter_only, network=own_network(model, model_arg), overwrite=overwrite
     )
     out.result(str(exported["path"]), exported)
-    if not adapter_only:
+    if not adapter_only and model is None:
         out.say(f"next: python -c \"import equicli; model = equicli.load('{exported['path']}')\"")

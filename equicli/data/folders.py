@@ -65,6 +65,8 @@ def open_folder(root: Path) -> ImageFolder:
         UsageError: there is no such folder.
         EquicliError: it holds no images, an empty class, a test class that train has not, or splits beside classes.
     """
+    if root.is_file():
+        raise UsageError(f"{root}: is a file. DATA is a folder of images, such as train/<class>/….")
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder. DATA is a folder of images, such as train/<class>/….")
     train_root, test_roots = _split_folders(root)

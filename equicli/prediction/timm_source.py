@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import timm
+import torchvision.models
 from pydantic import BaseModel, Field, ValidationError
 from timm.data import resolve_data_config
 from torch import nn
@@ -32,6 +33,8 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     if not timm.is_model(architecture):
         if "/" in name:
             raise UsageError(f"--model {name}: a repository of the Hub is written hf-hub:{name}.")
+        if name in torchvision.models.list_models(module=torchvision.models):
+            raise UsageError(f"--model {name}: timm knows no such network. Did you mean 'torchvision:{name}'?")
         near = did_you_mean(name, [*SHORT_NAMES, *timm.list_models()])
         raise UsageError(f"--model {name}: timm knows no such network.{near} `equicli models` lists names to type.")
     try:

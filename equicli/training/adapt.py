@@ -72,6 +72,8 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     preprocess = found.preprocess.override(config.preprocess, config.mean, config.std)
     network = found.network.requires_grad_(False).to(device)
     progress.say(f"prediction network: {describe(found)}")
+    if "sha256" not in found.provenance:
+        progress.say("no --checkpoint: taking the weights that your code returns, as they are")
 
     labels = _decide_labels(config, folder, found, _first_image(split, preprocess, device), progress)
     images = read_training_images(
@@ -130,6 +132,10 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         progress=progress,
     )
     progress.say(f"keeping epoch {epoch}: identity rate {scores.identity_rate:.1%} on validation images")
+    chance = len(model_config.poses) / canonicalizer.group.order
+    if scores.identity_rate < 1.5 * chance:
+        progress.say(f"that is near chance ({chance:.1%}): are the images upright? More --epochs, more images or a")
+        progress.say("pretrained --canonicalizer-network help")
     model = AdaptedModel(canonicalizer, network)
     write_artifact(run.model, model, model_config)
     run.state.unlink(missing_ok=True)

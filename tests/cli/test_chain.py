@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -81,6 +82,18 @@ def test_the_exported_file_loads_as_a_module_whose_canonical_form_is_exact(quick
         assert torch.equal(logits, model.prediction_network(canonical))
 
 
+def test_the_readmes_python_snippet_goes_from_a_photo_to_logits(quickstart: Quickstart) -> None:
+    artifact, photo = (
+        quickstart.folder / "model.safetensors",
+        next((quickstart.folder / "data" / "test").rglob("*.png")),
+    )
+    model, config = equicli.load(artifact), equicli.read_config(artifact)
+    images = config.preprocess.normalization(config.preprocess(Image.open(photo).convert("RGB"))[None])
+    assert model(images).shape == (1, 9)
+    assert config.labels == {str(digit): digit for digit in range(9)}
+    assert torch.equal(equicli.load(quickstart.folder / "run")(images), model(images))
+
+
 def test_evaluate_and_export_use_the_latest_run_and_its_recorded_test_images(cli, here: Path) -> None:
     adapt(cli, here)
     assert (here / "runs" / "latest").resolve().parent == (here / "runs").resolve()
@@ -90,6 +103,8 @@ def test_evaluate_and_export_use_the_latest_run_and_its_recorded_test_images(cli
     )
     assert piped.returncode == 0
     assert json.loads(evaluated.stdout)["split"] == "test"
+    refused = cli("export", "--output", "model.onnx", cwd=here)
+    assert refused.returncode == 2 and "safetensors" in refused.stderr
     exported = cli("export", "--output", "model.safetensors", "--json", cwd=here)
     assert json.loads(exported.stdout)["path"] == "model.safetensors"
     again = cli("export", "--output", "model.safetensors", cwd=here)

@@ -108,10 +108,10 @@ def test_a_folder_that_cannot_be_used_is_refused_in_one_line_that_names_it(tree,
         assert word in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["nowhere", "file.png"])
-def test_what_is_no_folder_is_a_wrong_argument(tmp_path, name):
+@pytest.mark.parametrize(("name", "what"), [("nowhere", "no such folder"), ("file.png", "is a file")])
+def test_what_is_no_folder_is_a_wrong_argument(tmp_path, name, what):
     (tmp_path / "file.png").touch()
-    with pytest.raises(UsageError, match=f"{name}: no such folder"):
+    with pytest.raises(UsageError, match=f"{name}: {what}"):
         open_folder(tmp_path / name)
 
 

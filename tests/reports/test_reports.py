@@ -34,10 +34,11 @@ def metrics(elements="c4", **options):
     return metrics_document(evaluation, cost=cost, provenance=provenance, **options)
 
 
-def card_config(source=SOURCE, library="timm", size=224):
+def card_config(source=SOURCE, library="timm", size=224, head_outputs=None):
     return {
         "provenance": source,
-        "prediction_network": {"library": library, "architecture": "resnet50"},
+        "prediction_network": {"library": library, "architecture": "resnet50", "head_outputs": head_outputs},
+        "labels": {"cat": 0, "dog": 1},
         "preprocess": {"size": size, "normalization": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))},
         "canonicalizer": {"kind": "optimized", "size": 64, "network": {"architecture": "conv"}},
     }
@@ -164,3 +165,9 @@ def test_the_card_and_the_report_show_the_same_table():
         for text in (report(made), model_card(made, card_config()))
     ]
     assert tables[0] == tables[1] and len(tables[0]) == 6
+
+
+@pytest.mark.parametrize(("outputs", "words"), [(None, "weights are untouched."), (2, "new last layer with 2 outputs")])
+def test_a_model_card_says_whether_a_head_was_fitted_and_for_which_classes(outputs, words):
+    card = markdown.model_card(metrics(), card_config(head_outputs=outputs))
+    assert words in card and "Classes: cat, dog." in card
