@@ -169,5 +169,5 @@ def test_the_card_and_the_report_show_the_same_table():
 
 @pytest.mark.parametrize(("outputs", "words"), [(None, "weights are untouched."), (2, "new last layer with 2 outputs")])
 def test_a_model_card_says_whether_a_head_was_fitted_and_for_which_classes(outputs, words):
-    card = markdown.model_card(metrics(), card_config(head_outputs=outputs))
+    card = model_card(metrics(), card_config(head_outputs=outputs))
     assert words in card and "Classes: cat, dog." in card
