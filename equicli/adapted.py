@@ -17,10 +17,15 @@ class AdaptedModel(nn.Module):
     The prediction network is frozen: its parameters want no gradient and it stays in eval mode, also under `train()`.
     """
 
-    def __init__(self, canonicalizer: Canonicalizer, prediction_network: nn.Module) -> None:
+    def __init__(self, canonicalizer: Canonicalizer, prediction_network: nn.Module, padding: str = "edge") -> None:
+        """
+        Args:
+            padding: what images that are turned off the grid show from outside (see `groups.action.act`).
+        """
         super().__init__()
         self.canonicalizer = canonicalizer
         self.prediction_network = prediction_network.requires_grad_(False)
+        self.padding = padding
         self.eval()
 
     def train(self, mode: bool = True) -> "AdaptedModel":
@@ -54,4 +59,4 @@ class AdaptedModel(nn.Module):
 
     def _undo(self, pose: Pose, x: Tensor) -> Tensor:
         group = self.canonicalizer.group
-        return act(group, group.inverse(pose.element), x)
+        return act(group, group.inverse(pose.element), x, padding=self.padding)

@@ -4,21 +4,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
 from equicli.adapted import AdaptedModel
-from equicli.canonicalization.networks import build_canonicalization_network
-from equicli.canonicalization.optimized import OptimizedCanonicalizer
-from equicli.data.normalization import Normalization
+from equicli.canonicalization.canonicalizer import Canonicalizer, Setting
+from equicli.canonicalization.prior import Prior
+from equicli.canonicalization.registry import REGISTRY
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.files import write_atomically
-from equicli.groups import parse_planar_group
+from equicli.groups import parse_group
+from equicli.groups.action import PADDINGS
+from equicli.groups.planar import parse_label
 from equicli.prediction.checkpoint import load_checkpoint, load_weights, sha256_of
 from equicli.prediction.head import find_head, replace_head
 from equicli.prediction.load import load_network, rebuild_network
@@ -32,21 +34,18 @@ _CANONICALIZER, _NETWORK = "canonicalizer.", "prediction_network."
 
 @dataclass(frozen=True)
 class CanonicalizerSpec:
-    """What rebuilds a canonicalizer without its weights; `provenance` is where a pretrained one started from."""
+    """What rebuilds a canonicalizer without its weights: its kind, and that kind's own spec."""
 
-    kind: Literal["optimized"]
-    network: NetworkSpec
-    normalization: Normalization
-    size: Annotated[int, Field(ge=1, le=4096)]
-    vector_size: Annotated[int, Field(ge=1, le=65536)]
-    provenance: Mapping[str, str] = field(default_factory=dict)
+    kind: str
+    spec: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """All of an adapted model but its weights; `config.json`, and the artifact's header.
 
-    poses: the poses of the training folder that the prediction network expects, elements of the group.
+    prior: the poses of the training folder that the prediction network expects.
+    padding: what images that are turned off the grid show from outside.
     labels: the output that stands for each class name of the dataset; empty where it had no labels.
     provenance: what was loaded as prediction network (see `PretrainedNetwork`).
     """
@@ -58,26 +57,13 @@ class ModelConfig:
     preprocess: Preprocess
     labels: Mapping[str, int]
     provenance: Mapping[str, str]
-    poses: tuple[int, ...] = (0,)
+    prior: Prior
+    padding: str
     adapter_only: bool = False
     format: int = field(default=FORMAT)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)
-
-
-def build_canonicalizer(config: ModelConfig, network: nn.Module, temperature: float = 0.1) -> OptimizedCanonicalizer:
-    """Put a canonicalization network to its use; the same for a new canonicalizer and for one that is loaded."""
-    spec = config.canonicalizer
-    return OptimizedCanonicalizer(
-        parse_planar_group(config.group),
-        network,
-        vector_size=spec.vector_size,
-        size=spec.size,
-        temperature=temperature,
-        input_normalization=config.preprocess.normalization,
-        network_normalization=spec.normalization,
-    )
 
 
 def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adapter_only: bool = False) -> None:
@@ -131,15 +117,34 @@ def read_config(path: str | Path) -> ModelConfig:
         raise EquicliError(f"{path}: artifact format {version}, but this equicli reads {FORMAT}; update equicli.")
     try:
         config = TypeAdapter(ModelConfig).validate_python(content)
-        parse_planar_group(config.group)
+        _check(config)
     except ValidationError as error:
         first = error.errors()[0]
         raise EquicliError(
             f"{path}: damaged configuration at {'.'.join(map(str, first['loc']))}: {first['msg']}."
         ) from None
-    except UsageError:
-        raise EquicliError(f"{path}: damaged configuration at group: '{content['group']}' is none.") from None
+    except ValueError as error:
+        raise EquicliError(f"{path}: damaged configuration at {error}.") from None
     return config
+
+
+def _check(config: ModelConfig) -> None:
+    """Raise a ValueError that names what is wrong with values whose types are right."""
+    try:
+        group = parse_group(config.group)
+    except UsageError:
+        raise ValueError(f"group: '{config.group}' is none") from None
+    kind = REGISTRY.get(config.canonicalizer.kind)
+    if kind is None or group.dimension != 2 or not kind.takes(group):
+        raise ValueError(f"canonicalizer.kind: '{config.canonicalizer.kind}' is none for {group.name}")
+    if config.padding not in PADDINGS:
+        raise ValueError(f"padding: '{config.padding}' is none")
+    for label in config.prior.poses:
+        pose = parse_label(label)
+        if pose is None or group.find(*pose) is None:
+            raise ValueError(f"prior.poses: '{label}' is no pose of {group.name}")
+    if not config.prior.poses or len(config.prior.shares) not in (0, len(config.prior.poses)):
+        raise ValueError("prior: there must be a pose, and a share for each or for none")
 
 
 def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str | Path | None = None) -> AdaptedModel:
@@ -172,10 +177,21 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
         weights = {**{_NETWORK + key: value for key, value in state.items()}, **weights}
     else:
         prediction_network = _with_head(network, config) if network else rebuild_network(config.prediction_network)
-    canonicalizer = build_canonicalizer(config, build_canonicalization_network(config.canonicalizer.network))
-    model = AdaptedModel(canonicalizer, prediction_network)
+    model = AdaptedModel(_rebuild_canonicalizer(path, config, prediction_network), prediction_network, config.padding)
     load_weights(model, weights, str(path))
     return model
+
+
+def _rebuild_canonicalizer(path: Path, config: ModelConfig, prediction_network: nn.Module) -> Canonicalizer:
+    kind = REGISTRY[config.canonicalizer.kind]
+    try:
+        spec = TypeAdapter(kind.Spec).validate_python(dict(config.canonicalizer.spec))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("canonicalizer.spec", *first["loc"])))
+        raise EquicliError(f"{path}: damaged configuration at {where}: {first['msg']}.") from None
+    normalization = config.preprocess.normalization
+    return kind.rebuild(spec, Setting(parse_group(config.group), prediction_network, normalization, config.padding))
 
 
 def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoint: str | Path | None) -> nn.Module:

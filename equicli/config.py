@@ -7,10 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from equicli.errors import UsageError, did_you_mean
-from equicli.groups import parse_planar_group
+from equicli.groups import is_finite, parse_group
+from equicli.groups.planar import parse_label
 
 Scalar = bool | int | float | str | None
 
@@ -52,32 +63,19 @@ _Loader.add_implicit_resolver(
 )
 
 
-class _Frozen(BaseModel):
+class Settings(BaseModel):
+    """A part of the configuration: unknown keys are refused, and nothing changes once it is read."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
-class CanonicalizerConfig(_Frozen):
-    """The small trainable part. `network` is `conv` (ours) or any timm or torchvision network."""
+class CanonicalizerSettings(Settings):
+    """What every canonicalizer's settings have; each kind adds its own."""
 
-    network: str = Field("conv", description="`conv`, a timm name, `hf-hub:owner/name` or `torchvision:NAME`")
-    checkpoint: LocalPath | None = Field(None, description="weights to start from, in place of the Hub's")
-    size: int = Field(64, ge=8, le=1024, description="side in pixels of the square image that it looks at")
-    width: int = Field(32, ge=4, le=1024, description="channels of the first stage of `conv`")
-    vector_size: int = Field(128, ge=2, le=4096, description="length of the vector that is compared with the reference")
-    temperature: float = Field(0.1, ge=0.02, le=1.0, description="initial temperature of the scores; learned")
-
-    @model_validator(mode="after")
-    def _loadable(self) -> "CanonicalizerConfig":
-        if self.network == "conv" and self.checkpoint is not None:
-            raise ValueError("--canonicalizer-checkpoint needs --canonicalizer-network; conv starts untrained")
-        if self.network.startswith("python:"):
-            raise ValueError(
-                "a canonicalization network of your own code could not be loaded again; name timm's or torchvision's"
-            )
-        return self
+    kind: str
 
 
-class AdaptConfig(_Frozen):
+class AdaptConfig(Settings):
     """All that decides what `equicli adapt` trains. Written to `resolved.yaml`, which is itself a recipe."""
 
     data: LocalPath = Field(description="an image folder")
@@ -92,12 +90,24 @@ class AdaptConfig(_Frozen):
     std: tuple[Deviation, Deviation, Deviation] | None = Field(None, description="of images in [0, 1]")
 
     group: str = "c4"
-    canonicalizer: CanonicalizerConfig = CanonicalizerConfig()
+    # Settings of one kind of canonicalizer; which keys there are is the kind's own affair.
+    canonicalizer: SerializeAsAny[CanonicalizerSettings] = Field(None, validate_default=True)
+    prior: tuple[str, ...] | dict[str, Share] = Field(
+        (), validate_default=True, description="poses that the network expects; or the share of each, adding up to 1"
+    )
+    padding: Literal["edge", "reflect", "zeros"] = Field("edge", description="what turned images show from outside")
     prior_weight: float = Field(1.0, ge=0)
-    contrast_weight: float = Field(0.1, ge=0)
+    contrast_weight: float = Field(
+        None, ge=0, validate_default=True, description="default: 0.1 where views are compared"
+    )
+    artifact_weight: float = Field(
+        0.0, ge=0, description="makes poses off the grid agree, at the cost of a second pass"
+    )
+    mirror: bool = Field(True, description="mirror training images at random, where the prior allows; not for text")
+    task_weight: float = Field(0.0, ge=0, description="of the task's own loss, which needs labels and whole images")
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(None, gt=0, validate_default=True, description="default: what the canonicalizer wants")
     weight_decay: float = Field(0.01, ge=0)
     validation_fraction: float = Field(
         0.1, gt=0, lt=1, description="share of the training images that chooses the epoch"
@@ -112,10 +122,67 @@ class AdaptConfig(_Frozen):
     @field_validator("group")
     @classmethod
     def _known_group(cls, name: str) -> str:
-        group = parse_planar_group(name)
+        group = parse_group(name)
+        if group.dimension != 2:
+            raise ValueError(f"--group {name}: turns points in space; images take c4, d4, so2 or o2")
         if group.order == 1:
             raise ValueError("the trivial group leaves nothing to learn; c4 stands for rotations by 90°")
         return group.name
+
+    @field_validator("canonicalizer", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        if "group" not in info.data:
+            return CanonicalizerSettings(kind="")  # the group is wrong, which is told first
+        group = parse_group(info.data["group"])
+        keys = dict(value or {})
+        kind = keys.setdefault("kind", "optimized" if is_finite(group) else "steerable")
+        canonicalizer = _find_kind(kind)
+        if not canonicalizer.takes(group):
+            fitting = [name for name, other in _kinds().items() if other.takes(group)]
+            raise ValueError(f"--canonicalizer {kind}: not for --group {group.name}, which takes {', '.join(fitting)}")
+        return canonicalizer.Settings.model_validate(keys)
+
+    @field_validator("prior", mode="before")
+    @classmethod
+    def _prior_of_the_group(cls, value: Any, info: ValidationInfo) -> Any:
+        if "group" not in info.data:
+            return ()
+        return _read_prior(value, info.data["group"])
+
+    @field_validator("contrast_weight", mode="before")
+    @classmethod
+    def _contrast_of_views(cls, value: Any, info: ValidationInfo) -> Any:
+        if "canonicalizer" not in info.data:
+            return 0.0  # it is wrong, which is told first
+        kind = info.data["canonicalizer"].kind
+        compares = kind in _kinds() and _find_kind(kind).compares_views
+        if value and not compares:
+            raise ValueError(f"contrast_weight: --canonicalizer {kind} compares no views")
+        return (0.1 if compares else 0.0) if value is None else value
+
+    @field_validator("learning_rate", mode="before")
+    @classmethod
+    def _learning_rate_of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None:
+            return value
+        # Where the group or the canonicalizer is wrong, that is told instead.
+        kind = info.data["canonicalizer"].kind if "canonicalizer" in info.data else ""
+        return _find_kind(kind).learning_rate if kind in _kinds() else 1.0
+
+    @field_validator("artifact_weight")
+    @classmethod
+    def _artifacts_off_the_grid(cls, value: float, info: ValidationInfo) -> float:
+        group = parse_group(info.data.get("group", "so2"))
+        if value and is_finite(group) and group.exact:
+            raise ValueError(f"artifact_weight: {group.name} permutes pixels, so there are no artifacts")
+        return value
+
+    @model_validator(mode="after")
+    def _learns(self) -> "AdaptConfig":
+        if self.prior_weight == 0 and self.task_weight == 0:
+            raise ValueError("prior_weight and task_weight are both 0, which leaves nothing to learn")
+        return self
 
     @model_validator(mode="after")
     def _sized_once(self) -> "AdaptConfig":
@@ -142,7 +209,7 @@ def build_config(flags: Mapping[str, Any], settings: list[str], recipe: str | No
     for key, value in flags.items():
         if value is not None:
             _put(merged, key, value)
-    _check_keys(merged, AdaptConfig, "")
+    _check_keys(merged)
     for key, flag in (("data", "DATA"), ("model", "--model")):
         if key not in merged:
             raise UsageError(f"{flag} is missing: name it on the command line or in a recipe.")
@@ -193,15 +260,19 @@ def load_recipe(name: str) -> dict[str, Any]:
             known = sorted(p.stem for p in recipe_folder().glob("*.yaml"))
             hint = did_you_mean(name, known) or f" Known: {', '.join(known)}."
             raise UsageError(f"--recipe {name}: no such recipe.{hint} A recipe of your own is a .yaml file.")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise UsageError(f"--recipe {path}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise UsageError(f"--recipe {path}: not a valid YAML file.") from None
+    content = _load_yaml(path, "--recipe")
     if not isinstance(content, dict):
         raise UsageError(f"--recipe {path}: a recipe is a mapping of keys to values.")
     return content
+
+
+def _load_yaml(path: Path, flag: str) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise UsageError(f"{flag} {path}: cannot be read ({error.strerror}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UsageError(f"{flag} {path}: not a valid YAML file.") from None
 
 
 def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
@@ -213,25 +284,59 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
     tree[leaf] = value
 
 
-def _check_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str) -> None:
-    for key, value in tree.items():
-        field = model.model_fields.get(str(key))
-        if field is None:
-            raise UsageError(f"unknown key '{prefix}{key}'.{did_you_mean(f'{prefix}{key}', _known_keys(AdaptConfig))}")
-        nested = field.annotation
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
-            if not isinstance(value, Mapping):
-                raise UsageError(
-                    f"{prefix}{key} = {value!r}: holds further keys, such as {key}.{next(iter(nested.model_fields))}."
-                )
-            _check_keys(value, nested, f"{prefix}{key}.")
+def _check_keys(tree: Mapping[str, Any]) -> None:
+    nested = tree.get("canonicalizer", {})
+    if not isinstance(nested, Mapping):
+        raise UsageError(f"canonicalizer = {nested!r}: holds further keys, such as canonicalizer.kind.")
+    settings = _find_kind(nested["kind"]).Settings if "kind" in nested else None
+    if settings is None and nested:
+        group = parse_group(str(tree.get("group", "c4")))
+        settings = _find_kind("optimized" if is_finite(group) else "steerable").Settings
+    inner = [] if settings is None else list(settings.model_fields)
+    known = [*AdaptConfig.model_fields, *(f"canonicalizer.{key}" for key in inner)]
+    for key in (*tree, *(f"canonicalizer.{key}" for key in nested)):
+        if key not in known:
+            raise UsageError(f"unknown key '{key}'.{did_you_mean(str(key), known)}")
 
 
-def _known_keys(model: type[BaseModel]) -> list[str]:
-    keys = []
-    for name, field in model.model_fields.items():
-        nested = field.annotation
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
-            keys += [f"{name}.{inner}" for inner in _known_keys(nested)]
-        keys.append(name)
-    return keys
+def _kinds() -> Mapping[str, Any]:
+    # Imported late: it needs torch, and canonicalizers read their settings' base from here.
+    from equicli.canonicalization.registry import REGISTRY
+
+    return REGISTRY
+
+
+def _find_kind(kind: str) -> Any:
+    if str(kind) not in _kinds():
+        hint = did_you_mean(str(kind), _kinds()) or f" Known: {', '.join(_kinds())}."
+        raise UsageError(f"--canonicalizer {kind}: no such canonicalizer.{hint}")
+    return _kinds()[kind]
+
+
+def _read_prior(value: Any, group_name: str) -> tuple[str, ...] | dict[str, float]:
+    """Read `r90`, `r0,r180`, a list of poses, a mapping of poses to shares, or a YAML file that holds either."""
+    group = parse_group(group_name)
+    if isinstance(value, str) and value.endswith((".yaml", ".yml")):
+        value = _load_yaml(Path(value), "--prior")
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    if not value:
+        # A photo's handedness is mostly unknowable; but of d1 it is all that there is to know.
+        handed = group.find(0, True) is not None and group.order != 2
+        value = ("r0", "r0m") if handed else ("r0",)
+    if not isinstance(value, Mapping | list | tuple):
+        raise ValueError("--prior: write poses such as r0,r180, or name a YAML file of poses and their shares")
+    for label in value:
+        pose = parse_label(str(label))
+        if pose is None or group.find(*pose) is None:
+            raise ValueError(f"--prior {label}: no pose of {group.name}. Poses are written r90, or r90m where mirrored")
+    if not isinstance(value, Mapping):
+        return tuple(dict.fromkeys(value))
+    if not is_finite(group):
+        raise ValueError(f"--prior: {group.name} has infinitely many poses; shares need a finite group, such as c8")
+    if any(not isinstance(share, int | float) or not 0 <= share <= 1 for share in value.values()):
+        raise ValueError("--prior: the share of a pose is a number from 0 to 1")
+    total = sum(value.values())
+    if abs(total - 1) > 1e-3:
+        raise ValueError(f"--prior: the shares add up to {total:g}, not to 1")
+    return {label: share / total for label, share in value.items()}

@@ -16,7 +16,7 @@ from equicli.devices import find_device
 from equicli.errors import EquicliError, UsageError, reason
 from equicli.evaluation.run import evaluate_images
 from equicli.files import write_atomically
-from equicli.groups import PlanarGroup, parse_planar_group
+from equicli.groups import PlanarGroup, is_finite, parse_group, parse_planar_group
 from equicli.prediction.checkpoint import sha256_of
 from equicli.progress import Progress
 from equicli.reports import markdown
@@ -34,7 +34,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         adapted.config,
         Preloaded(adapted.report_images, EVALUATION_BATCH),
         _targets(adapted.report_labels, adapted.classes, adapted.config),
-        parse_planar_group(config.group),
+        _default_elements(config.group),
         split="validation",
         seed=config.seed,
         device=find_device(config.device),
@@ -82,7 +82,7 @@ def evaluate(
     file, run = _find_artifact(path)
     folder = _report_folder(file, run, output, overwrite)
     config = artifact.read_config(file)
-    elements = parse_planar_group(config.group) if rotations is None else _rotations(rotations)
+    elements = _elements(config.group, rotations)
     samples, classes, split = _samples(data, run, progress)
     labels = torch.tensor([-1 if s.label is None else s.label for s in samples])
     if not config.labels and classes:
@@ -165,11 +165,22 @@ def _report_folder(file: Path, run: Run | None, output: str | None, overwrite: b
     return folder
 
 
-def _rotations(n: int) -> PlanarGroup:
+def _default_elements(name: str) -> PlanarGroup:
+    """What the report that closes a run turns images by: the group itself, where it is one that turns pictures."""
+    group = parse_group(name)
+    return group if isinstance(group, PlanarGroup) else PlanarGroup(4 if is_finite(group) else 8)
+
+
+def _elements(group: str, rotations: int | None) -> PlanarGroup:
+    """What images are turned by: C_n, or the adapted group itself."""
+    if rotations is None:
+        if not is_finite(parse_group(group)):
+            raise UsageError(f"--elements group: {group} has infinitely many elements; use --rotations, such as 8.")
+        return parse_planar_group(group)
     try:
-        return parse_planar_group(f"c{n}")
+        return parse_planar_group(f"c{rotations}")
     except UsageError:
-        raise UsageError(f"--rotations {n}: the number of rotations must be from 1 to 360.") from None
+        raise UsageError(f"--rotations {rotations}: the number of rotations must be from 1 to 360.") from None
 
 
 def _samples(data: str | None, run: Run | None, progress: Progress) -> tuple[list[Sample], tuple[str, ...], str]:

@@ -10,7 +10,7 @@ from equicli.adapted import AdaptedModel
 from equicli.devices import arithmetic
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act, views
-from tests.canonicalization.examples import conv_canonicalizer, noise
+from tests.canonicalization.examples import conv_canonicalizer, create, noise
 
 C4 = PlanarGroup(4)
 
@@ -169,3 +169,56 @@ def test_another_dtype_is_the_prediction_networks_and_poses_are_still_found_in_f
     model.to(dtype)
     assert model(noise(2, 17).to(dtype)).dtype == dtype
     assert all(torch.equal(v, before[k]) for k, v in model.canonicalizer.state_dict().items())
+
+
+def test_padding_is_what_turned_images_show_from_outside():
+    x = noise(6, 32) + 3
+    for padding in ("edge", "zeros", "reflect"):
+        model = AdaptedModel(conv_canonicalizer("c8"), Upright(), padding)
+        element = model.canonicalizer(x).element
+        assert (element % 2).any()
+        expected = act(parse_group("c8"), parse_group("c8").inverse(element), x, padding=padding)
+        assert torch.equal(model.canonicalize(x), expected)
+
+
+def energetic(group):
+    torch.manual_seed(1)
+    network = timm.create_model("test_resnet", num_classes=7).eval()
+    return AdaptedModel(create("energy", group, network), network)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+@torch.inference_mode()
+def test_a_copy_of_an_energy_model_asks_its_own_network(copied):
+    model, x = energetic("c4"), noise(3, 32)
+    other = copied(model)
+    assert torch.equal(other(x), model(x))
+    scores = model.canonicalizer(x).scores
+    other.prediction_network.fc.weight.mul_(3)
+    assert not torch.equal(other.canonicalizer(x).scores, scores)
+    assert torch.equal(model.canonicalizer(x).scores, scores)
+
+
+@pytest.mark.parametrize("group", ["c4", "d4"])
+@torch.inference_mode()
+def test_an_energy_model_is_exactly_equivariant_and_finds_the_pose_of_lowest_energy(group):
+    model, x, group = energetic(group), noise(4, 32), parse_group(group)
+    canonical = model.canonicalize(x)
+    energies = torch.stack([-model.prediction_network(v).logsumexp(1) for v in views(group, x).unbind(1)], 1)
+    torch.testing.assert_close(model.canonicalizer(x).scores, -energies)
+    for g in group.elements():
+        assert torch.equal(model.canonicalize(act(group, g, x)), canonical)
+
+
+def test_an_energy_model_runs_in_half_precision():
+    model = energetic("c4").bfloat16()
+    output, pose = model.predict(noise(2, 32).bfloat16())
+    assert (output.dtype, pose.scores.dtype) == (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize(("kind", "group"), [("equivariant", "c4"), ("steerable", "so2"), ("steerable", "o2")])
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled, compiled])
+@torch.inference_mode()
+def test_a_shipped_model_of_any_kind_survives_copying_and_compiling(kind, group, copied):
+    model, x = AdaptedModel(create(kind, group, size=17, width=4).ship(), Upright()), noise(3, 32)
+    torch.testing.assert_close(copied(model)(x), model(x), atol=1e-5, rtol=0)

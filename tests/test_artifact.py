@@ -1,12 +1,15 @@
 import json
 import struct
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from pydantic import TypeAdapter
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -17,19 +20,22 @@ from equicli.artifact import (
     FORMAT,
     CanonicalizerSpec,
     ModelConfig,
-    build_canonicalizer,
     load,
     read_config,
     write_artifact,
 )
+from equicli.canonicalization.canonicalizer import Setting
 from equicli.canonicalization.networks import build_canonicalization_network
+from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSpec
+from equicli.canonicalization.prior import Prior
 from equicli.data.normalization import HALF, IMAGENET
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
+from equicli.groups import parse_group
 from equicli.prediction.checkpoint import sha256_of
 from equicli.prediction.head import replace_head
 from equicli.prediction.network import NetworkSpec
-from tests.canonicalization.examples import noise
+from tests.canonicalization.examples import create, noise
 
 CONV = NetworkSpec("equicli", "conv", {"width": 4, "outputs": 8})
 RESNET = NetworkSpec("timm", "test_resnet", {"num_classes": 6})
@@ -37,14 +43,17 @@ network_of = partial(timm.create_model, "test_resnet", num_classes=6)
 
 
 def model_config(group="c4", canonicalizer=CONV, network=RESNET, **changes):
+    """Of an optimized canonicalizer with this network, or of any canonicalizer's own spec."""
     config = ModelConfig(
         task="classification",
         group=group,
-        canonicalizer=CanonicalizerSpec("optimized", canonicalizer, HALF, 17, 8),
+        canonicalizer=CanonicalizerSpec("optimized", asdict(OptimizedSpec(canonicalizer, HALF, 17, 8))),
         prediction_network=network,
         preprocess=Preprocess(32, 34, "bicubic", IMAGENET),
         labels={"ant": 3, "bee": 0},
         provenance={"model": "test_resnet"},
+        prior=Prior(("r0",)),
+        padding="edge",
     )
     return replace(config, **changes)
 
@@ -53,12 +62,22 @@ def made(config, network=None):
     """A model with weights of its own, batch statistics included."""
     torch.manual_seed(0)
     network = network or network_of()
-    canonicalizer = build_canonicalizer(config, build_canonicalization_network(config.canonicalizer.network), 0.2)
-    model = AdaptedModel(canonicalizer, network)
-    for buffer in model.buffers():
-        if buffer.dtype == torch.float32 and buffer is not canonicalizer.scale and buffer is not canonicalizer.shift:
-            buffer.add_(torch.rand_like(buffer))
-    return model
+    canonicalizer = optimized(config, network, temperature=0.2)
+    move_statistics(canonicalizer)
+    move_statistics(network)
+    return AdaptedModel(canonicalizer, network, config.padding)
+
+
+def optimized(config, network, **options):
+    spec = TypeAdapter(OptimizedSpec).validate_python(config.canonicalizer.spec)
+    setting = Setting(parse_group(config.group), network, config.preprocess.normalization, config.padding)
+    return OptimizedCanonicalizer(spec, setting, build_canonicalization_network(spec.network), **options)
+
+
+def move_statistics(module):
+    with torch.no_grad():
+        module.train()(noise(8, 32))
+    module.eval()
 
 
 @pytest.fixture
@@ -88,7 +107,9 @@ def assert_same(first, second):
     x = noise(4, 32)
     with torch.inference_mode():
         assert torch.equal(first(x), second(x))
-        assert torch.equal(first.predict(x)[1].scores, second.predict(x)[1].scores)
+        poses = first.predict(x)[1], second.predict(x)[1]
+        assert torch.equal(poses[0].element, poses[1].element)
+        assert poses[0].scores is poses[1].scores is None or torch.equal(poses[0].scores, poses[1].scores)
     own, other = first.state_dict(), second.state_dict()
     assert own.keys() == other.keys()
     assert all(torch.equal(own[key], other[key]) for key in own)
@@ -152,7 +173,7 @@ def test_the_header_is_json_that_gives_the_configuration_back(path):
     assert header["format"] == FORMAT
     assert (header["group"], header["labels"]) == ("d4", {"ant": 3, "bee": 0})
     assert header == json.loads(config.to_json())
-    assert read_config(path) == config
+    assert read_config(path).to_json() == config.to_json()
     assert isinstance(read_config(path).preprocess.normalization, type(IMAGENET))
 
 
@@ -187,7 +208,7 @@ def test_an_adapter_holds_the_canonicalizer_alone_and_takes_the_network_from_its
     model, config = from_checkpoint(checkpoint)
     write_artifact(path, model, config, adapter_only=True)
     assert all(key.startswith("canonicalizer.") for key in load_file(path))
-    assert read_config(path) == replace(config, adapter_only=True)
+    assert read_config(path).to_json() == replace(config, adapter_only=True).to_json()
     assert_network_is_that_of(load(path, checkpoint=checkpoint), checkpoint)
     assert checkpoint.name in refusal(load, path)
 
@@ -203,8 +224,7 @@ def test_an_adapter_gives_the_same_outputs_as_the_whole_model(path, checkpoint):
     config = from_checkpoint(checkpoint)[1]
     network = network_of()
     network.load_state_dict(load_file(checkpoint))
-    canonicalizer = build_canonicalizer(config, build_canonicalization_network(config.canonicalizer.network))
-    model = AdaptedModel(canonicalizer, network)
+    model = AdaptedModel(optimized(config, network), network)
     write_artifact(path, model, config, adapter_only=True)
     assert_same(load(path, checkpoint=checkpoint), model)
 
@@ -296,7 +316,18 @@ CANONICALIZER = json.loads(model_config().to_json())["canonicalizer"]
         {"labels": ["ant"]},
         {"canonicalizer": {}},
         {"canonicalizer": {**CANONICALIZER, "kind": "steerable"}},
-        {"canonicalizer": {**CANONICALIZER, "vector_size": 9}},
+        {"canonicalizer": {**CANONICALIZER, "kind": "nonesuch"}},
+        {"canonicalizer": {**CANONICALIZER, "spec": {**CANONICALIZER["spec"], "vector_size": 9}}},
+        {"padding": "wrap"},
+        {"padding": 3},
+        {"prior": {"poses": ["r45"]}},
+        {"prior": {"poses": ["upright"]}},
+        {"prior": {"poses": ["r0m"]}},
+        {"prior": {"poses": []}},
+        {"prior": {"poses": ["r0", "r90"], "shares": [1.0]}},
+        {"prior": ["r0"]},
+        {"group": "so2"},
+        {"group": "so3"},
         {"prediction_network": {"library": "timm", "architecture": "nonesuch"}},
         {"prediction_network": {"library": "timm", "architecture": "test_resnet", "arguments": {"bogus": 1}}},
         {"prediction_network": {"library": "timm", "architecture": "test_resnet", "arguments": {"pretrained": True}}},
@@ -311,7 +342,7 @@ def test_a_damaged_configuration_is_refused_in_one_line(written, change):
 
 def test_a_canonicalization_network_that_cannot_be_built_is_refused_in_one_line(written):
     def change(content):
-        content["canonicalizer"]["network"]["arguments"] = {"width": 4, "outputs": 8, "depth": 3}
+        content["canonicalizer"]["spec"]["network"]["arguments"] = {"width": 4, "outputs": 8, "depth": 3}
         return json.dumps(content)
 
     rewrite(written, change)
@@ -352,7 +383,7 @@ def test_an_artifact_takes_anothers_place_whole_and_leaves_nothing_beside_it(wri
     with written.open("rb") as reader:
         write_artifact(written, made(config), config)
         assert reader.read() == before
-    assert read_config(written) == config
+    assert read_config(written).to_json() == config.to_json()
     assert [p.name for p in written.parent.iterdir()] == [written.name]
 
 
@@ -381,8 +412,11 @@ def test_an_artifact_cannot_name_a_file_to_be_read(written, tmp_path):
 def test_a_header_can_neither_import_nor_call_anything(tmp_path):
     """What a hostile artifact would say to run a command when it is loaded."""
     canonicalizer = {
-        "kind": "optimized", "network": {"library": "equicli", "architecture": "conv", "arguments": {}},
-        "normalization": [[0.5] * 3, [0.5] * 3], "size": 8, "vector_size": 4,
+        "kind": "optimized",
+        "spec": {
+            "network": {"library": "equicli", "architecture": "conv", "arguments": {}},
+            "normalization": [[0.5] * 3, [0.5] * 3], "size": 8, "vector_size": 4,
+        },
     }  # fmt: skip
     network = {
         "library": "timm",
@@ -393,7 +427,7 @@ def test_a_header_can_neither_import_nor_call_anything(tmp_path):
         "format": 1, "task": "classification", "group": "c4", "canonicalizer": canonicalizer,
         "prediction_network": network, "labels": {}, "adapter_only": True,
         "preprocess": {"size": 8, "resize": 8, "interpolation": "bilinear", "normalization": [[0.5] * 3, [0.5] * 3]},
-        "provenance": {"model": "python:subprocess:call", "sha256": "0"},
+        "provenance": {"model": "python:subprocess:call", "sha256": "0"}, "prior": {"poses": ["r0"]}, "padding": "edge",
     }  # fmt: skip
     for library in ("timm", "torchvision", "python"):
         network["library"] = library
@@ -401,3 +435,114 @@ def test_a_header_can_neither_import_nor_call_anything(tmp_path):
         with pytest.raises(EquicliError, match="damaged configuration at provenance"):
             load(tmp_path / "a.safetensors")
         assert not (tmp_path / "owned").exists()
+
+
+KINDS = [
+    ("equivariant", "c4", {"size": 17, "width": 4}),
+    ("equivariant", "d4", {"size": 17, "width": 8, "network": "gwrn"}),
+    ("equivariant", "c8", {"size": 17, "width": 8}),
+    ("steerable", "so2", {"size": 17, "width": 4}),
+    ("steerable", "o2", {"size": 17, "width": 4}),
+    ("energy", "c4", {}),
+    ("energy", "d8", {}),
+    ("optimized", "c8", {"size": 16, "width": 4, "vector_size": 8}),
+]
+
+
+def of_kind(kind, group, settings, padding="edge", network=None):
+    """A trained form and the shipped model of any kind, with its configuration."""
+    torch.manual_seed(4)
+    network = (network or network_of()).eval()
+    canonicalizer, x = create(kind, group, network, padding=padding, seed=4, **settings), noise(4, 32)
+    move_statistics(canonicalizer)
+    with torch.inference_mode():
+        before = canonicalizer(x)
+    config = model_config(group, padding=padding, prior=Prior(("r0", "r180")), preprocess=AS_TRAINED)
+    config = replace(config, canonicalizer=CanonicalizerSpec(kind, asdict(canonicalizer.spec)))
+    return before, AdaptedModel(canonicalizer.ship(), network, padding), config
+
+
+AS_TRAINED = Preprocess(32, 34, "bicubic", HALF)
+
+
+@pytest.mark.parametrize("padding", ["edge", "zeros"])
+@pytest.mark.parametrize(("kind", "group", "settings"), KINDS, ids=lambda part: part if isinstance(part, str) else "")
+def test_every_kind_comes_back_bit_for_bit(path, kind, group, settings, padding):
+    before, model, config = of_kind(kind, group, settings, padding)
+    write_artifact(path, model, config)
+    loaded = load(path)
+    assert read_config(path).to_json() == config.to_json()
+    assert loaded.padding == padding and not loaded.training
+    assert_same(loaded, model)
+    with torch.inference_mode():
+        shipped = loaded.canonicalizer(noise(4, 32))
+    assert_close = torch.testing.assert_close
+    if before.scores is None:
+        assert_close(shipped.element, before.element, atol=1e-5, rtol=0)
+    else:
+        assert_close(shipped.scores, before.scores, atol=1e-4, rtol=1e-4)
+
+
+def test_energy_stores_the_network_once_and_asks_the_one_it_is_loaded_with(path):
+    _, model, config = of_kind("energy", "c4", {})
+    write_artifact(path, model, config)
+    assert not any(key.startswith("canonicalizer.") for key in load_file(path))
+    loaded = load(path)
+    assert not list(loaded.canonicalizer.parameters())
+    x = noise(2, 32)
+    with torch.inference_mode():
+        assert torch.equal(loaded.canonicalizer(x).scores[:, 0], loaded.prediction_network(x).logsumexp(dim=1))
+
+
+@pytest.mark.parametrize(("kind", "group", "settings"), [KINDS[0], KINDS[3], KINDS[5]], ids=str)
+def test_an_adapter_of_any_kind_gives_the_same_outputs_as_the_whole_model(path, checkpoint, kind, group, settings):
+    network = network_of()
+    network.load_state_dict(load_file(checkpoint))
+    _, model, config = of_kind(kind, group, settings, network=network)
+    source = {"model": "test_resnet", "checkpoint": checkpoint.name, "sha256": sha256_of(checkpoint)}
+    write_artifact(path, model, replace(config, provenance=source), adapter_only=True)
+    assert_same(load(path, checkpoint=checkpoint), model)
+
+
+def test_nothing_but_torch_is_needed_to_load_an_equivariant_or_steerable_artifact(tmp_path):
+    """In a process that cannot import escnn."""
+    for kind, group, settings in (KINDS[0], KINDS[3]):
+        _, model, config = of_kind(kind, group, settings)
+        write_artifact(tmp_path / f"{kind}.safetensors", model, config)
+    script = (
+        "import sys; sys.modules['escnn'] = sys.modules['e2cnn'] = None\n"
+        "import equicli, torch\n"
+        "for name in sys.argv[1:]: assert equicli.load(name)(torch.zeros(1, 3, 32, 32)).shape == (1, 6)\n"
+    )
+    files = [str(file) for file in sorted(tmp_path.glob("*.safetensors"))]
+    done = subprocess.run([sys.executable, "-c", script, *files], capture_output=True, text=True, check=False)
+    assert len(files) == 2 and done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "group", "spec", "words"),
+    [
+        ("equivariant", "c4", {"network": "gcnn", "size": 17}, "canonicalizer.spec.width"),
+        ("equivariant", "c4", {"network": "gcnn", "size": 16, "width": 4}, "canonicalizer.spec.size"),
+        ("equivariant", "c4", {"network": "gcnn", "size": "17 px", "width": 4}, "canonicalizer.spec.size"),
+        ("equivariant", "c4", {"network": "gcnn", "size": 10**9 + 1, "width": 4}, "canonicalizer.spec.size"),
+        ("equivariant", "c4", {"network": "gcnn", "size": 17, "width": 10**9}, "canonicalizer.spec.width"),
+        ("equivariant", "c4", {"network": "os.system", "size": 17, "width": 4}, "canonicalizer.spec.network"),
+        ("equivariant", "c4", {"network": "gcnn", "size": 17, "width": 8}, "another shape"),
+        ("equivariant", "so2", {"network": "gcnn", "size": 17, "width": 4}, "'equivariant' is none for so2"),
+        ("steerable", "c4", {"size": 17, "width": 4}, "'steerable' is none for c4"),
+        ("energy", "so2", {}, "'energy' is none for so2"),
+        ("energy", "c4", {}, "canonicalizer."),
+        ("nonesuch", "c4", {}, "'nonesuch' is none for c4"),
+        ("optimized", "c4", {}, "canonicalizer.spec.network"),
+        ("equivariant", "c4", [], "canonicalizer.spec"),
+        ("equivariant", "c4", None, "canonicalizer.spec"),
+    ],
+)
+def test_a_spec_that_does_not_fit_its_kind_or_its_weights_is_refused_in_one_line(path, kind, group, spec, words):
+    _, model, config = of_kind("equivariant", "c4", {"size": 17, "width": 4})
+    write_artifact(path, model, config)
+    rewrite(
+        path, lambda content: json.dumps({**content, "group": group, "canonicalizer": {"kind": kind, "spec": spec}})
+    )
+    assert words in refusal(load, path)

@@ -10,7 +10,10 @@ import yaml
 from pydantic import ValidationError
 
 from equicli import config as configuration
-from equicli.config import AdaptConfig, CanonicalizerConfig, build_config, expand_path, load_recipe, parse_pair
+from equicli.canonicalization.equivariant import EquivariantSettings
+from equicli.canonicalization.optimized import OptimizedSettings
+from equicli.canonicalization.steerable import SteerableSettings
+from equicli.config import AdaptConfig, build_config, expand_path, load_recipe, parse_pair
 from equicli.errors import UsageError
 
 RECIPES = sorted(path.stem for path in configuration.recipe_folder().glob("*.yaml"))
@@ -44,7 +47,7 @@ def test_a_flag_wins_over_set_and_set_over_the_recipe_and_the_recipe_over_the_de
     mine = recipe("epochs: 3\nbatch_size: 5\nseed: 7\ncanonicalizer: {size: 48, width: 8}")
     config = build("batch_size=6", "seed=8", "canonicalizer.width=16", recipe=mine, seed=9)
     assert (config.learning_rate, config.epochs, config.batch_size, config.seed) == (1e-3, 3, 6, 9)
-    assert config.canonicalizer == CanonicalizerConfig(size=48, width=16)
+    assert config.canonicalizer == OptimizedSettings(size=48, width=16)
 
 
 def test_a_flag_that_is_not_given_leaves_what_is_there(recipe) -> None:
@@ -56,7 +59,7 @@ def test_a_flag_that_is_not_given_leaves_what_is_there(recipe) -> None:
 def test_flags_of_nested_keys_leave_their_neighbours_alone(recipe) -> None:
     flags = {**NEEDED, "canonicalizer.size": 24}
     config = build_config(flags, [], recipe("canonicalizer: {width: 8}"))
-    assert config.canonicalizer == CanonicalizerConfig(size=24, width=8)
+    assert config.canonicalizer == OptimizedSettings(size=24, width=8)
 
 
 def test_set_adds_to_the_arguments_of_a_recipe(recipe) -> None:
@@ -152,8 +155,8 @@ def test_unknown_keys_of_a_recipe_are_named(recipe, text: str) -> None:
         ("validation_fraction=1", ["validation_fraction = 1", "less than 1"]),
         ("test_fraction=0", ["test_fraction = 0"]),
         ("canonicalizer.width=3", ["canonicalizer.width = 3", "greater than or equal to 4"]),
-        ("canonicalizer=32", ["canonicalizer = 32", "canonicalizer.network"]),
-        ("canonicalizer=", ["canonicalizer = None", "canonicalizer.network"]),
+        ("canonicalizer=32", ["canonicalizer = 32", "canonicalizer.kind"]),
+        ("canonicalizer=", ["canonicalizer = None", "canonicalizer.kind"]),
         ("canonicalizer.size.x=3", ["canonicalizer.size"]),
         ("model_args=", ["model_args = None"]),
         ("model_args.layers=[1, 2]", ["model_args.layers = [1, 2]"]),
@@ -169,6 +172,39 @@ def test_unknown_keys_of_a_recipe_are_named(recipe, text: str) -> None:
         ("strict=maybe", ["strict = 'maybe'"]),
         ("seed=-1", ["seed = -1"]),
         ("image_size=4", ["image_size = 4"]),
+        ("group=so3", ["so3", "points in space"]),
+        ("padding=wrap", ["padding = 'wrap'", "'reflect'"]),
+        ("canonicalizer.kind=optimised", ["--canonicalizer optimised", "Did you mean 'optimized'"]),
+        ("canonicalizer.kind=3", ["--canonicalizer 3", "equivariant"]),
+        ("canonicalizer.kind=[1]", ["--canonicalizer [1]"]),
+        ("canonicalizer.kind={a: 1}", ["--canonicalizer {'a': 1}"]),
+        ("canonicalizer.kind=", ["--canonicalizer None"]),
+        (
+            "canonicalizer.kind=steerable",
+            ["--canonicalizer steerable: not for --group c4", "takes optimized, equivariant, energy"],
+        ),
+        ("canonicalizer={kind: equivariant, size: 64}", ["--canonicalizer-size 64", "take 65"]),
+        ("canonicalizer={kind: equivariant, network: conv}", ["canonicalizer.network = 'conv'", "'gcnn' or 'gwrn'"]),
+        ("canonicalizer={kind: energy, size: 64}", ["unknown key 'canonicalizer.size'"]),
+        ("prior=r45", ["prior", "--prior r45: no pose of c4", "r90"]),
+        ("prior=r0m", ["--prior r0m: no pose of c4"]),
+        ("prior=r0 r90", ["--prior r0 r90: no pose of c4"]),
+        ("prior=upright", ["--prior upright"]),
+        ("prior=[90]", ["--prior 90"]),
+        ("prior=90", ["--prior", "r0,r180"]),
+        ("prior=true", ["--prior", "r0,r180"]),
+        ("prior={r0: 0.5, r90: 0.4}", ["add up to 0.9, not to 1"]),
+        ("prior={r0: x}", ["--prior", "number from 0 to 1"]),
+        ("prior={r0: }", ["--prior", "number from 0 to 1"]),
+        ("prior={r0: .nan}", ["--prior", "number from 0 to 1"]),
+        ("prior={r0: 1.5, r90: -0.5}", ["--prior", "number from 0 to 1"]),
+        ("prior={r0: 0.5, r45: 0.5}", ["--prior r45: no pose of c4"]),
+        ("prior=none.yaml", ["--prior none.yaml: cannot be read"]),
+        ("prior_weight=0", ["nothing to learn"]),
+        ("artifact_weight=1", ["c4 permutes pixels"]),
+        ("artifact_weight=-1", ["artifact_weight = -1"]),
+        ("contrast_weight=-1", ["contrast_weight = -1"]),
+        ("task_weight=-1", ["task_weight = -1"]),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key_and_what_would_fit(setting: str, words: list[str]) -> None:
@@ -293,3 +329,106 @@ def test_building_leaves_flags_and_environment_as_they_were() -> None:
     flags, environment = dict(NEEDED), dict(os.environ)
     build_config(flags, ["canonicalizer.size=24"], "quickstart")
     assert (flags, dict(os.environ)) == (NEEDED, environment)
+
+
+def settings_of(group: str, **given: Any) -> AdaptConfig:
+    return build(group=group, **{key.replace("__", "."): value for key, value in given.items()})
+
+
+@pytest.mark.parametrize(
+    ("group", "kind", "prior", "contrast"),
+    [
+        ("c4", "optimized", ("r0",), 0.1),
+        ("c8", "optimized", ("r0",), 0.1),
+        ("d1", "optimized", ("r0",), 0.1),
+        ("d4", "optimized", ("r0", "r0m"), 0.1),
+        ("d8", "optimized", ("r0", "r0m"), 0.1),
+        ("so2", "steerable", ("r0",), 0),
+        ("o2", "steerable", ("r0", "r0m"), 0),
+    ],
+)
+def test_defaults_fit_the_group(group: str, kind: str, prior: tuple[str], contrast: float) -> None:
+    config = settings_of(group)
+    assert (config.canonicalizer.kind, config.prior) == (kind, prior)
+    assert (config.prior_weight, config.contrast_weight, config.artifact_weight) == (1, contrast, 0)
+    assert (config.task_weight, config.padding) == (0, "edge")
+
+
+@pytest.mark.parametrize("kind", ["equivariant", "energy"])
+def test_what_compares_no_views_has_no_contrast_and_wants_none(kind: str) -> None:
+    assert settings_of("c4", canonicalizer__kind=kind).contrast_weight == 0
+    assert settings_of("c4", canonicalizer__kind=kind, contrast_weight=0).contrast_weight == 0
+    assert f"--canonicalizer {kind} compares no views" in error_of(f"canonicalizer.kind={kind}", "contrast_weight=0.1")
+
+
+def test_each_kind_has_keys_of_its_own() -> None:
+    assert settings_of("so2", canonicalizer__size=33).canonicalizer == SteerableSettings(size=33)
+    gwrn = settings_of("c4", canonicalizer__kind="equivariant", canonicalizer__network="gwrn")
+    assert gwrn.canonicalizer == EquivariantSettings(network="gwrn", size=65, width=32)
+    message = error_of("canonicalizer.kind=equivariant", "canonicalizer.vectorsize=3")
+    assert "unknown key 'canonicalizer.vectorsize'" in message and "vector_size" not in message
+
+
+@pytest.mark.parametrize("kind", ["optimized", "equivariant", "energy"])
+def test_a_kind_for_finite_groups_is_refused_for_so2_with_what_it_takes(kind: str) -> None:
+    message = error_of("group=so2", f"canonicalizer.kind={kind}")
+    assert f"--canonicalizer {kind}: not for --group so2, which takes steerable" in message
+
+
+@pytest.mark.parametrize("value", ["r0,r180", "r0, r180", "[r0, r180]", "r0,r180,r0"])
+def test_a_prior_of_several_poses_is_a_text_or_a_list(value: str) -> None:
+    assert build(f"prior={value}").prior == ("r0", "r180")
+
+
+@pytest.mark.parametrize(
+    ("group", "label"), [("c4", "r90"), ("d4", "r270m"), ("c8", "r45"), ("c7", "r51.4286"), ("so2", "r12.5")]
+)
+def test_a_prior_is_a_pose_of_the_group(group: str, label: str) -> None:
+    assert settings_of(group, prior=label).prior == (label,)
+
+
+def test_shares_are_made_to_add_up_to_one() -> None:
+    prior = build("prior={r0: 0.3333, r90: 0.3333, r180: 0.3333}").prior
+    assert prior == pytest.approx(dict.fromkeys(["r0", "r90", "r180"], 1 / 3))
+
+
+def test_a_distribution_is_read_from_a_yaml_file_and_recorded_whole(tmp_path: Path, recipe) -> None:
+    path = tmp_path / "prior.yaml"
+    path.write_text("r0: 0.75\nr180: 2.5e-1\n")
+    config = build(prior=str(path))
+    path.unlink()
+    assert config.prior == {"r0": 0.75, "r180": 0.25}
+    assert build_config({}, [], recipe(yaml.safe_dump(config.model_dump(mode="json")))) == config
+
+
+@pytest.mark.parametrize(("text", "prior"), [("[r0, r180]", ("r0", "r180")), ("r90", ("r90",))])
+def test_a_yaml_file_may_hold_a_set(tmp_path: Path, text: str, prior: tuple[str]) -> None:
+    (tmp_path / "prior.yaml").write_text(text)
+    assert build(prior=str(tmp_path / "prior.yaml")).prior == prior
+
+
+@pytest.mark.parametrize("text", ["a: [1", "7", "r0: 0.5", "[r0, [r90]]", "r0: {r90: 1}"])
+def test_a_yaml_file_that_is_no_prior_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "prior.yaml").write_text(text)
+    assert "--prior" in error_of(flags={**NEEDED, "prior": str(tmp_path / "prior.yaml")})
+
+
+@pytest.mark.parametrize("group", ["so2", "o2"])
+def test_shares_need_a_finite_group(group: str) -> None:
+    assert f"{group} has infinitely many poses" in error_of(f"group={group}", "prior={r0: 0.5, r90: 0.5}")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("group=so2", "canonicalizer.width=8"),
+        ("group=o2", "prior=r30"),
+        ("canonicalizer.kind=energy",),
+        ("group=d8", "canonicalizer={kind: equivariant, network: gwrn}", "padding=zeros", "artifact_weight=0.5"),
+        ("prior={r0: 0.9, r90: 0.1}", "prior_weight=0", "task_weight=1"),
+    ],
+    ids=str,
+)
+def test_what_was_resolved_for_any_kind_is_a_recipe_that_resolves_to_the_same(recipe, settings) -> None:
+    config = build(*settings)
+    assert build_config({}, [], recipe(yaml.safe_dump(config.model_dump(mode="json")))) == config

@@ -1,35 +1,102 @@
-"""What every canonicalizer is: a module from an input to its pose."""
+"""What every canonicalizer is: a module from an input to its pose, with what makes it again."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
-from equicli.groups import PlanarGroup
+from equicli.config import CanonicalizerSettings
+from equicli.data.normalization import Normalization
+from equicli.groups import Group, is_finite
+
+Self = TypeVar("Self", bound="Canonicalizer")
 
 
 class Pose(NamedTuple):
     """Where an input stands: x = ĝ·x̂, with x̂ its canonical form.
 
-    For a batch of b inputs and a group of order |G|:
-    element: int64 (b,), ĝ as an element of the canonicalizer's group.
-    scores: float32 (b, |G|), s(g | x) in the group's order; softmax over them is p(g | x).
-    vectors: float32 (b, |G|, d), the unit vectors f(g⁻¹·x) that the scores come from.
+    For a batch of b inputs:
+    element: ĝ, of a finite group int64 (b,), of a continuous one matrices (b, d, d).
+    scores: float32, log-probabilities but for a constant: s(g | x) in the order of a finite group, (b, |G|); of a
+        continuous one F (b, 2, 2), with s(R | x) = tr(FᵀR). None where a continuous one gives no probabilities.
+    vectors: float32 (b, |G|, d), the unit vectors f(g⁻¹·x) that scores were compared from, where there are any.
     """
 
     element: Tensor
-    scores: Tensor
-    vectors: Tensor
+    scores: Tensor | None = None
+    vectors: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a canonicalizer is made for.
+
+    normalization: of the images that it is given, which is the prediction network's.
+    padding: what turned images show from outside (see `groups.action.act`).
+    """
+
+    group: Group
+    prediction_network: nn.Module
+    normalization: Normalization
+    padding: str = "edge"
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """What there is to remember of a canonicalizer that has no settings."""
 
 
 class Canonicalizer(nn.Module):
     """Equivariant map from inputs to poses: s(hg | h·x) = s(g | x), hence ĝ(h·x) = h·ĝ(x).
 
     Its input is what the prediction network takes, already normalized for that network.
+
+    A new kind is one file with a subclass, and its line in `registry.py`.
+    method: its name and paper, for the model card.
+    Settings: what a user can set, `--set canonicalizer.KEY=VALUE`.
+    Spec: a dataclass of plain values that is stored in artifacts and, with the weights, makes the canonicalizer again.
+    compares_views: whether its poses have `vectors`, on which the contrast loss acts.
+    learning_rate: by default; networks that can only start untrained want a higher one.
+    size: side in pixels of the square image that it looks at; None: images as they are.
+    passes: of the prediction network, for each image.
     """
 
-    group: PlanarGroup
+    method: ClassVar[str]
+    Settings: ClassVar[type[CanonicalizerSettings]] = CanonicalizerSettings
+    Spec: ClassVar[type[Any]] = Nothing
+    compares_views: ClassVar[bool] = False
+    learning_rate: ClassVar[float] = 1e-3
+
+    group: Group
+    spec: Any = Nothing()
+    size: int | None = None
+    passes: int = 0
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.group = setting.group
+
+    @classmethod
+    def takes(cls, group: Group) -> bool:
+        """Whether there is such a canonicalizer for a group; here for any finite one."""
+        return is_finite(group)
+
+    @classmethod
+    def create(cls: type[Self], settings: Any, setting: Setting) -> Self:
+        """Make a new one from `cls.Settings`, in the form that is trained."""
+        return cls(setting)
+
+    @classmethod
+    def rebuild(cls: type[Self], spec: Any, setting: Setting) -> Self:
+        """Make it again, untrained, from `cls.Spec`, in the form that is shipped."""
+        return cls(setting)
+
+    def ship(self: Self) -> Self:
+        """The form that is stored, in eval mode: what `rebuild` makes, with these weights."""
+        return self.eval()
 
     def forward(self, x: Tensor) -> Pose:
+        """Find the poses of images x (b, c, h, w)."""
         raise NotImplementedError
 
     # nn.Module leaves the type of a call open.

@@ -5,8 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from equicli.canonicalization.canonicalizer import Pose
+from equicli.canonicalization.fisher import log_density
+from equicli.groups import Group, is_finite
+from equicli.groups.action import act, views
+from equicli.groups.elements import Element, multiply
 
-def prior_loss(scores: Tensor, poses: Sequence[int]) -> Tensor:
+
+def set_loss(scores: Tensor, poses: Sequence[int]) -> Tensor:
     """-log Σ_{g in S} p(g | x), the mean over the batch: each input should be found in a pose of the set S.
 
     Args:
@@ -15,6 +21,47 @@ def prior_loss(scores: Tensor, poses: Sequence[int]) -> Tensor:
     """
     chosen = scores[:, list(poses)].logsumexp(dim=1)
     return (scores.logsumexp(dim=1) - chosen).mean()
+
+
+def distribution_loss(scores: Tensor, shares: Tensor) -> Tensor:
+    """KL(π ‖ mean of p(· | x)) + mean entropy of p(· | x): poses should be as frequent as π says, and each be certain.
+
+    Not the mean of KL(π ‖ p(· | x)), whose optimum p = π for every x is no canonicalization.
+
+    Args:
+        scores: (b, |G|), unnormalized log-probabilities.
+        shares: π, (|G|,), adding up to 1.
+    """
+    log_p = scores.log_softmax(dim=1)
+    log_mean = log_p.logsumexp(dim=0) - torch.tensor(len(scores)).log()
+    divergence = (torch.xlogy(shares, shares) - shares * log_mean).sum()
+    entropy = -(log_p.exp() * log_p).sum(dim=1).mean()
+    return divergence + entropy
+
+
+def density_loss(parameter: Tensor, poses: Tensor, reflections: bool) -> Tensor:
+    """-log p(S | x), the mean over the batch, with p the matrix Fisher distribution, relative to the uniform one.
+
+    Args:
+        parameter: F, (b, 2, 2); see `fisher`.
+        poses: S, (|S|, 2, 2).
+    """
+    return -log_density(parameter, poses, reflections).logsumexp(dim=1).mean()
+
+
+def rotation_loss(element: Tensor, poses: Tensor) -> Tensor:
+    """1 - cos θ, with θ the angle to the nearest pose of the set S; the mean over the batch, in [0, 2].
+
+    The negative log-likelihood of a von Mises distribution of fixed concentration, but for constants. It is also the
+    mean square of the entries of R - S, EquiAdapt's loss (arXiv 2310.01647): ‖R - S‖² = 4 - 4 cos θ. Wrong handedness
+    costs 1.
+
+    Args:
+        element: R, rotations or reflections (b, 2, 2).
+        poses: S, (|S|, 2, 2).
+    """
+    cosines = (element[:, None] * poses.to(element)).sum((-2, -1)) / 2  # (b, |S|)
+    return (1 - cosines.amax(dim=1)).mean()
 
 
 def contrast_loss(vectors: Tensor) -> Tensor:
@@ -30,3 +77,40 @@ def contrast_loss(vectors: Tensor) -> Tensor:
     cosines = (vectors @ vectors.transpose(1, 2)).abs()  # (b, |G|, |G|)
     off_diagonal = ~torch.eye(order, dtype=torch.bool, device=vectors.device)
     return (cosines * off_diagonal).sum() / max(1, len(vectors) * order * (order - 1))
+
+
+def artifact_loss(group: Group, pose: Pose, turned: Pose, h: Element) -> Tensor:
+    """How far the pose of h·x is from h times the pose of x, which interpolation alone is to blame for.
+
+    Of a finite group KL(p(g | x) ‖ p(hg | h·x)), where p(g | x) is taken as given; of a continuous one 1 - cos θ, with
+    θ the angle between the two.
+
+    Args:
+        pose: of images x.
+        turned: of h·x, interpolated once.
+        h: the element that acted on all of them.
+    """
+    if not is_finite(group):
+        expected = multiply(group, h, pose.element.detach())
+        return (1 - (turned.element * expected).sum((-2, -1)) / 2).mean()
+    assert pose.scores is not None and turned.scores is not None
+    elements = torch.arange(group.order, device=pose.scores.device)
+    found = turned.scores[:, multiply(group, h, elements)].log_softmax(dim=1)
+    given = pose.scores.detach().log_softmax(dim=1)
+    return (given.exp() * (given - found)).sum(dim=1).mean()
+
+
+def straight_through(group: Group, pose: Pose, x: Tensor, padding: str) -> Tensor:
+    """The canonical form ĝ⁻¹·x, (b, c, h, w), through which gradients reach the scores.
+
+    Of a finite group its value is the chosen view, bit for bit, and its gradient that of Σ_g p(g | x) g⁻¹·x: the
+    straight-through estimator onehot(argmax) + p - stopgrad(p) (Bengio et al., arXiv 1308.3432). A continuous group's
+    rotation has a gradient of its own.
+    """
+    if not is_finite(group):
+        return act(group, group.inverse(pose.element), x, padding=padding)
+    assert pose.scores is not None
+    every = views(group, x, padding=padding)  # (b, |G|, c, h, w)
+    chosen = every[torch.arange(len(x), device=x.device), pose.element]
+    p = pose.scores.softmax(dim=1)
+    return chosen + torch.einsum("bg,bgchw->bchw", p - p.detach(), every)

@@ -5,7 +5,6 @@ from itertools import pairwise
 
 from torch import nn
 
-from equicli.config import CanonicalizerConfig
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError
@@ -14,21 +13,28 @@ from equicli.prediction.load import load_network, rebuild_network
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 
 
-def load_canonicalization_network(config: CanonicalizerConfig) -> PretrainedNetwork:
+def load_canonicalization_network(
+    name: str, *, checkpoint: str | None = None, size: int, width: int, vector_size: int
+) -> PretrainedNetwork:
     """Return a network from images to vectors, with what rebuilds it and how its images are to be normalized.
 
-    A named network starts from its published weights, or from `config.checkpoint`; its last layer is replaced.
+    Args:
+        name: `conv`, or what `load_network` takes; then it starts from its published weights or from `checkpoint`, and
+            its last layer is replaced.
+        size: side in pixels of its images.
+        width: channels of the first stage of `conv`.
+        vector_size: length of the vectors.
 
     Raises:
         UsageError, EquicliError: see `load_network`; the flags named are the canonicalizer's.
     """
-    if config.network == "conv":
-        spec = NetworkSpec("equicli", "conv", {"width": config.width, "outputs": config.vector_size})
-        preprocess = Preprocess(config.size, config.size, "bilinear", HALF)
+    if name == "conv":
+        spec = NetworkSpec("equicli", "conv", {"width": width, "outputs": vector_size})
+        preprocess = Preprocess(size, size, "bilinear", HALF)
         return PretrainedNetwork(build_canonicalization_network(spec), spec, preprocess, None, {})
     try:
-        found = load_network(config.network, checkpoint=config.checkpoint, image_size=config.size)
-        replace_head(found.network, config.vector_size)
+        found = load_network(name, checkpoint=checkpoint, image_size=size)
+        replace_head(found.network, vector_size)
     except EquicliError as error:
         message = (
             str(error)
@@ -36,7 +42,7 @@ def load_canonicalization_network(config: CanonicalizerConfig) -> PretrainedNetw
             .replace("--checkpoint", "--canonicalizer-checkpoint")
         )
         raise type(error)(message) from error
-    return replace(found, spec=replace(found.spec, head_outputs=config.vector_size))
+    return replace(found, spec=replace(found.spec, head_outputs=vector_size))
 
 
 def build_canonicalization_network(spec: NetworkSpec) -> nn.Module:

@@ -1,68 +1,139 @@
 """EquiOptAdapt (arXiv 2405.14089): any network becomes an equivariant canonicalizer by scoring all |G| views."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
+from equicli.canonicalization.canonicalizer import Canonicalizer, Pose, Setting
+from equicli.canonicalization.inputs import SmallInput, sharp_views
+from equicli.canonicalization.networks import build_canonicalization_network, load_canonicalization_network
+from equicli.config import CanonicalizerSettings, LocalPath
 from equicli.data.normalization import Normalization
-from equicli.groups import PlanarGroup
+from equicli.groups import FiniteGroup, Group, PlanarGroup, is_finite
 from equicli.groups.action import inscribed_disc, views
+from equicli.prediction.network import NetworkSpec
 
 # Below, one rounding of a cosine would move scores by more than what evaluation counts as a tie.
 TEMPERATURE_RANGE = (0.02, 1.0)
 
 
+class OptimizedSettings(CanonicalizerSettings):
+    """`network` is `conv` (ours) or any timm or torchvision network."""
+
+    kind: Literal["optimized"] = "optimized"
+    network: str = Field("conv", description="`conv`, a timm name, `hf-hub:owner/name` or `torchvision:NAME`")
+    checkpoint: LocalPath | None = Field(None, description="weights to start from, in place of the Hub's")
+    size: int = Field(64, ge=8, le=1024, description="side in pixels of the square image that it looks at")
+    width: int = Field(32, ge=4, le=1024, description="channels of the first stage of `conv`")
+    vector_size: int = Field(128, ge=2, le=4096, description="length of the vector that is compared with the reference")
+    reference: Literal["fixed", "learned"] = Field("fixed", description="the vector that upright views should give")
+    temperature: float = Field(0.1, ge=0.02, le=1.0, description="initial temperature of the scores; learned")
+
+    @model_validator(mode="after")
+    def _loadable(self) -> "OptimizedSettings":
+        if self.network == "conv" and self.checkpoint is not None:
+            raise ValueError("--canonicalizer-checkpoint needs --canonicalizer-network; conv starts untrained")
+        if self.network.startswith("python:"):
+            raise ValueError(
+                "a canonicalization network of your own code could not be loaded again; name timm's or torchvision's"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class OptimizedSpec:
+    """`normalization` is the network's own; `provenance` is where a pretrained one started from."""
+
+    network: NetworkSpec
+    normalization: Normalization
+    size: Annotated[int, Field(ge=1, le=4096)]
+    vector_size: Annotated[int, Field(ge=1, le=65536)]
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
 class OptimizedCanonicalizer(Canonicalizer):
-    """Scores s_g(x) = cos(r, f(g⁻¹·x)) / τ, with f the canonicalization network and r a fixed unit reference vector.
+    """Scores s_g(x) = cos(r, f(g⁻¹·x)) / τ, with f the canonicalization network and r a unit reference vector.
 
     Equivariant for any f, because acting on x only permutes the views. The temperature τ is learned: cosines are
     bounded, so without it the prior loss could not approach zero.
     """
 
+    Settings = OptimizedSettings
+    Spec = OptimizedSpec
+    method = (
+        "EquiOptAdapt, [Improved Canonicalization for Model Agnostic Equivariance](https://arxiv.org/abs/2405.14089)"
+    )
+    compares_views = True
+    group: FiniteGroup
+
     def __init__(
         self,
-        group: PlanarGroup,
+        spec: OptimizedSpec,
+        setting: Setting,
         network: nn.Module,
         *,
-        vector_size: int,
-        size: int,
-        temperature: float,
-        input_normalization: Normalization,
-        network_normalization: Normalization,
+        temperature: float = 0.1,
+        learn_reference: bool = False,
     ) -> None:
         """
         Args:
             network: f, from (b, 3, size, size) to (b, vector_size).
-            size: side in pixels of the square image that f sees.
             temperature: initial τ, within TEMPERATURE_RANGE.
-            input_normalization: how the images that `forward` takes were normalized.
-            network_normalization: how f expects its images to be normalized.
+            learn_reference: let training move r, which otherwise stays as it is drawn.
         """
-        super().__init__()
-        self.group = group
+        super().__init__(setting)
+        self.spec = spec
+        self.size = spec.size if self.group.exact else 2 * spec.size
         # Convolutions run about 1.4 times faster on this layout, on CPUs and GPUs.
         self.network = network.to(memory_format=torch.channels_last)
-        self.size = size
+        self.small = SmallInput(self.size, setting.normalization, spec.normalization)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        reference = nn.functional.normalize(torch.randn(spec.vector_size), dim=0)
         self.reference: Tensor
-        self.register_buffer("reference", nn.functional.normalize(torch.randn(vector_size), dim=0))
-        # Turned off the grid, a square loses its corners: all views are then read inside the inscribed disc.
-        self.disc: Tensor | None
-        self.register_buffer("disc", None if group.exact else inscribed_disc(size).float(), persistent=False)
-        scale, shift = network_normalization.after(input_normalization)
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer("scale", scale.view(3, 1, 1), persistent=False)
-        self.register_buffer("shift", shift.view(3, 1, 1), persistent=False)
+        if learn_reference:
+            self.reference = nn.Parameter(reference)
+        else:
+            self.register_buffer("reference", reference)
+        self.disc: Tensor
+        self.register_buffer("disc", inscribed_disc(self.size), persistent=False)
+
+    @classmethod
+    def takes(cls, group: Group) -> bool:
+        return is_finite(group) and (group.exact or isinstance(group, PlanarGroup))
+
+    @classmethod
+    def create(cls, settings: OptimizedSettings, setting: Setting) -> "OptimizedCanonicalizer":
+        found = load_canonicalization_network(
+            settings.network,
+            checkpoint=settings.checkpoint,
+            size=settings.size,
+            width=settings.width,
+            vector_size=settings.vector_size,
+        )
+        spec = OptimizedSpec(
+            found.spec, found.preprocess.normalization, settings.size, settings.vector_size, found.provenance
+        )
+        learned = settings.reference == "learned"
+        return cls(spec, setting, found.network, temperature=settings.temperature, learn_reference=learned)
+
+    @classmethod
+    def rebuild(cls, spec: OptimizedSpec, setting: Setting) -> "OptimizedCanonicalizer":
+        return cls(spec, setting, build_canonicalization_network(spec.network))
 
     def forward(self, x: Tensor) -> Pose:
         """Find the pose of images x (b, 3, h, w), normalized for the prediction network."""
-        small = shrink(x.float(), self.size) * self.scale + self.shift
-        stacked = views(self.group, small)  # (b, |G|, 3, size, size)
-        if self.disc is not None:
-            stacked = stacked * self.disc
+        small = self.small(x)
+        # (b, |G|, 3, size, size)
+        if self.group.exact:
+            stacked = views(self.group, small)
+        else:
+            assert isinstance(self.group, PlanarGroup)
+            stacked = sharp_views(self.group, small, self.disc)
         vectors = self.network(
             stacked.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         ).float()  # (b·|G|, d)
@@ -71,17 +142,6 @@ class OptimizedCanonicalizer(Canonicalizer):
         temperature = self.log_temperature.exp()
         # Clamped in value only: the gradient passes, so that a temperature at an end of the range can leave it.
         temperature = temperature + (temperature.clamp(low, high) - temperature).detach()
-        scores = (vectors * self.reference).sum(dim=-1) / temperature  # (b, |G|)
+        cosines = (vectors * nn.functional.normalize(self.reference, dim=0)).sum(dim=-1)
+        scores = cosines / temperature  # (b, |G|)
         return Pose(scores.argmax(dim=1), scores, vectors)
-
-
-def shrink(image: Tensor, size: int) -> Tensor:
-    """Resize (b, c, h, w) to (b, c, size, size), bilinearly and antialiased.
-
-    In float64, so that resizing commutes with turning by 90° to within one float32 rounding, and equal views give
-    equal scores.
-    """
-    if image.shape[-2:] == (size, size):
-        return image
-    resized = nn.functional.interpolate(image.double(), (size, size), mode="bilinear", antialias=True)
-    return resized.to(image.dtype)

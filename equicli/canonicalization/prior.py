@@ -1,11 +1,107 @@
-"""Which poses the prediction network expects, relative to the poses of the training folder."""
+"""The prior: which poses the prediction network expects, relative to the poses of the training folder."""
 
-from equicli.groups import PlanarGroup
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from equicli.canonicalization.canonicalizer import Pose
+from equicli.canonicalization.losses import density_loss, distribution_loss, rotation_loss, set_loss
+from equicli.groups import Group, is_finite
+from equicli.groups.action import Element, matrix
+from equicli.groups.planar import parse_label
+
+# Poses of a continuous group count as the same within this angle, half a step of C8.
+SAME_POSE_DEGREES = 22.5
 
 
-def upright_poses(group: PlanarGroup) -> tuple[int, ...]:
-    """The set prior of an upright training folder: the identity, and with reflections also the mirrored identity.
+@dataclass(frozen=True)
+class Prior:
+    """A set of poses S, any of which an image of the training folder may have; or a distribution over poses.
 
-    Handedness is mostly unknowable in a photo: a mirrored picture is as good a picture.
+    poses: as `PlanarGroup.label` writes them: `r0` is upright, as the network expects; `r90` is turned by 90°.
+    shares: how often each of them occurs, adding up to 1; empty for a set.
     """
-    return (0, group.n) if group.reflections else (0,)
+
+    poses: tuple[str, ...] = ("r0",)
+    shares: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Sequence[str] | Mapping[str, float]) -> "Prior":
+        """Make one of what a configuration holds."""
+        if isinstance(settings, Mapping):
+            present = {label: share for label, share in settings.items() if share > 0}
+            return cls(tuple(present), tuple(present.values()))
+        return cls(tuple(settings))
+
+    def __str__(self) -> str:
+        if not self.shares:
+            return " or ".join(self.poses)
+        return ", ".join(f"{label} {share:.1%}" for label, share in zip(self.poses, self.shares, strict=True))
+
+    @property
+    def main(self) -> tuple[float, bool]:
+        """The pose that stands for all where one is needed: the first of a set, the most frequent of a distribution."""
+        best = self.poses[max(range(len(self.shares)), key=self.shares.__getitem__)] if self.shares else self.poses[0]
+        return _parse(best)
+
+    def elements(self, group: Group) -> list[Element]:
+        """The poses as elements of a group, which must have them."""
+        found = [group.find(*_parse(label)) for label in self.poses]
+        return [element for element in found if element is not None]
+
+    def distribution(self, group: Group) -> Tensor:
+        """π over a finite group, float32 (|G|,)."""
+        assert is_finite(group)
+        share = torch.zeros(group.order)
+        share[[int(g) for g in self.elements(group)]] = torch.tensor(self.shares)
+        return share
+
+    def loss(self, group: Group, pose: Pose) -> Tensor:
+        """What poses of untouched training images cost, a scalar; see `losses`."""
+        if not is_finite(group):
+            poses = torch.stack([matrix(group, g) for g in self.elements(group)])
+            if pose.scores is None:
+                return rotation_loss(pose.element, poses)
+            return density_loss(pose.scores, poses, group.find(0, True) is not None)
+        assert pose.scores is not None
+        if self.shares:
+            return distribution_loss(pose.scores, self.distribution(group).to(pose.scores.device))
+        return set_loss(pose.scores, [int(g) for g in self.elements(group)])
+
+    def contains(self, group: Group, element: Tensor) -> Tensor:
+        """Whether each of a batch of elements is a pose of the prior: bool (b,)."""
+        return torch.stack([same_pose(group, element, g) for g in self.elements(group)]).any(dim=0)
+
+    def survives_mirroring(self, group: Group) -> bool:
+        """Whether the poses of mirrored images are as likely as those of the images, which then may be mirrored.
+
+        Mirroring left-right takes an image that is turned by s to one that is turned by -s, and mirrored where the
+        group can say so.
+        """
+        shares = self.shares or (1.0,) * len(self.poses)
+        before = {_parse(label): share for label, share in zip(self.poses, shares, strict=True)}
+        handed = group.find(0, True) is not None
+        after = {(-angle % 360, mirrored != handed): share for (angle, mirrored), share in before.items()}
+        return before == after
+
+
+def same_pose(group: Group, element: Tensor, other: Element) -> Tensor:
+    """Whether elements are the same, bool (b,); those of a continuous group to within SAME_POSE_DEGREES.
+
+    Args:
+        element: (b,) or (b, 2, 2).
+        other: one element, or as many.
+    """
+    if is_finite(group):
+        return element == other
+    cosine = (element * torch.as_tensor(other, device=element.device)).sum((-2, -1)) / 2  # 0 where handedness differs
+    return cosine >= math.cos(math.radians(SAME_POSE_DEGREES))
+
+
+def _parse(label: str) -> tuple[float, bool]:
+    pose = parse_label(label)
+    assert pose is not None  # the configuration and `artifact.read_config` check it
+    return pose

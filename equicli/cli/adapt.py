@@ -15,7 +15,9 @@ def adapt(
     model: Annotated[
         str | None, typer.Option(help="timm name, hf-hub:owner/name, torchvision:NAME or python:module:factory.")
     ] = None,
-    group: Annotated[str | None, typer.Option(help="Symmetry group: c4 is rotations by 90°.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="c4 is rotations by 90°, d4 these and reflections, c8 by 45°, so2 all.")
+    ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="File of weights in place of the published ones.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the Hub repository.")] = None,
     model_arg: Annotated[
@@ -33,11 +35,22 @@ def adapt(
         tuple[float, float, float] | None, typer.Option(help="Normalization mean of red, green, blue.")
     ] = None,
     std: Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization standard deviation.")] = None,
+    canonicalizer: Annotated[
+        str | None, typer.Option(help="optimized, equivariant or energy; steerable for so2 and o2.")
+    ] = None,
     canonicalizer_network: Annotated[
-        str | None, typer.Option(help="conv (small, ours), or a timm or torchvision name.")
+        str | None,
+        typer.Option(help="optimized: conv (small, ours), or a timm or torchvision name; equivariant: gcnn or gwrn."),
     ] = None,
     canonicalizer_checkpoint: Annotated[str | None, typer.Option(help="Its weights, from a file.")] = None,
     canonicalizer_size: Annotated[int | None, typer.Option(help="Side of its input in pixels.")] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(help="Poses of the training images, as in r90 or r0,r180; or a YAML file of poses and shares."),
+    ] = None,
+    padding: Annotated[
+        str | None, typer.Option(help="What images turned off the grid show from outside: edge, reflect or zeros.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in a batch.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, initialization and shuffling.")] = None,
@@ -85,9 +98,12 @@ def adapt(
         "image_size": image_size,
         "mean": mean,
         "std": std,
+        "canonicalizer.kind": canonicalizer,
         "canonicalizer.network": canonicalizer_network,
         "canonicalizer.checkpoint": canonicalizer_checkpoint,
         "canonicalizer.size": canonicalizer_size,
+        "prior": prior,
+        "padding": padding,
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,
@@ -115,6 +131,6 @@ def adapt(
             out.say(f"to go on: equicli adapt --resume {run.folder}")
         raise
     out.metrics(metrics)
-    turns = "--elements group" if config.group.startswith("d") else f"--rotations {config.group[1:]}"
+    turns = {"d": "--elements group", "c": f"--rotations {config.group[1:]}"}.get(config.group[0], "--rotations 8")
     own = f" --model {config.model}" if config.model.startswith("python:") else ""
     out.say(f"\nwrote {run.folder}/\nnext: equicli evaluate {turns}{own}\n      equicli export{own}")

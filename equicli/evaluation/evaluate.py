@@ -7,15 +7,21 @@ import torch
 from torch import Tensor
 
 from equicli.adapted import AdaptedModel
+from equicli.canonicalization.canonicalizer import Pose
+from equicli.canonicalization.prior import Prior, same_pose
 from equicli.data.loading import Batch
 from equicli.data.normalization import Normalization
 from equicli.devices import arithmetic
 from equicli.errors import EquicliError
 from equicli.evaluation.turned import Turn, TurnedBatch
-from equicli.groups import PlanarGroup
+from equicli.groups import Group, PlanarGroup, is_finite
+from equicli.groups.elements import Element, inverse, multiply
 from equicli.tasks import classification
 
 SYSTEMS = ("vanilla", "adapted", "symmetrized", "oracle")
+
+# Every pose of a continuous group that a prior can name, as something that evaluation can turn by.
+_DEGREES = PlanarGroup(360, reflections=True)
 
 # Scores closer than this may order differently on the same image turned by 90°: a rounding apart.
 TIE = 1e-5
@@ -27,19 +33,26 @@ class Evaluation:
 
     correct: for each of SYSTEMS, bool (n, |R|).
     predictions: of the adapted model, int64 (n, |R|).
-    poses: ĝ, elements of the adapted group, int64 (n, |R|).
+    shared: the elements h of R that the adapted group has, too; the first is the identity.
+    expected: whether ĝ(h·x) = h·s for a pose s of the prior's set, bool (n, |shared|).
+    consistent: whether ĝ(h·x) = h·ĝ(x), bool (n, |shared|).
+    poses: ĝ(x) of the untouched images, elements of a finite group, int64 (n,); None for a continuous one.
     ties: bool (n,), images whose two best scores were within TIE for some element.
-    max_logit_delta: largest absolute change of a logit of the adapted model between the untouched and a turned image.
+    max_logit_delta: largest absolute change of a logit of the adapted model between the untouched image and that turned
+        by each element of R, (|R|,).
     agreement: whether "right" means agreement with the vanilla prediction on the untouched image (no labels).
     """
 
     elements: PlanarGroup
-    group: PlanarGroup
+    group: Group
     correct: Mapping[str, Tensor]
     predictions: Tensor
-    poses: Tensor
+    shared: tuple[int, ...]
+    expected: Tensor
+    consistent: Tensor
+    poses: Tensor | None
     ties: Tensor
-    max_logit_delta: float
+    max_logit_delta: Tensor
     agreement: bool
 
 
@@ -50,6 +63,7 @@ def evaluate(
     normalization: Normalization,
     elements: PlanarGroup,
     *,
+    prior: Prior,
     turned: bool = False,
     device: torch.device,
     precision: str = "fp32",
@@ -60,30 +74,34 @@ def evaluate(
         batches: uint8 images (b, 1, 3, h, w), turned here; with `turned` (b, |R|, 3, h, w), already turned as files.
         targets: int64 (samples,), the output that is right for each sample; -1 throughout where there are no labels.
         elements: R, the group whose every element acts on the images.
+        prior: the true poses of untouched images, for the oracle and for what is expected of ĝ.
     """
     model = model.to(device).eval()
     group = model.canonicalizer.group
     unlabelled = bool((targets < 0).all())
+    views = group if isinstance(group, PlanarGroup) else elements  # what is averaged over, for symmetrization
+    shared = _shared(elements, group)
+    true_pose = _main_pose(prior)
     correct: dict[str, list[Tensor]] = {name: [] for name in SYSTEMS}
-    predictions, poses, ties = [], [], []
-    max_delta = 0.0
+    predictions, poses, expected, consistent, ties, deltas = [], [], [], [], [], []
     with torch.inference_mode(), arithmetic(device, precision):
         for batch in batches:
             images = normalization(batch.images.to(device))
-            predictor = TurnedBatch(model.prediction_network, list(images.unbind(dim=1)))
-            target = predictor.logits(0, []).argmax(dim=1) if unlabelled else targets[batch.indices].to(device)
+            predictor = TurnedBatch(model.prediction_network, list(images.unbind(dim=1)), model.padding)
+            upright = [(_DEGREES, _DEGREES.inverse(true_pose))]
+            target = predictor.logits(0, upright).argmax(dim=1) if unlabelled else targets[batch.indices].to(device)
             outputs: dict[str, list[Tensor]] = {name: [] for name in SYSTEMS}
-            found, close = [], []
+            found: list[Pose] = []
             for element in elements.elements():
                 variant = element if turned else 0
                 turns: list[Turn] = [] if turned else [(elements, element)]
                 logits, pose = model.predict(predictor.images(variant, turns))
                 outputs["vanilla"].append(predictor.logits(variant, turns))
                 outputs["adapted"].append(logits.float())
-                outputs["symmetrized"].append(predictor.mean_probabilities(variant, turns, group))
-                outputs["oracle"].append(predictor.logits(variant, [*turns, (elements, elements.inverse(element))]))
-                found.append(pose.element)
-                close.append(_tied(pose.scores))
+                outputs["symmetrized"].append(predictor.mean_probabilities(variant, turns, views))
+                back = [(elements, elements.inverse(element)), *upright]
+                outputs["oracle"].append(predictor.logits(variant, [*turns, *back]))
+                found.append(pose)
             for name, values in outputs.items():
                 hits = torch.stack([classification.correct(v, target) for v in values], dim=1)  # (b, |R|)
                 correct[name].append(hits.cpu())
@@ -92,25 +110,45 @@ def evaluate(
                 raise EquicliError(
                     "the prediction network's outputs are not finite; check --mean, --std and --precision."
                 )
-            max_delta = max(max_delta, float((adapted - adapted[:, :1]).abs().max()))
+            deltas.append((adapted - adapted[:, :1]).abs().amax((0, 2)).cpu())
             predictions.append(adapted.argmax(dim=-1).cpu())
-            poses.append(torch.stack(found, dim=1).cpu())
-            ties.append(torch.stack(close, dim=1).any(dim=1).cpu())
+            # h⁻¹·ĝ(h·x), which is the same pose for every h where the canonicalizer is equivariant.
+            relative = [multiply(group, inverse(group, h), found[g].element) for g, h in shared.items()]
+            expected.append(torch.stack([prior.contains(group, pose) for pose in relative], dim=1).cpu())
+            consistent.append(torch.stack([same_pose(group, pose, relative[0]) for pose in relative], dim=1).cpu())
+            poses.append(relative[0].cpu())
+            ties.append(torch.stack([_tied(group, pose) for pose in found], dim=1).any(dim=1).cpu())
     return Evaluation(
         elements=elements,
         group=group,
         correct={name: torch.cat(parts) for name, parts in correct.items()},
         predictions=torch.cat(predictions),
-        poses=torch.cat(poses),
+        shared=tuple(shared),
+        expected=torch.cat(expected),
+        consistent=torch.cat(consistent),
+        poses=torch.cat(poses) if is_finite(group) else None,
         ties=torch.cat(ties),
-        max_logit_delta=max_delta,
+        max_logit_delta=torch.stack(deltas).amax(dim=0),
         agreement=unlabelled,
     )
 
 
-def _tied(scores: Tensor) -> Tensor:
-    """Whether the two best scores of each image are within TIE: (b, |G|) to bool (b,)."""
-    if scores.shape[1] < 2:
-        return torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-    best = scores.topk(2, dim=1).values
+def _shared(elements: PlanarGroup, group: Group) -> dict[int, Element]:
+    """The elements of R that the adapted group has, too, and what it calls them."""
+    found = {g: group.find(elements.angle(g), elements.mirrored(g)) for g in elements.elements()}
+    return {g: h for g, h in found.items() if h is not None}
+
+
+def _main_pose(prior: Prior) -> int:
+    angle, mirrored = prior.main
+    pose = _DEGREES.find(round(angle), mirrored)
+    assert pose is not None
+    return pose
+
+
+def _tied(group: Group, pose: Pose) -> Tensor:
+    """Whether the two best scores of each image are within TIE: bool (b,)."""
+    if not is_finite(group) or pose.scores is None or group.order < 2:
+        return torch.zeros(len(pose.element), dtype=torch.bool, device=pose.element.device)
+    best = pose.scores.topk(2, dim=1).values
     return best[:, 0] - best[:, 1] < TIE

@@ -1,14 +1,14 @@
 """From counts to the versioned `metrics.json` document."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from equicli.canonicalization.prior import Prior
 from equicli.evaluation.evaluate import Evaluation
 from equicli.evaluation.intervals import bootstrap, wilson
-from equicli.groups import PlanarGroup
+from equicli.groups import Group, PlanarGroup, as_finite
 
 SCHEMA = 1
 
@@ -18,7 +18,8 @@ def metrics_document(
     *,
     rotate: str,
     split: str,
-    poses: Sequence[int] = (0,),
+    prior: Prior,
+    passes: int = 0,
     cost: Mapping[str, float],
     unreadable: int,
     provenance: Mapping[str, Any],
@@ -28,13 +29,14 @@ def metrics_document(
     Args:
         rotate: `input` or `file`, what was turned.
         split: which images: `test`, `validation` or `all`.
-        poses: the prior's set, elements of the adapted group.
+        prior: the poses that were expected of untouched images.
+        passes: of the prediction network that the canonicalizer takes for each image.
     """
     systems = {name: _system(evaluation.elements, hits) for name, hits in evaluation.correct.items()}
-    passes = {"vanilla": 1, "adapted": 1.0, "symmetrized": evaluation.group.order, "oracle": 1}
-    for name, count in passes.items():
+    views = evaluation.group.order or evaluation.elements.order
+    for name, count in {"vanilla": 1, "adapted": 1.0 + passes, "symmetrized": views, "oracle": 1}.items():
         systems[name]["passes"] = count
-    systems["adapted"] |= _equivariance(evaluation, poses)
+    systems["adapted"] |= _equivariance(evaluation, prior)
     return {
         "schema": SCHEMA,
         "task": "classification",
@@ -43,6 +45,7 @@ def metrics_document(
         "elements": evaluation.elements.name,
         "rotate": rotate,
         "split": split,
+        "prior": dict(zip(prior.poses, prior.shares, strict=True)) if prior.shares else list(prior.poses),
         "labels": "agreement" if evaluation.agreement else "folders",
         "n": len(evaluation.predictions),
         "unreadable": unreadable,
@@ -76,25 +79,43 @@ def _system(elements: PlanarGroup, correct: Tensor) -> dict[str, Any]:
     }
 
 
-def _equivariance(evaluation: Evaluation, poses: Sequence[int]) -> dict[str, Any]:
-    changed = (evaluation.predictions != evaluation.predictions[:, :1]).any(dim=1)
-    identity = torch.isin(evaluation.poses[:, 0], torch.tensor(poses))
+def _equivariance(evaluation: Evaluation, prior: Prior) -> dict[str, Any]:
+    elements = evaluation.elements
+    turns = [g for g in elements.elements() if g != 0]
+    off_grid = [g for g in turns if elements.angle(g) % 90 != 0]
+    quarters = [g for g in turns if g not in off_grid]
+    # Elements of R that the adapted group lacks say nothing about its poses.
+    shared = [c for c, g in enumerate(evaluation.shared) if g != 0]
+    shared_off_grid = [c for c in shared if evaluation.shared[c] in off_grid]
+    poses = evaluation.poses
+    identity = evaluation.expected[:, 0] if poses is None or not prior.shares else poses == 0
     return {
-        "invariance_residual": float(changed.double().mean()),
-        "max_logit_delta": evaluation.max_logit_delta,
+        **_residual(evaluation, turns),
+        "quarter_turns": _residual(evaluation, quarters),
+        "off_grid": _residual(evaluation, off_grid) if off_grid else None,
         "ties": int(evaluation.ties.sum()),
-        "identity_rate": float(identity.double().mean()),
-        "pose_accuracy": _pose_accuracy(evaluation, poses),
+        "identity_rate": _share(identity),
+        "pose_accuracy": _share(evaluation.expected),
+        "pose_consistency": _share(evaluation.consistent[:, shared]) if shared else None,
+        "pose_consistency_off_grid": _share(evaluation.consistent[:, shared_off_grid]) if shared_off_grid else None,
+        "poses": None if poses is None else _pose_shares(evaluation.group, poses),
     }
 
 
-def _pose_accuracy(evaluation: Evaluation, poses: Sequence[int]) -> float:
-    """Share of pairs (image, h) with ĝ(h·x) = h·s for an s of the set prior, over the h that the adapted group has."""
-    elements, group = evaluation.elements, evaluation.group
-    expected = {g: group.find(elements.angle(g), elements.mirrored(g)) for g in elements.elements()}
-    hits = [
-        torch.isin(evaluation.poses[:, g], torch.tensor([group.compose(h, s) for s in poses]))
-        for g, h in expected.items()
-        if h is not None
-    ]
-    return float(sum(h.double().mean() for h in hits) / len(hits))
+def _residual(evaluation: Evaluation, turns: list[int]) -> dict[str, float]:
+    """How far the adapted model is from invariant under some of the elements."""
+    predictions = evaluation.predictions
+    changed = (predictions[:, turns] != predictions[:, :1]).any(dim=1)
+    delta = evaluation.max_logit_delta[turns]
+    return {"invariance_residual": _share(changed), "max_logit_delta": float(delta.max()) if turns else 0.0}
+
+
+def _pose_shares(group: Group, poses: Tensor) -> dict[str, float]:
+    """How often each pose was found in untouched images."""
+    group = as_finite(group)
+    counts = poses.bincount(minlength=group.order).tolist()
+    return {group.label(g): count / len(poses) for g, count in enumerate(counts)}
+
+
+def _share(hits: Tensor) -> float:
+    return float(hits.double().mean())

@@ -54,7 +54,15 @@ def evaluate_images(
     normalization = config.preprocess.normalization
     turned = images.rotations is not None
     evaluation = evaluate(
-        model, batches(), targets, normalization, elements, turned=turned, device=device, precision=precision
+        model,
+        batches(),
+        targets,
+        normalization,
+        elements,
+        prior=config.prior,
+        turned=turned,
+        device=device,
+        precision=precision,
     )
     for path, why in images.unreadable.items():
         progress.say(f"skipped {path}: {why}")
@@ -66,7 +74,8 @@ def evaluate_images(
         evaluation,
         rotate="file" if turned else "input",
         split=split,
-        poses=config.poses,
+        prior=config.prior,
+        passes=model.canonicalizer.passes,
         cost=cost,
         unreadable=len(images.unreadable),
         provenance=_provenance(config, seed, device),

@@ -20,12 +20,14 @@ class TurnedBatch:
     interpolation each, as a user's pictures would be.
     """
 
-    def __init__(self, network: nn.Module, variants: Sequence[Tensor]) -> None:
+    def __init__(self, network: nn.Module, variants: Sequence[Tensor], padding: str = "edge") -> None:
         """
         Args:
             variants: the normalized images (b, c, h, w) as they came, one tensor for each picture of the same thing
                 (several where the files' pictures were turned).
+            padding: what turned images show from outside.
         """
+        self._padding = padding
         self._network = network
         self._variants = variants
         self._logits: dict[object, Tensor] = {}
@@ -35,7 +37,7 @@ class TurnedBatch:
         image = self._variants[variant]
         composed = _compose_exactly(turns)
         for group, element in turns if composed is None else [(_QUARTERS, composed)]:
-            image = act(group, element, image)
+            image = act(group, element, image, padding=self._padding)
         return image
 
     def logits(self, variant: int, turns: Sequence[Turn]) -> Tensor:
@@ -49,10 +51,25 @@ class TurnedBatch:
 
     def mean_probabilities(self, variant: int, turns: Sequence[Turn], group: PlanarGroup) -> Tensor:
         """Symmetrization: the mean over g in `group` of the probabilities (b, k) at g⁻¹ · the turned images."""
+        turns = _leave_out(turns, group)
         total = torch.stack(
             [self.logits(variant, [*turns, (group, group.inverse(g))]).softmax(dim=-1) for g in group.elements()]
         )
         return total.mean(dim=0)
+
+
+def _leave_out(turns: Sequence[Turn], group: PlanarGroup) -> list[Turn]:
+    """A last turn without the part, a multiple of 90° or mirroring, that `group` has, too: a mean over it is the same.
+
+    Of two turns that only differ by such a part, the network then sees the images of one.
+    """
+    if not turns:
+        return []
+    *before, (elements, h) = turns
+    shared = [q for q in _QUARTERS.elements() if group.find(_QUARTERS.angle(q), _QUARTERS.mirrored(q)) is not None]
+    steps = [elements.find(_QUARTERS.angle(q), _QUARTERS.mirrored(q)) for q in shared]
+    least = min(elements.compose(q, h) for q in steps if q is not None)
+    return [*before, (elements, least)]
 
 
 def _compose_exactly(turns: Sequence[Turn]) -> int | None:

@@ -7,10 +7,19 @@ from collections.abc import Callable
 
 from equicli.errors import UsageError
 from equicli.groups.continuous import CONTINUOUS, MatrixGroup
-from equicli.groups.group import FiniteGroup, Group, is_finite
+from equicli.groups.group import FiniteGroup, Group, as_finite, is_finite
 from equicli.groups.planar import MAX_ORDER, PlanarGroup, parse_planar
 
-__all__ = ["FiniteGroup", "Group", "MatrixGroup", "PlanarGroup", "is_finite", "parse_group", "parse_planar_group"]
+__all__ = [
+    "FiniteGroup",
+    "Group",
+    "MatrixGroup",
+    "PlanarGroup",
+    "as_finite",
+    "is_finite",
+    "parse_group",
+    "parse_planar_group",
+]
 
 # What a user can write, and what reads it. A new group is one file and one line here.
 REGISTRY: dict[str, Callable[[str], Group | None]] = {

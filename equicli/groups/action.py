@@ -21,6 +21,7 @@ def act(
     frame: Frame | None = None,
     *,
     padding: str = "edge",
+    interpolation: str = "bilinear",
 ) -> Tensor:
     """Return g·x, of the same kind and dtype.
 
@@ -64,9 +65,9 @@ def act(
         raise ValueError(f"{element.shape[0]} elements of {group.name} cannot act on a batch of {value.shape[0]}.")
     match kind:
         case "image":
-            return turn_image(group, element, value, padding)
+            return turn_image(group, element, value, padding, interpolation)
         case "mask":
-            return turn_image(group, element, value, padding, nearest=True)
+            return turn_image(group, element, value, padding, "nearest")
         case "regular":
             return turn_regular(_finite(group), element, value, padding)
         case "keypoints" | "polygons":

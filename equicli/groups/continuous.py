@@ -1,5 +1,6 @@
 """The continuous groups: SO(2) and O(2) of the image plane, SO(3) and SO(2) about z of space."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,23 @@ class MatrixGroup:
     def inverse(self, g: "Tensor") -> "Tensor":
         """Return g⁻¹, the transpose."""
         return g.mT
+
+    def find(self, angle: float, mirrored: bool) -> "Tensor | None":
+        """Return the element that mirrors left-right, if so, and then rotates (about z) by `angle` degrees: (d, d).
+
+        float64, with entries of exactly 0 and ±1 at multiples of 90°; None where the group mirrors nothing.
+        """
+        import torch
+
+        if mirrored and not self.reflections:
+            return None
+        quarter, rest = divmod(angle % 360, 90)
+        cos, sin = math.cos(math.radians(rest)), math.sin(math.radians(rest))
+        for _ in range(int(quarter)):
+            cos, sin = -sin, cos
+        sign = -1 if mirrored else 1
+        turn = torch.tensor([[sign * cos, -sin], [sign * sin, cos]], dtype=torch.float64)
+        return about_z(turn) if self.dimension == 3 else turn
 
     def sample(self, count: int, generator: "Generator | None" = None) -> "Tensor":
         """Draw elements uniformly (by the Haar measure): float64 (count, d, d), on the CPU.

@@ -43,6 +43,18 @@ def is_batch(group: Group, element: Element) -> bool:
     return isinstance(element, Tensor) and element.ndim == (1 if is_finite(group) else 3)
 
 
+def inverse(group: Group, element: Element) -> Element:
+    """Return g⁻¹ of an element of any group."""
+    return group.inverse(element)  # type: ignore[arg-type]
+
+
+def multiply(group: Group, h: Element, elements: Tensor) -> Tensor:
+    """Return hg for each g of a batch of elements, on their device: (b,) or (b, d, d)."""
+    if is_finite(group):
+        return group.compose(torch.full_like(elements, int(h)), elements)
+    return group.compose(torch.as_tensor(h).to(elements), elements)
+
+
 def act_on_frame(group: Group, element: Element, frame: Frame) -> Frame:
     """Return the (height, width) of g·x for an image x of this (height, width).
 

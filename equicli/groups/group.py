@@ -43,6 +43,10 @@ class Group(Protocol):
         """Return g⁻¹."""
         ...
 
+    def find(self, angle: float, mirrored: bool, /) -> "int | Tensor | None":
+        """Return the element that mirrors left-right, if so, then rotates (about z) by degrees; None without one."""
+        ...
+
 
 class FiniteGroup(Group, Protocol):
     """A group that numbers its elements, and says which matrices the numbers stand for."""
@@ -63,7 +67,17 @@ class FiniteGroup(Group, Protocol):
         """The orthogonal (d, d) matrix of an element. Entries that are 0 or ±1 are exactly so."""
         ...
 
+    def label(self, element: int, /) -> str:
+        """What `parse_label` reads: `r90`, or `r90m` where a mirroring comes first."""
+        ...
+
 
 def is_finite(group: Group) -> TypeGuard[FiniteGroup]:
     """Whether the elements are numbers (C_n, D_n), not matrices (SO(2))."""
     return group.order is not None
+
+
+def as_finite(group: Group) -> FiniteGroup:
+    """Return a group that is known to be finite."""
+    assert is_finite(group), f"{group.name} has infinitely many elements"
+    return group

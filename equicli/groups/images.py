@@ -15,38 +15,46 @@ from torch import Tensor
 from torch.nn import functional
 
 from equicli.groups.elements import Element, act_on_frame, matrix, round_to
-from equicli.groups.group import FiniteGroup, Group, is_finite
+from equicli.groups.group import FiniteGroup, Group, Rows, is_finite
 
 # What lies outside of an image: the nearest pixel, the image mirrored at its border, or zero.
 PADDINGS = {"edge": "border", "reflect": "reflection", "zeros": "zeros"}
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 
 Number = TypeVar("Number", float, Tensor)
 
 
-def turn_image(group: Group, element: Element, image: Tensor, padding: str, *, nearest: bool = False) -> Tensor:
+def turn_image(group: Group, element: Element, image: Tensor, padding: str, interpolation: str = "bilinear") -> Tensor:
     """Act on images, scalar feature maps and masks; see `action.act`.
 
     Args:
-        nearest: where the grid is left, take the nearest pixel instead of interpolating.
+        interpolation: one of INTERPOLATIONS, where the grid is left.
     """
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation '{interpolation}' is none of {', '.join(INTERPOLATIONS)}.")
     if padding not in PADDINGS:
         raise ValueError(f"padding '{padding}' is none of {', '.join(PADDINGS)}.")
     height, width = frame = image.shape[-2:]
     quarters = act_on_frame(group, element, (height, width)) != frame or height == width
     parts: tuple[float | Tensor, ...]
-    if is_finite(group) and isinstance(element, int):
-        (a, b), (c, d) = group.rows(element)
-        parts = _split(a, b, c, d, quarters)
-    else:
+    if not is_finite(group):
         entries = matrix(group, element)
         parts = _split(entries[..., 0, 0], entries[..., 0, 1], entries[..., 1, 0], entries[..., 1, 1], quarters)
+    elif isinstance(element, int):
+        parts = _split_rows(group.rows(element), quarters)
+    else:
+        every = zip(*(_split_rows(group.rows(g), quarters) for g in range(group.order)), strict=True)
+        # What no element or every element does needs no choice.
+        parts = tuple(
+            values[0] if len(set(values)) == 1 else torch.tensor(values, device=element.device)[element]
+            for values in every
+        )
     mirrored, half, quarter, cos, sin = parts
     image = _change(image, mirrored, lambda x: x.flip(-1))
     image = _change(image, half, lambda x: x.flip(-2, -1))
     image = _change(image, quarter, lambda x: torch.rot90(x, 1, (-2, -1)))
     if not (is_finite(group) and group.exact):
-        turn = _take_nearest if nearest else _interpolate
-        image = _change(image, sin != 0, lambda x: turn(x, cos, sin, padding))
+        image = _change(image, sin != 0, lambda x: _rotate(x, cos, sin, padding, interpolation))
     # In one layout whatever was done, because networks sum in another order in another layout.
     return image.contiguous()
 
@@ -79,6 +87,11 @@ def inscribed_disc(size: int | tuple[int, int], device: torch.device | None = No
     return y[:, None] ** 2 + x**2 <= (min(height, width) - 1) ** 2
 
 
+def _split_rows(rows: Rows, quarters: bool) -> tuple[float, float, float, float, float]:
+    (a, b), (c, d) = rows
+    return _split(a, b, c, d, quarters)
+
+
 def _split(
     a: Number, b: Number, c: Number, d: Number, quarters: bool
 ) -> tuple[float | Number, float | Number, float | Number, Number, Number]:
@@ -105,13 +118,17 @@ def _change(image: Tensor, condition: float | Tensor, change: Callable[[Tensor],
     return change(image) if condition else image
 
 
-def _interpolate(image: Tensor, cos: float | Tensor, sin: float | Tensor, padding: str) -> Tensor:
-    """Rotate about the centre, bilinearly and in float32 at least; integers are rounded."""
+def _rotate(image: Tensor, cos: float | Tensor, sin: float | Tensor, padding: str, interpolation: str) -> Tensor:
+    """Rotate about the centre, in float32 at least; integers are rounded."""
+    if interpolation == "nearest":
+        return _take_nearest(image, cos, sin, padding)
     flat = _flatten(image).to(torch.promote_types(image.dtype, torch.float32))
     grid = _grid(flat, cos, sin)
     turned = functional.grid_sample(
-        flat, grid.expand(flat.shape[0], -1, -1, -1), "bilinear", PADDINGS[padding], align_corners=False
+        flat, grid.expand(flat.shape[0], -1, -1, -1), interpolation, PADDINGS[padding], align_corners=False
     )
+    if not image.dtype.is_floating_point:  # bicubic interpolation overshoots
+        turned = turned.clamp(torch.iinfo(image.dtype).min, torch.iinfo(image.dtype).max)
     return round_to(turned, image.dtype).reshape(image.shape)
 
 

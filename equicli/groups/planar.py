@@ -56,9 +56,12 @@ class PlanarGroup:
         return f"r{self.angle(element):g}{'m' if self.mirrored(element) else ''}"
 
     def find(self, angle: float, mirrored: bool) -> int | None:
-        """Return the element of this angle in degrees and handedness, or None where the group has none."""
+        """Return the element of this angle in degrees and handedness, or None where the group has none.
+
+        Angles may be rounded as `label` rounds them.
+        """
         steps = angle * self.n / 360
-        if (mirrored and not self.reflections) or not math.isclose(steps, round(steps), abs_tol=1e-9):
+        if (mirrored and not self.reflections) or not math.isclose(steps, round(steps), abs_tol=1e-4):
             return None
         return int(mirrored) * self.n + round(steps) % self.n
 
@@ -88,6 +91,12 @@ class PlanarGroup:
         """Return g⁻¹. A mirrored element is its own inverse."""
         k, m = g % self.n, g // self.n
         return (2 * m - 1) * k % self.n + m * self.n
+
+
+def parse_label(label: str) -> tuple[float, bool] | None:
+    """Read `r90` and `r90m`: the angle in degrees, and whether a mirroring comes first; None is for other texts."""
+    match = re.fullmatch(r"r(\d+(?:\.\d+)?)(m?)", label)
+    return (float(match[1]), bool(match[2])) if match else None
 
 
 def parse_planar(name: str) -> PlanarGroup | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from equicli.canonicalization.registry import REGISTRY
 from equicli.reports import table
 
 _ENVIRONMENT = Environment(
@@ -30,6 +31,7 @@ def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         **_context(metrics),
         config=config,
         source=source,
+        method=REGISTRY[config["canonicalizer"]["kind"]].method,
         base_model=json.dumps(source["repository"]) if "repository" in source else None,
     )
 

@@ -52,17 +52,43 @@ def caption(metrics: Mapping[str, Any]) -> str:
 def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is said below the table, name and value."""
     adapted, cost = metrics["adapted"], metrics["cost"]
+    lines = [("identity rate", f"{100 * adapted['identity_rate']:.2f} %"), *_found_poses(metrics)]
+    lines.append(("pose accuracy", f"{100 * adapted['pose_accuracy']:.2f} %"))
+    if adapted["pose_consistency_off_grid"] is not None:
+        lines.append(
+            (
+                "pose consistency",
+                f"ĝ(h·x) = h·ĝ(x) for {100 * adapted['pose_consistency']:.2f} % of turns h, "
+                f"off the grid {100 * adapted['pose_consistency_off_grid']:.2f} %",
+            )
+        )
+    residuals = f"{100 * adapted['invariance_residual']:.2f} % of images, max |Δlogit| {adapted['max_logit_delta']:.3g}"
+    if adapted["off_grid"] is not None:
+        quarters = adapted["quarter_turns"]
+        residuals += (
+            f"; by 90° steps {100 * quarters['invariance_residual']:.2f} %, "
+            f"max |Δlogit| {quarters['max_logit_delta']:.3g}"
+        )
     return [
-        ("identity rate", f"{100 * adapted['identity_rate']:.2f} %"),
-        ("pose accuracy", f"{100 * adapted['pose_accuracy']:.2f} %"),
-        (
-            "invariance residual",
-            f"{100 * adapted['invariance_residual']:.2f} % of images, max |Δlogit| {adapted['max_logit_delta']:.3g}, "
-            f"{adapted['ties']} ties",
-        ),
+        *lines,
+        ("invariance residual", f"{residuals}, {adapted['ties']} ties"),
         ("added parameters", f"{cost['added_parameters']:,}"),
         ("relative time", f"{cost['relative_time']:.3f} (canonicalizer ÷ prediction network)"),
     ]
+
+
+def _found_poses(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How often each pose was found, beside a prior that allows several."""
+    poses, prior = metrics["adapted"]["poses"], metrics["prior"]
+    if poses is None or len(prior) == 1:
+        return []
+    shares = prior if isinstance(prior, Mapping) else {}
+    found = [
+        f"{label} {100 * share:.1f} %" + (f" (prior {100 * shares.get(label, 0):.1f} %)" if shares else "")
+        for label, share in poses.items()
+        if share > 0 or label in prior
+    ]
+    return [("poses found", ", ".join(found))]
 
 
 def _with_interval(value: float, interval: tuple[float, float], narrow: bool) -> str:

@@ -111,3 +111,8 @@ def fit_head(
 def correct(logits: Tensor, targets: Tensor) -> Tensor:
     """Whether each prediction is right: logits (b, k) and output indices (b,) to bool (b,)."""
     return logits.argmax(dim=1) == targets
+
+
+def loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of logits (b, k) and output indices (b,), a scalar."""
+    return torch.nn.functional.cross_entropy(logits, targets)

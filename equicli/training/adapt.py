@@ -1,24 +1,26 @@
 """`adapt`: from a configuration to a run folder with an adapted model in it."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from equicli.adapted import AdaptedModel
-from equicli.artifact import CanonicalizerSpec, ModelConfig, build_canonicalizer, write_artifact
-from equicli.canonicalization.canonicalizer import Canonicalizer
-from equicli.canonicalization.networks import load_canonicalization_network
-from equicli.canonicalization.prior import upright_poses
+from equicli.artifact import CanonicalizerSpec, ModelConfig, write_artifact
+from equicli.canonicalization.canonicalizer import Canonicalizer, Setting
+from equicli.canonicalization.prior import Prior
+from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig
 from equicli.data.decode import UnreadableImageError
 from equicli.data.folders import ImageFolder, Split, open_folder, recorded_split, split_folder
 from equicli.data.preprocess import Preprocess, load_turned
 from equicli.devices import find_device
-from equicli.errors import EquicliError, reason
-from equicli.groups import parse_planar_group
+from equicli.errors import EquicliError, UsageError, reason
+from equicli.groups import Group, is_finite, parse_group
+from equicli.groups.action import act
+from equicli.groups.elements import inverse
 from equicli.prediction.head import set_head
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
@@ -26,7 +28,8 @@ from equicli.progress import Progress
 from equicli.runs import Run, start_run
 from equicli.tasks import classification
 from equicli.training.images import TrainingImages, read_training_images
-from equicli.training.loop import fit
+from equicli.training.loop import Images, fit
+from equicli.training.objective import Objective, Task
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,23 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     if "sha256" not in found.provenance:
         progress.say("no --checkpoint: taking the weights that your code returns, as they are")
 
-    labels = _decide_labels(config, folder, found, _first_image(split, preprocess, device), progress)
+    group, prior = parse_group(config.group), Prior.of(config.prior)
+    first = _turn_back(group, prior, config.padding, _first_image(split, preprocess, device))
+    labels = _decide_labels(config, folder, found, first, progress)
+    if config.task_weight and not folder.classes:
+        raise UsageError("task_weight: the task's loss needs labels; put the images into class folders.")
+    torch.manual_seed(config.seed)
+    kind = REGISTRY[config.canonicalizer.kind]
+    setting = Setting(group, network, preprocess.normalization, config.padding)
+    canonicalizer = kind.create(config.canonicalizer, setting).to(device)
+    _try_canonicalizer(canonicalizer, first)
+    trains = any(parameter.requires_grad for parameter in canonicalizer.parameters())
     images = read_training_images(
-        split,
+        split if trains or labels is None else replace(split, train=()),
         preprocess,
-        config.canonicalizer.size,
+        (None if config.task_weight else canonicalizer.size) if trains else 0,
         features_of=network if labels is None else None,
+        turn_back=lambda x: _turn_back(group, prior, config.padding, x),
         device=device,
         batch_size=config.batch_size,
         strict=config.strict,
@@ -91,52 +105,41 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     if labels is None:
         labels = _fit_head(network, images, folder.classes, progress)
         spec = replace(spec, head_outputs=len(labels))
-
-    torch.manual_seed(config.seed)
-    start = load_canonicalization_network(config.canonicalizer)
     model_config = ModelConfig(
         task=classification.NAME,
         group=config.group,
-        canonicalizer=CanonicalizerSpec(
-            kind="optimized",
-            network=start.spec,
-            normalization=start.preprocess.normalization,
-            size=config.canonicalizer.size,
-            vector_size=config.canonicalizer.vector_size,
-            provenance=start.provenance,
-        ),
+        canonicalizer=CanonicalizerSpec(config.canonicalizer.kind, asdict(canonicalizer.spec)),
         prediction_network=spec,
         preprocess=preprocess,
         labels=labels,
         provenance=found.provenance,
-        poses=upright_poses(parse_planar_group(config.group)),
+        prior=prior,
+        padding=config.padding,
     )
-    canonicalizer = build_canonicalizer(model_config, start.network, config.canonicalizer.temperature).to(device)
-    _try_canonicalizer(canonicalizer, images, preprocess)
-    progress.say("prior: training images are taken to be upright; that is the pose which is learned")
     if resume:
         _check_resumed(run, model_config)
     else:
         start_run(run, config.model_dump(mode="json"), split.paths(folder.root))
         run.write("config.json", model_config.to_json() + "\n")
     run.append_log({"unreadable": images.unreadable})
-    epoch, scores = fit(
-        canonicalizer,
-        images.train,
-        images.validation,
-        preprocess.normalization,
-        config,
-        poses=model_config.poses,
-        state=run.state,
-        log=run.append_log,
-        progress=progress,
-    )
-    progress.say(f"keeping epoch {epoch}: identity rate {scores.identity_rate:.1%} on validation images")
-    chance = len(model_config.poses) / canonicalizer.group.order
-    if scores.identity_rate < 1.5 * chance:
-        progress.say(f"that is near chance ({chance:.1%}): are the images upright? More --epochs, more images or a")
-        progress.say("pretrained --canonicalizer-network help")
-    model = AdaptedModel(canonicalizer, network)
+    if trains:
+        progress.say(f"prior: the pose of training images is taken to be {prior} (r0 is upright, as the network knows)")
+        task = Task(network, classification.loss) if config.task_weight else None
+        outputs = torch.tensor([labels[name] for name in folder.classes] if labels else [-1])
+        epoch, scores = fit(
+            canonicalizer,
+            Images(images.train, outputs[images.train_labels].to(device)),
+            Images(images.validation, outputs[images.validation_labels].to(device)),
+            preprocess.normalization,
+            Objective.of(config, prior, task),
+            config,
+            state=run.state,
+            log=run.append_log,
+            progress=progress,
+        )
+        progress.say(f"keeping epoch {epoch}: identity rate {scores.identity_rate:.1%} on validation images")
+        _tell_chance(group, prior, scores.identity_rate, progress)
+    model = AdaptedModel(canonicalizer.ship(), network, config.padding)
     write_artifact(run.model, model, model_config)
     run.state.unlink(missing_ok=True)
     return Adapted(model, model_config, images.report, images.report_labels, folder.classes)
@@ -187,15 +190,32 @@ def _decide_labels(
     return labels
 
 
-def _try_canonicalizer(canonicalizer: Canonicalizer, images: TrainingImages, preprocess: Preprocess) -> None:
-    """Find one pose before anything is written, so that a size that the network cannot take is told first."""
+def _turn_back(group: Group, prior: Prior, padding: str, x: Tensor) -> Tensor:
+    """Bring images of the training folder to the pose that the prediction network expects."""
+    pose = group.find(*prior.main)
+    assert pose is not None
+    return act(group, inverse(group, pose), x, padding=padding)
+
+
+def _try_canonicalizer(canonicalizer: Canonicalizer, image: Tensor) -> None:
+    """Find one pose before anything is read or written, so that a size that the network cannot take is told first."""
     try:
         with torch.inference_mode():
-            canonicalizer.eval()(preprocess.normalization(images.validation[:1]))
+            canonicalizer.eval()(image)
     except Exception as error:  # any network of timm's or torchvision's
         raise EquicliError(
             f"the canonicalization network fails ({reason(error)}). Try another --canonicalizer-size."
         ) from error
+
+
+def _tell_chance(group: Group, prior: Prior, identity_rate: float, progress: Progress) -> None:
+    """Say so where training found next to nothing."""
+    if not is_finite(group) or prior.shares:
+        return
+    chance = len(prior.poses) / group.order
+    if chance < 1 and identity_rate < min(1.5 * chance, (1 + chance) / 2):
+        progress.say(f"that is near chance ({chance:.1%}): are the images upright? More --epochs, more images or a")
+        progress.say("pretrained --canonicalizer-network help")
 
 
 def _check_resumed(run: Run, config: ModelConfig) -> None:

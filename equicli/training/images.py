@@ -1,11 +1,12 @@
 """The first pass over the training images: decoded once, shrunk once, kept in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from equicli.canonicalization.optimized import shrink
+from equicli.canonicalization.inputs import shrink
 from equicli.data.folders import Split
 from equicli.data.loading import Loader
 from equicli.data.preprocess import Preprocess
@@ -22,7 +23,7 @@ REPORT_IMAGES = 200
 class TrainingImages:
     """All that training needs of the image files, so that none is opened again.
 
-    train, validation: uint8 (n, 3, s, s), as small as the canonicalization network looks at them.
+    train, validation: uint8 (n, 3, s, s), as small as the canonicalization network looks at them, if only it does.
     train_labels, validation_labels: int64 (n,), class folder indices; -1 where there are no labels.
     train_features, validation_features: float32 (n, d), what reaches the prediction network's head; None unless asked.
     report, report_labels: some whole validation images, uint8 (at most REPORT_IMAGES, 3, h, w), and their labels.
@@ -43,9 +44,10 @@ class TrainingImages:
 def read_training_images(
     split: Split,
     preprocess: Preprocess,
-    size: int,
+    size: int | None,
     *,
     features_of: nn.Module | None,
+    turn_back: Callable[[Tensor], Tensor],
     device: torch.device,
     batch_size: int,
     strict: bool,
@@ -54,8 +56,9 @@ def read_training_images(
     """Open every training and validation image once.
 
     Args:
-        size: side in pixels of the canonicalization network's input; smaller images are kept as they are.
+        size: side in pixels that larger images are shrunk to; None keeps whole images, and 0 keeps none.
         features_of: a prediction network whose last layer's inputs are to be collected.
+        turn_back: brings images of the folder to the pose that this network expects.
 
     Raises:
         EquicliError: an image cannot be read (strict), none can, or images are not square.
@@ -77,13 +80,13 @@ def read_training_images(
         small.append(_small(images, size))
         report.append(images[reported[batch.indices]])
         if features_of is not None:
-            features.append(_features(features_of, preprocess.normalization(images.to(device))))
+            features.append(_features(features_of, turn_back(preprocess.normalization(images.to(device)))))
     order = torch.cat(indices)
     labels = torch.tensor([-1 if s.label is None else s.label for s in samples])[order]
     all_small = torch.cat(small)
     all_features = torch.cat(features) if features else None
     is_train = order < len(split.train)
-    if not is_train.any() or is_train.all():
+    if (split.train and not is_train.any()) or is_train.all():
         raise EquicliError(f"{samples[0].path.parent}: too few readable images to train and to validate on.")
     return TrainingImages(
         train=all_small[is_train].to(device),
@@ -98,8 +101,10 @@ def read_training_images(
     )
 
 
-def _small(images: Tensor, size: int) -> Tensor:
-    if images.shape[-1] <= size:
+def _small(images: Tensor, size: int | None) -> Tensor:
+    if size == 0:
+        return images[..., :0, :0]
+    if size is None or images.shape[-1] <= size:
         return images
     return shrink(images.float(), size).round().clamp(0, 255).to(torch.uint8)
 

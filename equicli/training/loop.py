@@ -1,7 +1,7 @@
 """The training loop of a canonicalizer: small images in memory, AdamW, the best epoch by validation, resume."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from equicli.canonicalization.canonicalizer import Canonicalizer
-from equicli.canonicalization.losses import contrast_loss, prior_loss
 from equicli.config import AdaptConfig
 from equicli.data.normalization import Normalization
 from equicli.devices import arithmetic
 from equicli.errors import EquicliError
 from equicli.files import write_atomically
 from equicli.progress import Progress
+from equicli.training.objective import Objective
 
 WARMUP = 0.1  # share of the training over which the learning rate rises
 MAX_CROP = 0.4
@@ -28,24 +28,30 @@ MAX_CROP = 0.4
 class Scores:
     """A canonicalizer measured on a set of untouched images.
 
-    identity_rate: share of images found in a pose of the prior's set S. prior_loss: mean of -log Σ_{g in S} p(g | x).
+    identity_rate: share of images found in a pose of the prior's set. loss: the weighted sum that training minimizes,
+    without the contrast and artifact losses.
     """
 
     identity_rate: float
-    prior_loss: float
+    loss: float
 
-    def better_than(self, other: "Scores") -> bool:
-        return (self.identity_rate, -self.prior_loss) > (other.identity_rate, -other.prior_loss)
+
+@dataclass(frozen=True)
+class Images:
+    """uint8 (n, 3, s, s), on the canonicalizer's device, and the right output of each, int64 (n,), -1 where unknown."""
+
+    pixels: Tensor
+    targets: Tensor
 
 
 def fit(
     canonicalizer: Canonicalizer,
-    train: Tensor,
-    validation: Tensor,
+    train: Images,
+    validation: Images,
     normalization: Normalization,
+    objective: Objective,
     config: AdaptConfig,
     *,
-    poses: Sequence[int] = (0,),
     state: Path,
     log: Callable[[Mapping[str, Any]], None],
     progress: Progress,
@@ -53,16 +59,14 @@ def fit(
     """Train in place, and leave the weights of the best epoch.
 
     Args:
-        train, validation: uint8 (n, 3, s, s), on the canonicalizer's device.
         normalization: the prediction network's, as `canonicalizer` expects its input.
-        poses: S, the set prior. Mirroring left-right, which training does at random, must not lead out of it.
         state: file that holds the last whole epoch; where it exists, training goes on from it to the same weights.
         log: takes one entry an epoch.
 
     Returns:
         The best epoch, counted from 1, and its scores on the validation images.
     """
-    trainer = _Trainer(canonicalizer, normalization, config, poses)
+    trainer = _Trainer(canonicalizer, normalization, objective, config)
     if state.is_file():
         trainer.restore(state)
         progress.say(f"going on after epoch {trainer.epoch} of {config.epochs}")
@@ -74,27 +78,25 @@ def fit(
         trainer.save(state)
         progress.say(
             f"epoch {trainer.epoch}/{config.epochs}: loss {losses['loss']:.3f}; "
-            f"validation: prior loss {scores.prior_loss:.3f}, identity rate {scores.identity_rate:.1%}"
+            f"validation: loss {scores.loss:.3f}, identity rate {scores.identity_rate:.1%}"
         )
     return trainer.finish()
 
 
 def measure(
-    canonicalizer: Canonicalizer,
-    images: Tensor,
-    normalization: Normalization,
-    batch_size: int,
-    poses: Sequence[int] = (0,),
+    canonicalizer: Canonicalizer, images: Images, normalization: Normalization, objective: Objective, batch_size: int
 ) -> Scores:
-    """Score a canonicalizer on untouched uint8 images (n, 3, s, s)."""
+    """Score a canonicalizer on untouched images."""
     canonicalizer.eval()
+    objective = objective.only("prior", "task")
     right, loss = 0, 0.0
     with torch.inference_mode():
-        for batch in images.split(batch_size):
-            pose = canonicalizer(normalization(batch))
-            right += int(torch.isin(pose.element, torch.tensor(poses, device=images.device)).sum())
-            loss += float(prior_loss(pose.scores, poses)) * len(batch)
-    return Scores(right / len(images), loss / len(images))
+        for pixels, targets in zip(images.pixels.split(batch_size), images.targets.split(batch_size), strict=True):
+            x = normalization(pixels)
+            pose, losses = objective.losses(canonicalizer, x, targets)
+            right += int(objective.prior.contains(canonicalizer.group, pose.element).sum())
+            loss += float(objective.total(losses)) * len(x)
+    return Scores(right / len(images.pixels), loss / len(images.pixels))
 
 
 class _Trainer:
@@ -105,12 +107,13 @@ class _Trainer:
     """
 
     def __init__(
-        self, canonicalizer: Canonicalizer, normalization: Normalization, config: AdaptConfig, poses: Sequence[int]
+        self, canonicalizer: Canonicalizer, normalization: Normalization, objective: Objective, config: AdaptConfig
     ) -> None:
         self.canonicalizer = canonicalizer
         self.normalization = normalization
+        self.objective = objective
         self.config = config
-        self.poses = poses
+        self.mirrors = config.mirror and objective.prior.survives_mirroring(canonicalizer.group)
         self.epoch = 0
         self.best: tuple[int, Scores, dict[str, Tensor]] | None = None
         parameters = list(canonicalizer.parameters())
@@ -123,43 +126,48 @@ class _Trainer:
             lr=config.learning_rate,
         )
 
-    def run_epoch(self, images: Tensor, progress: Progress) -> dict[str, float]:
-        """Pass once over uint8 images (n, 3, s, s); return the mean of each loss."""
-        config, device = self.config, images.device
+    def run_epoch(self, images: Images, progress: Progress) -> dict[str, float]:
+        """Pass once over the images; return the mean of the weighted sum, `loss`, and of each loss, `prior_loss`, …"""
+        config, device, n = self.config, images.pixels.device, len(images.pixels)
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)  # dropout
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch)
         self.canonicalizer.train()
-        totals = {"loss": 0.0, "prior_loss": 0.0, "contrast_loss": 0.0}
-        batches = torch.randperm(len(images), generator=generator).split(config.batch_size)
+        totals = {"loss": 0.0, **{f"{name}_loss": 0.0 for name in self.objective.weights}}
+        batches = torch.randperm(n, generator=generator).split(config.batch_size)
         label = f"epoch {self.epoch + 1}/{config.epochs}"
         for step, indices in enumerate(progress.track(batches, label, len(batches))):
             for group in self.optimizer.param_groups:
                 group["lr"] = config.learning_rate * learning_rate_factor(
                     self.epoch + step / len(batches), config.epochs
                 )
-            batch = augment(images[indices.to(device)], generator)
+            chosen = indices.to(device)
+            x = self.normalization(augment(images.pixels[chosen], generator, mirror=self.mirrors))
             with arithmetic(device, _training_precision(config.precision, device)):
-                pose = self.canonicalizer(self.normalization(batch))
-            prior, contrast = prior_loss(pose.scores, self.poses), contrast_loss(pose.vectors)
-            loss = config.prior_weight * prior + config.contrast_weight * contrast
+                _, losses = self.objective.losses(self.canonicalizer, x, images.targets[chosen], generator)
+            loss = self.objective.total(losses)
             if not loss.isfinite():
                 slower = f"--set learning_rate={config.learning_rate / 10:g}"
                 raise EquicliError(f"training diverged in epoch {self.epoch + 1}; try {slower}.")
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
-            for key, value in zip(totals, (loss, prior, contrast), strict=True):
-                totals[key] += value.item() * len(indices) / len(images)
+            for name, value in {"loss": loss, **{f"{name}_loss": part for name, part in losses.items()}}.items():
+                totals[name] += value.item() * len(indices) / n
         self.epoch += 1
         return totals
 
-    def measure(self, images: Tensor) -> Scores:
-        return measure(self.canonicalizer, images, self.normalization, 4 * self.config.batch_size, self.poses)
+    def measure(self, images: Images) -> Scores:
+        return measure(self.canonicalizer, images, self.normalization, self.objective, 4 * self.config.batch_size)
 
     def keep_if_best(self, scores: Scores) -> None:
-        if self.best is None or scores.better_than(self.best[1]):
+        if self.best is None or self._rank(scores) > self._rank(self.best[1]):
             weights = {key: value.detach().clone() for key, value in self.canonicalizer.state_dict().items()}
             self.best = self.epoch, scores, weights
+
+    def _rank(self, scores: Scores) -> tuple[float, ...]:
+        # Where no single pose is right for all, only the loss tells.
+        tells = "prior" in self.objective.weights and not self.objective.prior.shares
+        return (scores.identity_rate, -scores.loss) if tells else (-scores.loss,)
 
     def finish(self) -> tuple[int, Scores]:
         assert self.best is not None
@@ -176,7 +184,7 @@ class _Trainer:
         tensors |= {f"best.{k}": v for k, v in weights.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
-        numbers = [self.epoch, epoch, scores.identity_rate, scores.prior_loss]
+        numbers = [self.epoch, epoch, scores.identity_rate, scores.loss]
         tensors["progress"] = torch.tensor(numbers, dtype=torch.float64)
         write_atomically(path, save({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}))
 
@@ -205,11 +213,12 @@ def learning_rate_factor(epoch: float, epochs: int) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (epoch - warmup) / (epochs - warmup))
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror left-right at random and crop at random to between 1 and 1 - MAX_CROP of the side: upright stays upright.
+def augment(images: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
+    """Crop at random to between 1 and 1 - MAX_CROP of the side, which leaves poses as they are.
 
     Args:
         images: uint8 (b, 3, s, s).
+        mirror: mirror left-right at random, too, which leaves poses as the prior has them if it is symmetric.
 
     Returns:
         float32 (b, 3, s, s) in [0, 1].
@@ -217,9 +226,9 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     b = len(images)
     scale = 1 - MAX_CROP * torch.rand(b, generator=generator)
     shift = (2 * torch.rand(2, b, generator=generator) - 1) * (1 - scale)
-    mirror = torch.where(torch.rand(b, generator=generator) < 0.5, -1.0, 1.0)
+    flip = torch.where(torch.rand(b, generator=generator) < 0.5, -1.0, 1.0) if mirror else torch.ones(b)
     zero = torch.zeros(b)
-    affine = torch.stack([torch.stack([mirror * scale, zero, shift[0]], 1), torch.stack([zero, scale, shift[1]], 1)], 1)
+    affine = torch.stack([torch.stack([flip * scale, zero, shift[0]], 1), torch.stack([zero, scale, shift[1]], 1)], 1)
     grid = functional.affine_grid(affine.to(images.device), list(images.shape), align_corners=False)
     return functional.grid_sample(images.float() / 255, grid, padding_mode="reflection", align_corners=False)
 

@@ -4,10 +4,33 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from equicli.canonicalization.canonicalizer import Canonicalizer, Setting
 from equicli.canonicalization.networks import conv
-from equicli.canonicalization.optimized import OptimizedCanonicalizer
+from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSpec
+from equicli.canonicalization.registry import REGISTRY
 from equicli.data.normalization import HALF, Normalization
 from equicli.groups import parse_group
+from equicli.prediction.network import NetworkSpec
+
+
+def setting(group: str, network: nn.Module | None = None, padding: str = "edge") -> Setting:
+    """For images normalized with HALF."""
+    return Setting(parse_group(group), network or nn.Identity(), HALF, padding)
+
+
+def create(
+    kind: str,
+    group: str,
+    prediction: nn.Module | None = None,
+    /,
+    *,
+    padding: str = "edge",
+    seed: int = 0,
+    **keys: object,
+) -> Canonicalizer:
+    """A canonicalizer of any kind with these settings, in the form that is trained but in eval mode."""
+    torch.manual_seed(seed)
+    return REGISTRY[kind].create(REGISTRY[kind].Settings(kind=kind, **keys), setting(group, prediction, padding)).eval()
 
 
 def canonicalizer(
@@ -20,15 +43,8 @@ def canonicalizer(
     normalization: Normalization = HALF,
 ) -> OptimizedCanonicalizer:
     """`network` as canonicalizer of images that are normalized with HALF, in eval mode."""
-    return OptimizedCanonicalizer(
-        parse_group(group),
-        network,
-        vector_size=vector_size,
-        size=size,
-        temperature=temperature,
-        input_normalization=HALF,
-        network_normalization=normalization,
-    ).eval()
+    spec = OptimizedSpec(NetworkSpec("python", type(network).__name__), normalization, size, vector_size)
+    return OptimizedCanonicalizer(spec, setting(group), network, temperature=temperature).eval()
 
 
 def conv_canonicalizer(group: str, *, size: int = 17, width: int = 4, seed: int = 0) -> OptimizedCanonicalizer:

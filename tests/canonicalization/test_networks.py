@@ -4,7 +4,6 @@ from safetensors.torch import save_file
 from timm import create_model
 
 from equicli.canonicalization.networks import build_canonicalization_network, conv, load_canonicalization_network
-from equicli.config import CanonicalizerConfig
 from equicli.data.normalization import HALF
 from equicli.errors import UsageError
 
@@ -15,7 +14,7 @@ def test_conv_gives_a_vector_for_images_of_any_size(side):
 
 
 def test_conv_is_described_by_what_rebuilds_it():
-    found = load_canonicalization_network(CanonicalizerConfig(width=6, vector_size=10))
+    found = load_canonicalization_network("conv", size=16, width=6, vector_size=10)
     network, spec = found.network, found.spec
     again = build_canonicalization_network(spec)
     again.load_state_dict(network.state_dict())
@@ -31,8 +30,7 @@ def checkpoint(tmp_path):
 
 
 def test_a_timm_network_gets_a_new_last_layer_and_keeps_the_weights_of_the_checkpoint(checkpoint):
-    config = CanonicalizerConfig(network="test_resnet", checkpoint=str(checkpoint), vector_size=10, size=32)
-    found = load_canonicalization_network(config)
+    found = load_canonicalization_network("test_resnet", checkpoint=str(checkpoint), size=32, width=32, vector_size=10)
     network, spec = found.network, found.spec
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     assert found.preprocess.normalization == HALF
@@ -48,9 +46,9 @@ def test_a_timm_network_gets_a_new_last_layer_and_keeps_the_weights_of_the_check
 
 def test_an_unknown_network_is_refused_with_the_nearest_name():
     with pytest.raises(UsageError, match="resnet18"):
-        load_canonicalization_network(CanonicalizerConfig(network="resnet18x"))
+        load_canonicalization_network("resnet18x", size=64, width=32, vector_size=128)
 
 
 def test_errors_name_the_flags_of_the_canonicalizer():
     with pytest.raises(UsageError, match="--canonicalizer-network test_resnt"):
-        load_canonicalization_network(CanonicalizerConfig(network="test_resnt"))
+        load_canonicalization_network("test_resnt", size=64, width=32, vector_size=128)

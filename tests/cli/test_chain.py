@@ -274,3 +274,68 @@ def test_the_shipped_shell_script_runs_the_whole_pipeline(here: Path) -> None:
         ["bash", script, *arguments], cwd=here, env=environment, capture_output=True, text=True, check=False
     )
     assert failed.returncode == 2 and "--overwrite" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "turns", "order"),
+    [
+        (
+            ("--canonicalizer", "equivariant", "--canonicalizer-size", "17", "--padding", "zeros"),
+            ("--rotations", "4"),
+            4,
+        ),
+        (("--group", "so2", "--canonicalizer-size", "17"), ("--rotations", "8"), 8),
+        (("--canonicalizer", "energy", "--group", "d4"), ("--elements", "group"), 8),
+        (("--group", "c8", "--prior", "r90", "--canonicalizer-size", "16"), ("--rotations", "8"), 8),
+    ],
+    ids=["equivariant", "so2", "energy", "prior"],
+)
+def test_every_kind_goes_from_adapt_to_a_loaded_file(cli, here: Path, flags, turns, order) -> None:
+    recipe = {"model": "test_resnet", "model_args": {"num_classes": 9}, "preprocess": "none", "epochs": 1}
+    (here / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    few = here / "few"
+    for split in ("train", "test"):
+        for digit in map(str, range(9)):
+            (few / split / digit).mkdir(parents=True)
+            for path in sorted((here / "data" / split / digit).iterdir())[:10]:
+                shutil.copy(path, few / split / digit)
+    arguments = ("--recipe", "mine.yaml", "--checkpoint", "network.safetensors", "-o", "out", *flags)
+    adapted = cli("adapt", "few", *arguments, cwd=here)
+    assert adapted.returncode == 0, adapted.stderr
+    assert f"next: equicli evaluate {' '.join(turns)}\n" in adapted.stderr
+    evaluated = cli("evaluate", "out", *turns, "--json", cwd=here)
+    assert evaluated.returncode == 0, evaluated.stderr
+    metrics, settings = json.loads(evaluated.stdout), yaml.safe_load((here / "out" / "resolved.yaml").read_text())
+    assert len(metrics["adapted"]["per_element"]) == order
+    assert metrics["prior"] == settings["prior"]
+    exact = metrics["adapted"]["quarter_turns"]
+    assert exact["max_logit_delta"] < 1e-3 or metrics["adapted"]["ties"] > 0
+    if "energy" in flags:
+        assert metrics["adapted"]["passes"] == 9 and metrics["cost"]["added_parameters"] == 0
+    exported = cli("export", "out", "-o", "model.safetensors", cwd=here)
+    assert exported.returncode == 0, exported.stderr
+    model = equicli.load(here / "model.safetensors")
+    assert model.padding == settings["padding"]
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 9)
+    assert settings["canonicalizer"]["kind"] in (here / "out" / "README.md").read_text()
+
+
+def test_a_distribution_in_a_file_is_a_prior_and_stays_in_the_report(cli, here: Path) -> None:
+    (here / "shares.yaml").write_text("r0: 0.7\nr90: 0.3\n")
+    result = adapt(cli, here, "--prior", "shares.yaml", "--output", "out", "--epochs", "1")
+    assert "r0 70.0%, r90 30.0%" in result.stderr
+    assert json.loads((here / "out" / "metrics.json").read_text())["prior"] == {"r0": 0.7, "r90": 0.3}
+    assert "(prior 70.0 %)" in (here / "out" / "report.md").read_text()
+
+
+def test_so2_is_not_evaluated_on_all_of_its_elements(cli, here: Path) -> None:
+    arguments = ("--recipe", "quickstart", "--checkpoint", "network.safetensors", "-o", "out")
+    refused = cli("adapt", "data", *arguments, "--group", "so2", cwd=here)
+    assert refused.returncode == 2 and refused.stderr.startswith("equicli: ")
+    (here / "mine.yaml").write_text("model: test_resnet\nmodel_args: {num_classes: 9}\npreprocess: none\nepochs: 1\n")
+    few = ("--set", "canonicalizer={size: 17, width: 4}", "--set", "test_fraction=0.9")
+    arguments = ("--recipe", "mine.yaml", "--checkpoint", "network.safetensors", "-o", "out", "--group", "so2", *few)
+    assert cli("adapt", "data/test", *arguments, cwd=here).returncode == 0
+    refused = cli("evaluate", "out", "--elements", "group", cwd=here)
+    assert refused.returncode == 2
+    assert "--elements group: so2 has infinitely many elements; use --rotations" in refused.stderr

@@ -52,6 +52,24 @@ def check(result, code: int, *words: str) -> None:
         (["data", *MODEL, "--image-size", "64"], ["--image-size", "--preprocess none"]),
         (["data", *MODEL, "--group", "c1"], ["trivial group"]),
         (["data", *MODEL, "--mean", "123", "116", "103"], ["mean", "less than or equal to 1"]),
+        (["data", *MODEL, "--canonicalizer", "equivarient"], ["equivarient", "Did you mean 'equivariant'"]),
+        (["data", *MODEL, "--canonicalizer", "kind"], ["--canonicalizer kind", "Known: optimized"]),
+        (
+            ["data", *MODEL, "--canonicalizer", "optimized", "--group", "so2"],
+            ["--canonicalizer optimized: not for --group so2", "takes steerable"],
+        ),
+        (
+            ["data", *MODEL, "--canonicalizer", "steerable"],
+            ["--canonicalizer steerable: not for --group c4", "optimized"],
+        ),
+        (["data", *MODEL, "--canonicalizer", "equivariant", "--canonicalizer-size", "64"], ["64", "take 65"]),
+        (["data", *MODEL, "--group", "so2", "--canonicalizer-size", "64"], ["64", "take 65"]),
+        (["data", *MODEL, "--canonicalizer", "energy", "--canonicalizer-size", "64"], ["canonicalizer.size"]),
+        (["data", *MODEL, "--group", "so3"], ["points in space"]),
+        (["data", *MODEL, "--prior", "r45"], ["--prior r45", "no pose of c4"]),
+        (["data", *MODEL, "--prior", "none.yaml"], ["--prior none.yaml", "cannot be read"]),
+        (["data", *MODEL, "--padding", "wrap"], ["padding", "'edge', 'reflect' or 'zeros'"]),
+        (["data", *MODEL, "--set", "artifact_weight=1"], ["c4 permutes pixels"]),
         (["--resume", "runs/none"], ["--resume runs/none"]),
     ],
 )
@@ -124,3 +142,12 @@ def test_a_file_that_is_no_artifact_is_said_to_be_none(cli, tmp_path: Path) -> N
 def test_a_traceback_is_shown_only_in_debug_mode(cli, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("EQUICLI_DEBUG", "1")
     assert "Traceback" in cli("evaluate", cwd=tmp_path).stderr
+
+
+def test_a_task_loss_without_labels_is_refused_before_anything_is_written(cli, folder: Path) -> None:
+    import timm
+
+    save_file(timm.create_model("test_resnet", num_classes=2).state_dict(), folder.parent / "w.safetensors")
+    arguments = (str(folder / "train" / "gadget"), *MODEL, "--checkpoint", "w.safetensors", "--set", "task_weight=1")
+    check(cli("adapt", *arguments, cwd=folder.parent), 2, "task_weight", "labels")
+    assert not (folder.parent / "runs").exists()

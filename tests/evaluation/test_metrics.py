@@ -3,9 +3,10 @@ import json
 import pytest
 import torch
 
+from equicli.canonicalization.prior import Prior
 from equicli.evaluation.evaluate import SYSTEMS, Evaluation
 from equicli.evaluation.metrics import metrics_document
-from equicli.groups import parse_group
+from equicli.groups import is_finite, parse_group
 
 COST = {"added_parameters": 1234, "relative_time": 0.03}
 PROVENANCE = {"model": "m", "revision": None, "sha256": "0", "command": "equicli evaluate", "seed": 0, "versions": {}}
@@ -17,17 +18,20 @@ def evaluation(elements="c4", group="c4", n=10, **changes):
     fields = {
         "correct": {name: torch.rand(n, elements.order, generator=generator) < 0.6 for name in SYSTEMS},
         "predictions": torch.zeros(n, elements.order, dtype=torch.int64),
-        "poses": torch.zeros(n, elements.order, dtype=torch.int64),
+        "shared": tuple(elements.elements()),
+        "poses": torch.zeros(n, dtype=torch.int64) if is_finite(group) else None,
         "ties": torch.zeros(n, dtype=torch.bool),
-        "max_logit_delta": 0.0,
+        "max_logit_delta": torch.zeros(elements.order),
         "agreement": False,
     }
-    return Evaluation(elements=elements, group=group, **{**fields, **changes})
+    fields |= changes
+    judged = torch.ones(n, len(fields["shared"]), dtype=torch.bool)
+    return Evaluation(elements=elements, group=group, **{"expected": judged, "consistent": judged, **fields})
 
 
 def document(found, **options):
-    options = {"rotate": "input", "split": "test", "cost": COST, "unreadable": 0, "provenance": PROVENANCE, **options}
-    return metrics_document(found, **options)
+    fixed = {"rotate": "input", "split": "test", "cost": COST, "unreadable": 0, "provenance": PROVENANCE}
+    return metrics_document(found, **{"prior": Prior(), **fixed, **options})
 
 
 def test_a_document_has_every_key_that_others_build_on_and_is_json():
@@ -43,11 +47,13 @@ def test_a_document_has_every_key_that_others_build_on_and_is_json():
     )
     system = {"acc", "acc_ci", "avg_acc", "avg_acc_ci", "worst_acc", "per_element", "passes"}
     equivariance = {"invariance_residual", "max_logit_delta", "ties", "identity_rate", "pose_accuracy"}
+    equivariance |= {"quarter_turns", "off_grid", "pose_consistency", "pose_consistency_off_grid", "poses"}
     for name in SYSTEMS:
         assert made[name].keys() >= system | (equivariance if name == "adapted" else set())
         assert len(made[name]["per_element"]) == 8
         assert made[name]["per_element"][0].keys() >= {"element", "angle", "mirror", "acc", "correct"}
     assert [made[name]["passes"] for name in SYSTEMS] == [1, 1, 8, 1]
+    assert made["prior"] == ["r0"]
     assert made["cost"] == COST
     assert made["provenance"] == PROVENANCE
 
@@ -78,33 +84,76 @@ def test_elements_are_written_with_label_angle_and_mirroring():
 
 def test_the_invariance_residual_counts_images_and_not_turns():
     predictions = torch.tensor([[1, 1, 1, 1], [2, 2, 3, 2], [0, 1, 2, 3], [3, 3, 3, 3]])
-    adapted = document(evaluation(n=4, predictions=predictions, max_logit_delta=0.5))["adapted"]
+    delta = torch.tensor([0.0, 0.25, 0.5, 0.125])
+    adapted = document(evaluation(n=4, predictions=predictions, max_logit_delta=delta))["adapted"]
     assert adapted["invariance_residual"] == 0.5
     assert adapted["max_logit_delta"] == 0.5
+    assert adapted["quarter_turns"] == {"invariance_residual": 0.5, "max_logit_delta": 0.5}
+    assert adapted["off_grid"] is None
+
+
+def test_quarter_turns_and_turns_off_the_grid_are_told_apart():
+    predictions = torch.zeros(4, 8, dtype=torch.int64)
+    predictions[0, 3] = predictions[1, 2] = predictions[1, 1] = predictions[2, 7] = 1
+    consistent = torch.ones(4, 8, dtype=torch.bool)
+    consistent[0, 1] = consistent[0, 3] = consistent[1, 4] = False
+    delta = torch.tensor([0, 0.5, 0.25, 1, 0.125, 0, 0, 0])
+    found = evaluation("c8", "c8", 4, predictions=predictions, consistent=consistent, max_logit_delta=delta)
+    adapted = document(found)["adapted"]
+    assert (adapted["invariance_residual"], adapted["max_logit_delta"]) == (3 / 4, 1)
+    assert adapted["quarter_turns"] == {"invariance_residual": 1 / 4, "max_logit_delta": 0.25}
+    assert adapted["off_grid"] == {"invariance_residual": 3 / 4, "max_logit_delta": 1}
+    assert adapted["pose_consistency"] == 25 / 28  # of 4 images and 7 turns
+    assert adapted["pose_consistency_off_grid"] == 14 / 16
+
+
+def test_mirrorings_are_on_the_grid():
+    predictions = torch.zeros(1, 16, dtype=torch.int64)
+    predictions[0, 8] = 1
+    adapted = document(evaluation("d8", "d8", 1, predictions=predictions))["adapted"]
+    assert adapted["quarter_turns"]["invariance_residual"] == 1
+    assert adapted["off_grid"]["invariance_residual"] == 0
+
+
+def test_where_no_turn_is_shared_there_is_no_consistency():
+    adapted = document(evaluation("c3", "c4", shared=(0,)))["adapted"]
+    assert adapted["pose_consistency"] is None and adapted["pose_consistency_off_grid"] is None
+
+
+def test_a_single_element_leaves_nothing_to_vary():
+    adapted = document(evaluation("c1", "c4"))["adapted"]
+    assert (adapted["invariance_residual"], adapted["max_logit_delta"], adapted["off_grid"]) == (0, 0, None)
 
 
 def test_the_identity_rate_looks_at_untouched_images_only():
-    poses = torch.tensor([[0, 1, 2, 3], [1, 0, 0, 0], [0, 0, 0, 0], [0, 3, 2, 1]])
-    assert document(evaluation(n=4, poses=poses))["adapted"]["identity_rate"] == 0.75
+    expected = torch.tensor([[1, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1], [1, 0, 1, 1]]).bool()
+    adapted = document(evaluation(n=4, expected=expected))["adapted"]
+    assert adapted["identity_rate"] == 0.75
+    assert adapted["pose_accuracy"] == 11 / 16  # pairs of image and element
 
 
-def test_pose_accuracy_counts_pairs_of_image_and_element():
-    poses = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0], [0, 1, 2, 0], [0, 3, 2, 1]])
-    assert document(evaluation(n=4, poses=poses))["adapted"]["pose_accuracy"] == (4 + 0 + 3 + 2) / 16
+def test_with_a_distribution_the_identity_rate_is_the_share_found_upright():
+    prior = Prior(("r0", "r90"), (0.5, 0.5))
+    made = document(evaluation(n=4, poses=torch.tensor([0, 1, 1, 2])), prior=prior)
+    assert made["adapted"]["identity_rate"] == 1 / 4
+    assert made["prior"] == {"r0": 0.5, "r90": 0.5}
 
 
-@pytest.mark.parametrize(
-    ("elements", "group", "poses"),
-    [
-        ("c4", "c8", [0, 2, 4, 6]),
-        ("c8", "c4", [0, 9, 1, 9, 2, 9, 3, 9]),
-        ("c4", "d4", [0, 1, 2, 3]),
-        ("c3", "c4", [0, 9, 9]),
-    ],
-)
-def test_poses_are_compared_as_elements_of_the_adapted_group_and_only_where_it_has_them(elements, group, poses):
-    found = evaluation(elements=elements, group=group, n=2, poses=torch.tensor([poses, poses]))
-    assert document(found)["adapted"]["pose_accuracy"] == 1
+def test_the_poses_of_untouched_images_are_shares_by_label():
+    made = document(evaluation("c4", "d2", n=4, poses=torch.tensor([0, 1, 1, 2])))
+    assert made["adapted"]["poses"] == {"r0": 0.25, "r180": 0.5, "r0m": 0.25, "r180m": 0}
+
+
+def test_a_continuous_group_has_no_shares_of_poses_and_is_symmetrized_over_the_turns():
+    made = document(evaluation("c8", "so2"), prior=Prior(("r90",)))
+    assert made["adapted"]["poses"] is None
+    assert made["symmetrized"]["passes"] == 8
+    assert made["prior"] == ["r90"]
+
+
+@pytest.mark.parametrize("passes", [0, 4])
+def test_passes_of_the_canonicalizer_are_added_to_those_of_the_adapted_model(passes):
+    assert document(evaluation(), passes=passes)["adapted"]["passes"] == 1 + passes
 
 
 def test_ties_are_counted():

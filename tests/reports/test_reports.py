@@ -4,43 +4,48 @@ import pytest
 import torch
 import yaml
 
+from equicli.canonicalization.prior import Prior
 from equicli.evaluation.evaluate import SYSTEMS, Evaluation
 from equicli.evaluation.metrics import metrics_document
-from equicli.groups import parse_group
+from equicli.groups import is_finite, parse_group
 from equicli.reports import table
 from equicli.reports.markdown import model_card, report
 
+UPRIGHT = Prior(("r0",))
 SOURCE = {"model": "hf-hub:timm/resnet", "repository": "timm/resnet", "revision": "abc", "sha256": "f" * 64}
 
 
-def metrics(elements="c4", **options):
-    elements = parse_group(elements)
+def metrics(elements="c4", group="c4", prior=UPRIGHT, **options):
+    elements, group = parse_group(elements), parse_group(group)
     generator = torch.Generator().manual_seed(1)
     n = 40
     evaluation = Evaluation(
         elements=elements,
-        group=parse_group("c4"),
+        group=group,
         correct={name: torch.rand(n, elements.order, generator=generator) < 0.7 for name in SYSTEMS},
         predictions=torch.randint(0, 3, (n, elements.order), generator=generator),
-        poses=torch.zeros(n, elements.order, dtype=torch.int64),
+        shared=tuple(elements.elements()),
+        expected=torch.arange(n)[:, None].expand(-1, elements.order) < 30,
+        consistent=torch.arange(n)[:, None] + torch.arange(elements.order) < 30,
+        poses=torch.arange(n) // 10 if is_finite(group) else None,
         ties=torch.arange(n) < 3,
-        max_logit_delta=0.125,
+        max_logit_delta=0.125 * torch.arange(elements.order).clamp(max=1),
         agreement=options.pop("agreement", False),
     )
     versions = {"equicli": "0.1.0", "torch": "2.15.0"}
     provenance = {**SOURCE, "command": "equicli evaluate --rotations 4", "seed": 7, "versions": versions}
     options = {"rotate": "input", "split": "test", "unreadable": 0, **options}
     cost = {"added_parameters": 12345, "relative_time": 0.0314}
-    return metrics_document(evaluation, cost=cost, provenance=provenance, **options)
+    return metrics_document(evaluation, prior=prior, cost=cost, provenance=provenance, **options)
 
 
-def card_config(source=SOURCE, library="timm", size=224, head_outputs=None):
+def card_config(source=SOURCE, library="timm", size=224, head_outputs=None, canonicalizer=None):
     return {
         "provenance": source,
         "prediction_network": {"library": library, "architecture": "resnet50", "head_outputs": head_outputs},
         "labels": {"cat": 0, "dog": 1},
         "preprocess": {"size": size, "normalization": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))},
-        "canonicalizer": {"kind": "optimized", "size": 64, "network": {"architecture": "conv"}},
+        "canonicalizer": canonicalizer or {"kind": "optimized", "spec": {"size": 64}},
     }
 
 
@@ -127,9 +132,10 @@ def test_what_limits_the_numbers_is_said_only_where_it_holds(options, words):
 
 def test_the_facts_tell_rates_ties_and_cost():
     facts = dict(table.facts(metrics()))
-    assert facts["identity rate"] == "100.00 %"
-    assert facts["pose accuracy"] == "25.00 %"
+    assert facts["identity rate"] == "75.00 %"
+    assert facts["pose accuracy"] == "75.00 %"
     assert "0.125" in facts["invariance residual"] and "3 ties" in facts["invariance residual"]
+    assert not {"poses found", "pose consistency"} & facts.keys()
     assert facts["added parameters"] == "12,345"
     assert facts["relative time"].startswith("0.031 ")
 
@@ -171,3 +177,54 @@ def test_the_card_and_the_report_show_the_same_table():
 def test_a_model_card_says_whether_a_head_was_fitted_and_for_which_classes(outputs, words):
     card = model_card(metrics(), card_config(head_outputs=outputs))
     assert words in card and "Classes: cat, dog." in card
+
+
+def test_off_the_grid_consistency_and_residuals_are_told_apart():
+    facts = dict(table.facts(metrics("c8", "c8")))
+    assert "off the grid" in facts["pose consistency"]
+    assert "by 90° steps" in facts["invariance residual"]
+
+
+@pytest.mark.parametrize(
+    ("prior", "words"),
+    [
+        (Prior(("r0", "r90")), "r0 25.0 %, r90 25.0 %, r180 25.0 %, r270 25.0 %"),
+        (
+            Prior(("r0", "r90"), (0.75, 0.25)),
+            "r0 25.0 % (prior 75.0 %), r90 25.0 % (prior 25.0 %), r180 25.0 % (prior 0.0 %)",
+        ),
+    ],
+    ids=["set", "distribution"],
+)
+def test_beside_a_prior_of_several_poses_those_found_are_told(prior, words):
+    assert dict(table.facts(metrics(prior=prior)))["poses found"].startswith(words)
+
+
+def test_of_a_continuous_group_no_poses_are_told():
+    made = metrics("c8", "so2", Prior(("r0", "r90")))
+    assert "poses found" not in dict(table.facts(made))
+    assert "made equivariant to so2" in model_card(made, card_config(canonicalizer=CANONICALIZERS["steerable"]))
+
+
+CANONICALIZERS = {
+    "optimized": {"kind": "optimized", "spec": {"size": 64}},
+    "equivariant": {"kind": "equivariant", "spec": {"size": 65}},
+    "steerable": {"kind": "steerable", "spec": {"size": 65}},
+    "energy": {"kind": "energy", "spec": {}},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("optimized", "arxiv.org/abs/2405.14089"),
+        ("equivariant", "arxiv.org/abs/2310.01647"),
+        ("steerable", "arxiv.org/abs/2310.01647"),
+        ("energy", "arxiv.org/abs/2010.03759"),
+    ],
+)
+def test_a_model_card_names_the_canonicalizer_its_size_and_its_paper(kind, words):
+    card = model_card(metrics(), card_config(canonicalizer=CANONICALIZERS[kind]))
+    size = CANONICALIZERS[kind]["spec"].get("size")
+    assert f"- canonicalizer: {kind}{f', looking at {size} pixels' if size else ''}\n" in card
+    assert words in card

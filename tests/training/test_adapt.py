@@ -9,8 +9,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from equicli.artifact import load, read_config
+from equicli.canonicalization.prior import Prior
 from equicli.config import AdaptConfig
-from equicli.errors import EquicliError
+from equicli.data.normalization import HALF
+from equicli.errors import EquicliError, UsageError
 from equicli.progress import Silent
 from equicli.runs import find_run, find_unfinished, new_run
 from equicli.training.adapt import adapt
@@ -68,7 +70,7 @@ def test_adapting_leaves_an_artifact_with_the_networks_weights_untouched(workpla
     stored, given = load_file(run.model), load_file(workplace / "weights.safetensors")
     assert {key for key in stored if not key.startswith("canonicalizer.")} == {f"prediction_network.{k}" for k in given}
     assert all(torch.equal(stored[f"prediction_network.{key}"], value) for key, value in given.items())
-    assert adapted.config == read_config(run.model)
+    assert adapted.config.to_json() == read_config(run.model).to_json()
     assert adapted.config.labels == {"ant": 0, "bee": 1}
     assert adapted.classes == ("ant", "bee")
     x = torch.rand(2, 3, SIDE, SIDE)
@@ -154,3 +156,108 @@ def test_nothing_is_written_before_data_and_network_are_known_to_fit(workplace, 
     with pytest.raises(EquicliError):
         run_adapt("out", **changes)
     assert not (workplace / "out").exists()
+
+
+def turn_folder(folder, quarters):
+    for path in folder.rglob("*.png"):
+        Image.fromarray(np.rot90(np.array(Image.open(path)), quarters).copy()).save(path)
+
+
+EQUIVARIANT = {"kind": "equivariant", "size": 17, "width": 4}
+STEERABLE = {"kind": "steerable", "size": 17, "width": 4}
+
+
+def logged(run):
+    return [json.loads(line) for line in run.log.read_text().splitlines()]
+
+
+def test_a_turned_folder_with_its_prior_gives_upright_images_to_the_network(workplace):
+    turn_folder(workplace / "photos", 1)
+    _, adapted = run_adapt("out", prior="r90", epochs=8, learning_rate=0.01)
+    assert adapted.config.prior == Prior(("r90",))
+    x = HALF(adapted.report_images)
+    upright = torch.rot90(x, -1, (-2, -1))
+    with torch.inference_mode():
+        same = (adapted.model.canonicalize(x) == upright).all(dim=(1, 2, 3))
+    assert same.float().mean() > 0.7
+
+
+def test_a_head_is_fitted_to_images_turned_back_to_the_pose_that_the_network_expects(workplace):
+    for name in ("cow", "dog"):
+        write_images(workplace / "photos" / name, 10)
+    _, upright = run_adapt("upright")
+    turn_folder(workplace / "photos", 1)
+    _, turned = run_adapt("turned", prior="r90")
+    head = upright.model.prediction_network.fc
+    assert head.out_features == 4
+    torch.testing.assert_close(turned.model.prediction_network.fc.weight, head.weight)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"canonicalizer": EQUIVARIANT},
+        {"canonicalizer": EQUIVARIANT, "group": "c8", "task_weight": 0.5},
+        {"canonicalizer": STEERABLE, "group": "so2"},
+        {"canonicalizer": STEERABLE, "group": "o2", "task_weight": 0.5, "padding": "zeros"},
+        {"group": "c8", "task_weight": 0.5},
+        {"prior": {"r0": 0.75, "r90": 0.25}},
+    ],
+    ids=str,
+)
+def test_a_killed_run_of_any_kind_resumes_to_the_same_artifact(workplace, changes):
+    whole, adapted = run_adapt("whole", **changes)
+    with pytest.raises(Killed):
+        run_adapt("out", Killing("epoch 1/2"), **changes)
+    torch.manual_seed(77)
+    resume("out", **changes)
+    assert find_run("out").model.read_bytes() == whole.model.read_bytes()
+    x = torch.rand(2, 3, SIDE, SIDE)
+    with torch.inference_mode():
+        assert torch.equal(load(whole.model)(x), adapted.model(x))
+
+
+def test_the_weights_of_the_network_are_untouched_by_a_task_loss(workplace):
+    run, _ = run_adapt("out", prior_weight=0, task_weight=1, contrast_weight=0)
+    stored, given = load_file(run.model), load_file(workplace / "weights.safetensors")
+    assert all(torch.equal(stored[f"prediction_network.{key}"], value) for key, value in given.items())
+    epochs = [entry for entry in logged(run) if "epoch" in entry]
+    assert [entry.keys() for entry in epochs] == [{"epoch", "loss", "task_loss", "validation"}] * 2
+
+
+def test_only_the_losses_that_are_asked_for_are_logged(workplace):
+    run, _ = run_adapt("out", canonicalizer=EQUIVARIANT)
+    assert logged(run)[-1].keys() == {"epoch", "loss", "prior_loss", "validation"}
+    run, _ = run_adapt("off-grid", group="c8", artifact_weight=0.5)
+    assert logged(run)[-1].keys() == {"epoch", "loss", "prior_loss", "contrast_loss", "artifact_loss", "validation"}
+
+
+def test_energy_adapts_without_training_and_leaves_no_epoch(workplace):
+    run, adapted = run_adapt("out", canonicalizer={"kind": "energy"})
+    assert find_run("out").finished and not run.state.exists()
+    assert not any("epoch" in entry for entry in logged(run))
+    stored = load_file(run.model)
+    assert stored.keys() == {f"prediction_network.{key}" for key in load_file(workplace / "weights.safetensors")}
+    assert len(adapted.report_images) == len(run.read_split()["validation"])
+
+
+def test_energy_opens_one_training_image_only(workplace):
+    run, _ = run_adapt("first", canonicalizer={"kind": "energy"})
+    for name in run.read_split()["train"][1:]:
+        (workplace / "photos" / name).write_text("no image")
+    _, again = run_adapt("second", canonicalizer={"kind": "energy"}, strict=True)
+    assert len(again.report_images) > 0
+
+
+def test_a_task_loss_is_refused_for_images_without_labels_and_nothing_is_written(workplace):
+    write_images(workplace / "loose", 12)
+    with pytest.raises(UsageError, match="task_weight: the task's loss needs labels"):
+        run_adapt("out", data="loose", task_weight=1)
+    assert not (workplace / "out").exists()
+
+
+def test_a_recorded_prior_and_padding_are_those_of_the_configuration(workplace):
+    run, _ = run_adapt("out", prior={"r0": 0.75, "r180": 0.25}, padding="reflect")
+    config = read_config(run.model)
+    assert (config.prior, config.padding) == (Prior(("r0", "r180"), (0.75, 0.25)), "reflect")
+    assert load(run.model).padding == "reflect"

@@ -27,12 +27,13 @@ def split(tmp_path):
     return Split(tuple(samples[:5]), tuple(samples[5:]), ())
 
 
-def read(split, size=12, features_of=None, strict=False):
+def read(split, size=12, features_of=None, strict=False, turn_back=lambda x: x):
     return read_training_images(
         split,
         AS_IS,
         size,
         features_of=features_of,
+        turn_back=turn_back,
         device=torch.device("cpu"),
         batch_size=3,
         strict=strict,
@@ -108,3 +109,31 @@ def test_whole_images_and_their_labels_are_kept_for_some_validation_images_only(
         assert label in found.validation_labels[places]
     again = read(split)
     assert torch.equal(found.report, again.report)
+
+
+def test_without_a_size_whole_images_are_kept(split):
+    found = read(split, None)
+    assert torch.equal(found.train, torch.stack([pixels(s) for s in split.train]))
+
+
+def test_with_a_size_of_zero_only_labels_and_the_report_are_kept(split):
+    found = read(split, 0)
+    assert found.train.numel() == found.validation.numel() == 0
+    assert (found.train_labels.tolist(), found.validation_labels.tolist()) == ([0, 1, 2, 3, 4], [5, 6, 7])
+    assert torch.equal(found.report, torch.stack([pixels(s) for s in split.validation]))
+
+
+def test_where_no_training_image_is_needed_none_is_opened(split):
+    for sample in split.train:
+        sample.path.write_text("no image")
+    found = read(Split((), split.validation, ()), 0)
+    assert len(found.train_labels) == 0 and len(found.report) == 3 and found.unreadable == {}
+
+
+def test_features_are_those_of_images_turned_back_and_images_are_kept_as_they_are(split):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    found = read(split, features_of=network, turn_back=lambda x: torch.rot90(x, -1, (-2, -1)))
+    assert torch.equal(found.train, torch.stack([pixels(s) for s in split.train]))
+    with torch.inference_mode():
+        expected = network[:3](HALF(torch.rot90(found.train, -1, (-2, -1))))
+    torch.testing.assert_close(found.train_features, expected)

@@ -10,13 +10,21 @@ from torch import nn
 
 from equicli.adapted import AdaptedModel
 from equicli.canonicalization.networks import conv
+from equicli.canonicalization.prior import Prior
+from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig
 from equicli.data.normalization import HALF
 from equicli.errors import EquicliError
+from equicli.groups.action import act
 from equicli.progress import Silent
-from equicli.training.loop import WARMUP, Scores, augment, fit, learning_rate_factor, measure
-from tests.canonicalization.examples import canonicalizer, conv_canonicalizer
+from equicli.tasks import classification
+from equicli.training import loop as room
+from equicli.training.loop import WARMUP, Images, augment, fit, learning_rate_factor, measure
+from equicli.training.objective import Objective, Task
+from tests.canonicalization.examples import canonicalizer, conv_canonicalizer, create
 from tests.evaluation.handmade import BOTTOM, LEFT, TOP, EdgeNetwork, bright, finding_top
+
+UPRIGHT = Prior(("r0",))
 
 
 class Killed(Exception):
@@ -54,12 +62,26 @@ def forgetful(seed):
     return canonicalizer("c4", nn.Sequential(conv(4, 32), nn.Dropout(0.3), nn.Linear(32, 16)), size=16)
 
 
-def train(module, tmp_path, *, validation=None, log=lambda entry: None, progress=None, **settings):
-    settings = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, **settings}
+def train(
+    module, tmp_path, *, images=None, validation=None, task=None, log=lambda entry: None, progress=None, **settings
+):
+    kind = next((name for name, kind in REGISTRY.items() if type(module) is kind), "optimized")
+    basic = {"group": module.group.name, "canonicalizer": {"kind": kind}}
+    settings = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, **basic, **settings}
     config = AdaptConfig(data="photos", model="test_resnet", **settings)
+    parts = [upright(20) if images is None else images, upright(12) if validation is None else validation]
+    parts = [part if isinstance(part, Images) else unlabelled(part) for part in parts]
+    progress, objective = progress or Silent(), Objective.of(config, Prior.of(config.prior), task)
     state = tmp_path / "state.safetensors"
-    validation = upright(12) if validation is None else validation
-    return fit(module, upright(20), validation, HALF, config, state=state, log=log, progress=progress or Silent())
+    return fit(module, *parts, HALF, objective, config, state=state, log=log, progress=progress)
+
+
+def unlabelled(pixels):
+    return Images(pixels, torch.full((len(pixels),), -1))
+
+
+def objective_of(prior=UPRIGHT, weights=None):
+    return Objective(prior, weights or {"prior": 1.0}, "edge", None)
 
 
 def weights(module):
@@ -99,10 +121,10 @@ def test_the_weights_and_scores_of_the_best_epoch_are_left(tmp_path, upside_down
 
     epoch, scores = train(module, tmp_path, validation=validation, epochs=8, log=log)
     assert epoch < 8 or not upside_down
-    ranks = [(entry["validation"]["identity_rate"], -entry["validation"]["prior_loss"]) for entry in entries]
-    assert ranks[epoch - 1] == max(ranks) == (scores.identity_rate, -scores.prior_loss)
+    ranks = [(entry["validation"]["identity_rate"], -entry["validation"]["loss"]) for entry in entries]
+    assert ranks[epoch - 1] == max(ranks) == (scores.identity_rate, -scores.loss)
     assert same(weights(module), snapshots[epoch - 1])
-    assert measure(module, validation, HALF, 32) == scores
+    assert measure(module, unlabelled(validation), HALF, objective_of(), 32) == scores
     assert not module.training
 
 
@@ -160,7 +182,7 @@ def test_each_epoch_is_logged_with_its_losses(tmp_path):
     assert [entry["epoch"] for entry in entries] == [1, 2, 3]
     for entry in entries:
         assert entry["loss"] == pytest.approx(2 * entry["prior_loss"] + 0.5 * entry["contrast_loss"], rel=1e-5)
-        assert entry["validation"].keys() == {"identity_rate", "prior_loss"}
+        assert entry["validation"].keys() == {"identity_rate", "loss"}
 
 
 def test_training_in_half_precision_keeps_finite_float32_weights_and_learns(tmp_path):
@@ -171,19 +193,23 @@ def test_training_in_half_precision_keeps_finite_float32_weights_and_learns(tmp_
 
 
 def test_measuring_counts_images_found_upright_whatever_the_batches():
-    module, images = finding_top(EdgeNetwork()).canonicalizer, bright(TOP, LEFT, TOP, BOTTOM, TOP)
-    assert measure(module, images, HALF, 5).identity_rate == 3 / 5
+    module, images = finding_top(EdgeNetwork()).canonicalizer, unlabelled(bright(TOP, LEFT, TOP, BOTTOM, TOP))
+    whole = measure(module, images, HALF, objective_of(), 5)
+    assert whole.identity_rate == 3 / 5
     for size in (1, 2, 7):
-        again = measure(module, images, HALF, size)
+        again = measure(module, images, HALF, objective_of(), size)
         assert again.identity_rate == 3 / 5
-        assert again.prior_loss == pytest.approx(measure(module, images, HALF, 5).prior_loss, rel=1e-5)
+        assert again.loss == pytest.approx(whole.loss, rel=1e-5)
 
 
-def test_a_higher_identity_rate_is_better_and_then_a_lower_loss():
-    ordered = [Scores(0.5, 9.0), Scores(0.5, 1.0), Scores(0.9, 2.0), Scores(1.0, 3.0)]
-    assert all(later.better_than(earlier) for earlier, later in pairwise(ordered))
-    assert not any(earlier.better_than(later) for earlier, later in pairwise(ordered))
-    assert not Scores(0.5, 1.0).better_than(Scores(0.5, 1.0))
+def test_measuring_leaves_out_what_only_helps_training():
+    module, images = conv_canonicalizer("c8", size=16), unlabelled(upright(6))
+    alone = measure(module, images, HALF, objective_of(weights={"prior": 2.0}), 4)
+    assert (
+        measure(module, images, HALF, objective_of(weights={"prior": 2.0, "contrast": 1.0, "artifact": 1.0}), 4)
+        == alone
+    )
+    assert alone.loss == pytest.approx(2 * measure(module, images, HALF, objective_of(), 4).loss)
 
 
 @given(st.integers(1, 50), st.integers(1, 40))
@@ -201,25 +227,26 @@ def test_the_learning_rate_warms_up_and_then_falls_to_nothing(epochs, steps):
     assert learning_rate_factor(epochs, epochs) == pytest.approx(0)
 
 
-@given(st.integers(1, 6), st.sampled_from([8, 15, 32]), st.integers(0, 1000))
+@given(st.integers(1, 6), st.sampled_from([8, 15, 32]), st.integers(0, 1000), st.booleans())
 @settings(deadline=None, max_examples=30)
-def test_augmenting_keeps_shape_range_and_what_the_seed_decides(batch, side, seed):
+def test_augmenting_keeps_shape_range_and_what_the_seed_decides(batch, side, seed, mirror):
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
-    augmented = augment(images, torch.Generator().manual_seed(seed))
+    augmented = augment(images, torch.Generator().manual_seed(seed), mirror=mirror)
     assert (augmented.shape, augmented.dtype) == (images.shape, torch.float32)
     assert augmented.min() >= 0 and augmented.max() <= 1 + 1e-6
-    assert torch.equal(augmented, augment(images, torch.Generator().manual_seed(seed)))
+    assert torch.equal(augmented, augment(images, torch.Generator().manual_seed(seed), mirror=mirror))
 
 
-def test_augmenting_mirrors_some_images_and_keeps_all_upright():
+@pytest.mark.parametrize("mirror", [True, False])
+def test_augmenting_mirrors_some_images_if_asked_and_keeps_all_upright(mirror):
     down = torch.arange(0, 240, 8, dtype=torch.uint8)[:, None].expand(30, 30)
     image = torch.stack([down, down.T, down])
-    augmented = augment(image.expand(64, -1, -1, -1), torch.Generator().manual_seed(0))
+    augmented = augment(image.expand(64, -1, -1, -1), torch.Generator().manual_seed(0), mirror=mirror)
     assert (augmented[:, 0].diff(dim=1) >= -1e-6).all()
     rising = (augmented[:, 1].diff(dim=2) >= -1e-6).all(dim=(1, 2))
     falling = (augmented[:, 1].diff(dim=2) <= 1e-6).all(dim=(1, 2))
     assert (rising | falling).all()
-    assert 16 < rising.sum() < 48
+    assert (16 < rising.sum() < 48) if mirror else rising.all()
 
 
 def test_a_diverged_training_stops_and_names_the_remedy(tmp_path):
@@ -230,12 +257,125 @@ def test_a_diverged_training_stops_and_names_the_remedy(tmp_path):
         train(module, tmp_path)
 
 
-def test_with_reflections_a_mirrored_picture_counts_as_upright(tmp_path):
-    module = conv_canonicalizer("d4", size=16)
-    assert (
-        measure(module, upright(20), HALF, 32, poses=(0, 4)).identity_rate
-        >= measure(module, upright(20), HALF, 32).identity_rate
+def test_with_reflections_a_mirrored_picture_counts_as_upright():
+    module, images = conv_canonicalizer("d4", size=16), upright(20)
+    poses = module(HALF(images)).element
+    for prior, wanted in ((UPRIGHT, [0]), (Prior(("r0", "r0m")), [0, 4])):
+        expected = float(torch.isin(poses, torch.tensor(wanted)).float().mean())
+        found = measure(module, unlabelled(images), HALF, objective_of(prior), 32).identity_rate
+        assert found == pytest.approx(expected)
+
+
+def handed(count):
+    """The same, and a little brighter on the left, so that a mirrored image can be told."""
+    return (upright(count).float() * torch.linspace(1, 0.6, 16)).to(torch.uint8)
+
+
+def turned(images, label, group):
+    pose = group.find(*Prior((label,)).main)
+    return act(group, pose, images)
+
+
+@pytest.mark.parametrize(
+    ("kind", "group", "label"),
+    [
+        ("optimized", "c4", "r90"),
+        ("optimized", "d4", "r90m"),
+        ("equivariant", "c4", "r90"),
+        ("steerable", "so2", "r90"),
+    ],
+)
+def test_the_poses_of_a_turned_folder_are_learned_as_the_prior_says(tmp_path, kind, group, label):
+    module = create(kind, group, size=17, width=8)
+    images, validation = (turned(handed(count), label, module.group) for count in (24, 12))
+    parts = {"images": images, "validation": validation, "prior": [label]}
+    _, scores = train(module, tmp_path, epochs=12, **parts)
+    assert scores.identity_rate > 0.8
+    pose = module(HALF(validation)).element
+    assert Prior((label,)).contains(module.group, pose).float().mean().item() == pytest.approx(scores.identity_rate)
+    assert not UPRIGHT.contains(module.group, pose).float().mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("prior", "mirrors"),
+    [(["r0"], True), (["r90"], False), (["r90", "r270"], True), ({"r90": 0.75, "r270": 0.25}, False)],
+)
+def test_images_are_mirrored_in_training_just_where_that_keeps_the_prior(tmp_path, monkeypatch, prior, mirrors):
+    asked = []
+    monkeypatch.setattr(room, "augment", lambda *a, mirror: asked.append(mirror) or augment(*a, mirror=mirror))
+    train(conv_canonicalizer("c4", size=16), tmp_path, epochs=1, prior=prior)
+    assert asked == [mirrors] * 3
+
+
+def test_a_skewed_distribution_is_learned_and_its_rarer_pose_is_found(tmp_path):
+    module = create("equivariant", "c4", size=17, width=8)
+    labels = ["r0"] * 18 + ["r90"] * 6
+    images = torch.cat(
+        [turned(image[None], label, module.group) for image, label in zip(upright(24), labels, strict=True)]
     )
-    poses = module(HALF(upright(20))).element
-    expected = float(((poses == 0) | (poses == 4)).float().mean())
-    assert measure(module, upright(20), HALF, 32, poses=(0, 4)).identity_rate == pytest.approx(expected)
+    shares = {"r0": 0.75, "r90": 0.25}
+    _, scores = train(module, tmp_path, images=images, validation=images, prior=shares, epochs=30, batch_size=24)
+    share = module(HALF(images)).element.bincount(minlength=4) / 24
+    torch.testing.assert_close(share, torch.tensor([0.75, 0.25, 0, 0]), atol=0.1, rtol=0)
+    assert scores.loss < 0.3
+
+
+def test_with_a_distribution_the_lowest_loss_chooses_the_epoch(tmp_path):
+    module, entries = forgetful(0), []
+    epoch, scores = train(module, tmp_path, epochs=6, prior={"r0": 0.5, "r180": 0.5}, log=entries.append)
+    losses = [entry["validation"]["loss"] for entry in entries]
+    assert losses[epoch - 1] == min(losses) == scores.loss
+
+
+def edge_task():
+    """Four classes that tell images of four edges apart, and no more, just where the top edge is turned up."""
+    return Task(EdgeNetwork(), classification.loss)
+
+
+def labelled(count, target=TOP):
+    return Images(upright(count), torch.full((count,), target))
+
+
+def test_the_task_alone_teaches_the_pose_that_the_network_knows(tmp_path):
+    module, entries = conv_canonicalizer("c4", size=16), []
+    options = {"prior_weight": 0, "contrast_weight": 0, "task_weight": 1.0, "task": edge_task(), "log": entries.append}
+    epoch, scores = train(module, tmp_path, images=labelled(24), validation=labelled(12), epochs=20, **options)
+    assert scores.identity_rate > 0.9
+    losses = [entry["validation"]["loss"] for entry in entries]
+    assert losses[epoch - 1] == min(losses)
+    assert entries[0].keys() == {"epoch", "loss", "task_loss", "validation"}
+
+
+def test_losses_are_logged_one_by_one_and_add_up(tmp_path):
+    entries = []
+    weights = {"prior_weight": 2.0, "contrast_weight": 0.5, "artifact_weight": 0.25, "task_weight": 0.125}
+    options = {"images": labelled(20), "validation": labelled(12), "task": edge_task(), "log": entries.append}
+    train(conv_canonicalizer("c8", size=16), tmp_path, epochs=2, **weights, **options)
+    for entry in entries:
+        parts = {name: weight * entry[name.replace("weight", "loss")] for name, weight in weights.items()}
+        assert entry["loss"] == pytest.approx(sum(parts.values()), rel=1e-5)
+        assert all(part > 0 for part in parts.values())
+    for name in ("prior", "contrast"):
+        entries.clear()
+        given_ = {
+            f"{name}_weight": 1.0,
+            **{f"{other}_weight": 0 for other in ("artifact", "contrast") if other != name},
+        }
+        (tmp_path / name).mkdir()
+        train(conv_canonicalizer("c8", size=16), tmp_path / name, epochs=1, log=entries.append, **given_)
+        assert f"{name}_loss" in entries[0] and "artifact_loss" not in entries[0] and "task_loss" not in entries[0]
+
+
+@pytest.mark.parametrize(("kind", "group"), [("optimized", "c8"), ("equivariant", "c8"), ("steerable", "o2")])
+def test_every_kind_resumes_to_the_same_weights_with_every_loss_on(tmp_path, kind, group):
+    options = {"images": labelled(16), "validation": labelled(8), "task": edge_task(), "epochs": 2}
+    options |= {"task_weight": 0.5, "artifact_weight": 0.5}
+    (tmp_path / "whole").mkdir()
+    whole = create(kind, group, size=17, width=4)
+    expected = train(whole, tmp_path / "whole", **options)
+    with pytest.raises(Killed):
+        train(create(kind, group, size=17, width=4), tmp_path, progress=Killing("epoch 2/2", 1), **options)
+    resumed = create(kind, group, size=17, width=4, seed=5)
+    torch.manual_seed(99)
+    assert train(resumed, tmp_path, **options) == expected
+    assert same(weights(resumed), weights(whole))

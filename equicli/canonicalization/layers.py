@@ -1,0 +1,136 @@
+"""What the networks of `regular_fields` and `steerable_fields` share: convolutions whose kernels are computed from
+fewer weights, so that they are equivariant, and what keeps the sampling of images from breaking that.
+
+The kernels span the spaces that escnn's do, in closed form: escnn solves for those of non-abelian groups (D_n, O(2))
+numerically, from random samples, so that in another process the same weights could mean another kernel.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from equicli.canonicalization.sizes import nearest_size
+
+KERNEL_SIZE = 5
+
+
+class KernelConv(nn.Module):
+    """A convolution without bias whose kernel is computed from weights; `to_plain` makes it an ordinary one."""
+
+    stride: int
+
+    def kernel(self) -> Tensor:
+        """The kernel (channels out, channels in, side, side), differentiable in the weights."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.kernel()
+        return functional.conv2d(x, kernel, stride=self.stride, padding=kernel.shape[-1] // 2)
+
+
+def plain_conv(inputs: int, outputs: int, side: int, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)
+
+
+def to_plain(network: nn.Module) -> nn.Module:
+    """Return a copy in eval mode with an ordinary convolution in place of each `KernelConv`: the same function.
+
+    Its state dict is that of the network built with `plain=True`.
+    """
+    if isinstance(network, KernelConv):
+        with torch.no_grad():
+            kernel = network.kernel()
+        conv = plain_conv(kernel.shape[1], kernel.shape[0], kernel.shape[-1], network.stride).to(kernel)
+        conv.weight.data = kernel
+        return conv.eval()
+    plain = copy.deepcopy(network).eval()
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, KernelConv):
+            parent, _, child = name.rpartition(".")
+            setattr(plain.get_submodule(parent), child, to_plain(module))
+    return plain
+
+
+def kernel_points(side: int) -> tuple[Tensor, Tensor]:
+    """The pixels of a kernel: x to the right and y up from its centre, float64 (side, side) each."""
+    axis = torch.arange(side, dtype=torch.float64) - side // 2
+    y, x = torch.meshgrid(-axis, axis, indexing="ij")
+    return x, y
+
+
+def rings(side: int) -> list[tuple[int, float, int]]:
+    """The radial profiles of a kernel: radius and width of each Gaussian ring, and the highest angular frequency that
+    the pixels of the ring resolve (escnn's default)."""
+    last = side // 2
+    return [
+        (
+            radius,
+            0.4 if radius == last else 0.6,
+            min(2 * radius, 2 if radius == last else 2 * radius - (radius + 1) % 2),
+        )
+        if radius
+        else (0, 0.005, 0)
+        for radius in range(last + 1)
+    ]
+
+
+def ring(radius: Tensor, centre: int, width: float) -> Tensor:
+    return torch.exp(-((radius - centre) ** 2) / (2 * width**2))
+
+
+class Window(nn.Module):
+    """Fades an image or a feature map out towards the edge of the inscribed disc.
+
+    What lies outside turns in and out of sight; so would the padding of convolutions, and an edge that is sharp.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * window(x.shape[-1], x)
+
+
+class WindowedMean(nn.Module):
+    """Average over space, weighted as by `Window`: (b, c, s, s) to (b, c, 1, 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = window(x.shape[-1], x)
+        return (x * (weights / weights.sum())).sum((-2, -1), keepdim=True)
+
+
+def window(size: int, like: Tensor) -> Tensor:
+    """(size, size), in the dtype and on the device of `like`: 1 in the middle, 0 from the inscribed circle on."""
+    # Squares of doubled distances are integers, so that the window is symmetric bit for bit.
+    axis = 2 * torch.arange(size, device=like.device) - (size - 1)
+    radius = (axis[:, None] ** 2 + axis**2).to(like.dtype).sqrt() / 2
+    fade = (((size - 1) / 2 - radius) / max(2, size / 8)).clamp(0, 1)
+    return fade * fade * (3 - 2 * fade)
+
+
+class Halve(nn.Module):
+    """Halve a feature map without aliasing, and fade it out.
+
+    The filter is binomial, near to a Gaussian and so to round, and reads every second pixel.
+    """
+
+    filter: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+        self.register_buffer("filter", torch.outer(row, row), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = x.shape[1]
+        half = functional.conv2d(x, self.filter.expand(count, 1, -1, -1), stride=2, padding=2, groups=count)
+        return half * window(half.shape[-1], half)
+
+
+class CheckSize(nn.Module):
+    """Passes images of a size that fits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if height != width or nearest_size(width) != width:
+            raise ValueError(f"{width}x{height} pixels: the network takes squares of {nearest_size(width)} pixels.")
+        return x

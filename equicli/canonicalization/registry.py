@@ -1,0 +1,14 @@
+"""Every kind of canonicalizer, by the name that `--canonicalizer` takes. A new one is one file and one line here."""
+
+from equicli.canonicalization.canonicalizer import Canonicalizer
+from equicli.canonicalization.energy import EnergyCanonicalizer
+from equicli.canonicalization.equivariant import EquivariantCanonicalizer
+from equicli.canonicalization.optimized import OptimizedCanonicalizer
+from equicli.canonicalization.steerable import SteerableCanonicalizer
+
+REGISTRY: dict[str, type[Canonicalizer]] = {
+    "optimized": OptimizedCanonicalizer,
+    "equivariant": EquivariantCanonicalizer,
+    "steerable": SteerableCanonicalizer,
+    "energy": EnergyCanonicalizer,
+}

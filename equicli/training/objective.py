@@ -1,0 +1,95 @@
+"""What a training step minimizes: the weighted sum of prior, contrast, artifact and task loss, told one by one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
+from equicli.canonicalization.losses import artifact_loss, contrast_loss, straight_through
+from equicli.canonicalization.prior import Prior
+from equicli.config import AdaptConfig
+from equicli.groups import Group, is_finite
+from equicli.groups.action import Element, act
+
+
+@dataclass(frozen=True)
+class Task:
+    """The task's own loss at the canonical form of an image.
+
+    loss: from the prediction network's output and the right outputs, int64 (b,), to a scalar.
+    """
+
+    network: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The losses of a batch. Those whose weight is 0 are not computed.
+
+    weights: by the names `prior`, `contrast`, `artifact`, `task`.
+    """
+
+    prior: Prior
+    weights: dict[str, float]
+    padding: str
+    task: Task | None
+
+    @classmethod
+    def of(cls, config: AdaptConfig, prior: Prior, task: Task | None) -> "Objective":
+        weights = {
+            "prior": config.prior_weight,
+            "contrast": config.contrast_weight,
+            "artifact": config.artifact_weight,
+            "task": config.task_weight,
+        }
+        return cls(prior, {name: weight for name, weight in weights.items() if weight > 0}, config.padding, task)
+
+    def only(self, *names: str) -> "Objective":
+        """The same without the other losses."""
+        return replace(self, weights={name: weight for name, weight in self.weights.items() if name in names})
+
+    def losses(
+        self, canonicalizer: Canonicalizer, x: Tensor, targets: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Pose, dict[str, Tensor]]:
+        """The poses of a batch, and each of its losses.
+
+        Args:
+            x: images normalized for the prediction network, (b, 3, h, w).
+            targets: int64 (b,), the right outputs; only the task loss looks at them.
+            generator: draws the element that the artifact loss turns by.
+        """
+        group, pose = canonicalizer.group, canonicalizer(x)
+        losses = {}
+        if "prior" in self.weights:
+            losses["prior"] = self.prior.loss(group, pose)
+        if "contrast" in self.weights:
+            assert pose.vectors is not None
+            losses["contrast"] = contrast_loss(pose.vectors)
+        if "artifact" in self.weights:
+            h = draw_off_grid(group, generator)
+            losses["artifact"] = artifact_loss(group, pose, canonicalizer(act(group, h, x, padding=self.padding)), h)
+        if "task" in self.weights:
+            losses["task"] = self._task_loss(group, pose, x, targets)
+        return pose, losses
+
+    def total(self, losses: dict[str, Tensor]) -> Tensor:
+        return torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+
+    def _task_loss(self, group: Group, pose: Pose, x: Tensor, targets: Tensor) -> Tensor:
+        assert self.task is not None
+        output = self.task.network(straight_through(group, pose, x, self.padding))
+        return self.task.loss(output.float(), targets)
+
+
+def draw_off_grid(group: Group, generator: torch.Generator | None) -> Element:
+    """Draw an element that interpolates: not a multiple of 90°."""
+    if not is_finite(group):
+        angle = 360 * torch.rand((), generator=generator).item()
+        element = group.find(angle, False)
+        assert element is not None
+        return element
+    off_grid = [g for g in range(group.order) if 0 not in group.rows(g)[0]]
+    return off_grid[int(torch.randint(len(off_grid), (), generator=generator))]
