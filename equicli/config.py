@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from equicli.errors import UsageError, did_you_mean
-from equicli.groups import is_finite, parse_group
+from equicli.groups import Group, is_finite, parse_group
 from equicli.groups.planar import parse_label
 
 Scalar = bool | int | float | str | None
@@ -136,7 +136,7 @@ class AdaptConfig(Settings):
             return CanonicalizerSettings(kind="")  # the group is wrong, which is told first
         group = parse_group(info.data["group"])
         keys = dict(value or {})
-        kind = keys.setdefault("kind", "optimized" if is_finite(group) else "steerable")
+        kind = keys.setdefault("kind", _default_kind(group.name))
         canonicalizer = _find_kind(kind)
         if not canonicalizer.takes(group):
             fitting = [name for name, other in _kinds().items() if other.takes(group)]
@@ -222,10 +222,10 @@ def build_config(flags: Mapping[str, Any], settings: list[str], recipe: str | No
         parts = [str(part) for part in first["loc"] if part not in types or len(first["loc"]) < 3]
         key = ".".join(parts)
         message = first["msg"].removeprefix("Value error, ")
+        # Messages of our own name what they are about.
+        named = isinstance(first["input"], dict | BaseModel) or message.startswith(("--", f"{key}:"))
         raise UsageError(
-            f"{message}."
-            if first["type"] == "value_error" and isinstance(first["input"], dict | BaseModel)
-            else f"{key} = {first['input']!r}: {message}."
+            f"{message}." if first["type"] == "value_error" and named else f"{key} = {first['input']!r}: {message}."
         ) from None
 
 
@@ -288,15 +288,17 @@ def _check_keys(tree: Mapping[str, Any]) -> None:
     nested = tree.get("canonicalizer", {})
     if not isinstance(nested, Mapping):
         raise UsageError(f"canonicalizer = {nested!r}: holds further keys, such as canonicalizer.kind.")
-    settings = _find_kind(nested["kind"]).Settings if "kind" in nested else None
-    if settings is None and nested:
-        group = parse_group(str(tree.get("group", "c4")))
-        settings = _find_kind("optimized" if is_finite(group) else "steerable").Settings
-    inner = [] if settings is None else list(settings.model_fields)
-    known = [*AdaptConfig.model_fields, *(f"canonicalizer.{key}" for key in inner)]
+    kind = nested.get("kind") or _default_kind(str(tree.get("group", "c4")))
+    inner = [f"canonicalizer.{key}" for key in _find_kind(kind).Settings.model_fields] if nested else []
+    known = [*AdaptConfig.model_fields, *inner]
     for key in (*tree, *(f"canonicalizer.{key}" for key in nested)):
         if key not in known:
-            raise UsageError(f"unknown key '{key}'.{did_you_mean(str(key), known)}")
+            owner = f" of --canonicalizer {kind}" if str(key).startswith("canonicalizer.") else ""
+            raise UsageError(f"unknown key '{key}'{owner}.{did_you_mean(str(key), known)}")
+
+
+def _default_kind(group: str) -> str:
+    return "optimized" if is_finite(parse_group(group)) else "steerable"
 
 
 def _kinds() -> Mapping[str, Any]:
@@ -317,7 +319,7 @@ def _read_prior(value: Any, group_name: str) -> tuple[str, ...] | dict[str, floa
     """Read `r90`, `r0,r180`, a list of poses, a mapping of poses to shares, or a YAML file that holds either."""
     group = parse_group(group_name)
     if isinstance(value, str) and value.endswith((".yaml", ".yml")):
-        value = _load_yaml(Path(value), "--prior")
+        value = _load_yaml(Path(expand_path(value)), "--prior")
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
     if not value:
@@ -326,12 +328,9 @@ def _read_prior(value: Any, group_name: str) -> tuple[str, ...] | dict[str, floa
         value = ("r0", "r0m") if handed else ("r0",)
     if not isinstance(value, Mapping | list | tuple):
         raise ValueError("--prior: write poses such as r0,r180, or name a YAML file of poses and their shares")
-    for label in value:
-        pose = parse_label(str(label))
-        if pose is None or group.find(*pose) is None:
-            raise ValueError(f"--prior {label}: no pose of {group.name}. Poses are written r90, or r90m where mirrored")
+    names = {label: _pose_name(label, group) for label in value}
     if not isinstance(value, Mapping):
-        return tuple(dict.fromkeys(value))
+        return tuple(dict.fromkeys(names.values()))
     if not is_finite(group):
         raise ValueError(f"--prior: {group.name} has infinitely many poses; shares need a finite group, such as c8")
     if any(not isinstance(share, int | float) or not 0 <= share <= 1 for share in value.values()):
@@ -339,4 +338,16 @@ def _read_prior(value: Any, group_name: str) -> tuple[str, ...] | dict[str, floa
     total = sum(value.values())
     if abs(total - 1) > 1e-3:
         raise ValueError(f"--prior: the shares add up to {total:g}, not to 1")
-    return {label: share / total for label, share in value.items()}
+    shares: dict[str, float] = {}
+    for label, share in value.items():
+        shares[names[label]] = shares.get(names[label], 0) + share / total
+    return shares
+
+
+def _pose_name(label: Any, group: Group) -> str:
+    """The one name of a pose, however its angle is written."""
+    pose = parse_label(str(label))
+    element = None if pose is None else group.find(*pose)
+    if pose is None or element is None:
+        raise ValueError(f"--prior {label}: no pose of {group.name}. Poses are written r90, or r90m where mirrored")
+    return group.label(int(element)) if is_finite(group) else f"r{pose[0] % 360:g}{'m' if pose[1] else ''}"

@@ -81,10 +81,13 @@ class Prior:
         Mirroring left-right takes an image that is turned by s to one that is turned by -s, and mirrored where the
         group can say so.
         """
-        shares = self.shares or (1.0,) * len(self.poses)
-        before = {_parse(label): share for label, share in zip(self.poses, shares, strict=True)}
         handed = group.find(0, True) is not None
-        after = {(-angle % 360, mirrored != handed): share for (angle, mirrored), share in before.items()}
+        before: dict[object, float] = {}
+        after: dict[object, float] = {}
+        for label, share in zip(self.poses, self.shares or (1.0,) * len(self.poses), strict=True):
+            angle, mirrored = _parse(label)
+            for shares, pose in ((before, (angle, mirrored)), (after, (-angle % 360, mirrored != handed))):
+                shares[group.find(*pose) if is_finite(group) else pose] = share
         return before == after
 
 

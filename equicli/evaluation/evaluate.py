@@ -20,7 +20,7 @@ from equicli.tasks import classification
 
 SYSTEMS = ("vanilla", "adapted", "symmetrized", "oracle")
 
-# Every pose of a continuous group that a prior can name, as something that evaluation can turn by.
+# What stands for the poses of a continuous group, as something that evaluation can turn by.
 _DEGREES = PlanarGroup(360, reflections=True)
 
 # Scores closer than this may order differently on the same image turned by 90°: a rounding apart.
@@ -81,15 +81,14 @@ def evaluate(
     unlabelled = bool((targets < 0).all())
     views = group if isinstance(group, PlanarGroup) else elements  # what is averaged over, for symmetrization
     shared = _shared(elements, group)
-    true_pose = _main_pose(prior)
+    upright = _upright(prior, group)
     correct: dict[str, list[Tensor]] = {name: [] for name in SYSTEMS}
     predictions, poses, expected, consistent, ties, deltas = [], [], [], [], [], []
     with torch.inference_mode(), arithmetic(device, precision):
         for batch in batches:
             images = normalization(batch.images.to(device))
             predictor = TurnedBatch(model.prediction_network, list(images.unbind(dim=1)), model.padding)
-            upright = [(_DEGREES, _DEGREES.inverse(true_pose))]
-            target = predictor.logits(0, upright).argmax(dim=1) if unlabelled else targets[batch.indices].to(device)
+            target = predictor.logits(0, [upright]).argmax(dim=1) if unlabelled else targets[batch.indices].to(device)
             outputs: dict[str, list[Tensor]] = {name: [] for name in SYSTEMS}
             found: list[Pose] = []
             for element in elements.elements():
@@ -99,7 +98,7 @@ def evaluate(
                 outputs["vanilla"].append(predictor.logits(variant, turns))
                 outputs["adapted"].append(logits.float())
                 outputs["symmetrized"].append(predictor.mean_probabilities(variant, turns, views))
-                back = [(elements, elements.inverse(element)), *upright]
+                back = [(elements, elements.inverse(element)), upright]
                 outputs["oracle"].append(predictor.logits(variant, [*turns, *back]))
                 found.append(pose)
             for name, values in outputs.items():
@@ -139,11 +138,13 @@ def _shared(elements: PlanarGroup, group: Group) -> dict[int, Element]:
     return {g: h for g, h in found.items() if h is not None}
 
 
-def _main_pose(prior: Prior) -> int:
+def _upright(prior: Prior, group: Group) -> Turn:
+    """What turns an untouched image to the pose that the network expects."""
+    exact = group if isinstance(group, PlanarGroup) else _DEGREES
     angle, mirrored = prior.main
-    pose = _DEGREES.find(round(angle), mirrored)
+    pose = exact.find(angle if exact is group else round(angle), mirrored)
     assert pose is not None
-    return pose
+    return exact, exact.inverse(pose)
 
 
 def _tied(group: Group, pose: Pose) -> Tensor:

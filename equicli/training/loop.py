@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional
 
-from equicli.canonicalization.canonicalizer import Canonicalizer
+from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.config import AdaptConfig
 from equicli.data.normalization import Normalization
 from equicli.devices import arithmetic
@@ -88,15 +88,19 @@ def measure(
 ) -> Scores:
     """Score a canonicalizer on untouched images."""
     canonicalizer.eval()
-    objective = objective.only("prior", "task")
-    right, loss = 0, 0.0
+    group, task_only, poses, task = canonicalizer.group, objective.only("task"), [], 0.0
     with torch.inference_mode():
         for pixels, targets in zip(images.pixels.split(batch_size), images.targets.split(batch_size), strict=True):
             x = normalization(pixels)
-            pose, losses = objective.losses(canonicalizer, x, targets)
-            right += int(objective.prior.contains(canonicalizer.group, pose.element).sum())
-            loss += float(objective.total(losses)) * len(x)
-    return Scores(right / len(images.pixels), loss / len(images.pixels))
+            pose, losses = task_only.losses(canonicalizer, x, targets)
+            poses.append((pose.element, pose.scores))
+            task += float(objective.total(losses)) * len(x) / len(images.pixels)
+        # Of all images at once: how often each pose occurs is not a mean over batches.
+        elements, scores = zip(*poses, strict=True)
+        pose = Pose(torch.cat(elements), None if scores[0] is None else torch.cat(scores))
+        prior = objective.prior.loss(group, pose) * objective.weights.get("prior", 0.0)
+        right = objective.prior.contains(group, pose.element)
+    return Scores(float(right.double().mean()), float(prior) + task)
 
 
 class _Trainer:
@@ -134,6 +138,8 @@ class _Trainer:
         self.canonicalizer.train()
         totals = {"loss": 0.0, **{f"{name}_loss": 0.0 for name in self.objective.weights}}
         batches = torch.randperm(n, generator=generator).split(config.batch_size)
+        if self.objective.prior.shares and len(batches) > 1:
+            batches = batches[: n // config.batch_size]  # the rest would be too few to tell how often a pose occurs
         label = f"epoch {self.epoch + 1}/{config.epochs}"
         for step, indices in enumerate(progress.track(batches, label, len(batches))):
             for group in self.optimizer.param_groups:
@@ -152,7 +158,7 @@ class _Trainer:
             loss.backward()
             self.optimizer.step()
             for name, value in {"loss": loss, **{f"{name}_loss": part for name, part in losses.items()}}.items():
-                totals[name] += value.item() * len(indices) / n
+                totals[name] += value.item() * len(indices) / sum(map(len, batches))
         self.epoch += 1
         return totals
 

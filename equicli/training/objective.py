@@ -76,7 +76,7 @@ class Objective:
         return pose, losses
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
-        return torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+        return sum((self.weights[name] * loss for name, loss in losses.items()), start=torch.zeros(()))
 
     def _task_loss(self, group: Group, pose: Pose, x: Tensor, targets: Tensor) -> Tensor:
         assert self.task is not None

@@ -67,7 +67,7 @@ def check(result, code: int, *words: str) -> None:
         (["data", *MODEL, "--canonicalizer", "energy", "--canonicalizer-size", "64"], ["canonicalizer.size"]),
         (["data", *MODEL, "--group", "so3"], ["points in space"]),
         (["data", *MODEL, "--prior", "r45"], ["--prior r45", "no pose of c4"]),
-        (["data", *MODEL, "--prior", "none.yaml"], ["--prior none.yaml", "cannot be read"]),
+        (["data", *MODEL, "--prior", "none.yaml"], ["--prior ", "none.yaml: cannot be read"]),
         (["data", *MODEL, "--padding", "wrap"], ["padding", "'edge', 'reflect' or 'zeros'"]),
         (["data", *MODEL, "--set", "artifact_weight=1"], ["c4 permutes pixels"]),
         (["--resume", "runs/none"], ["--resume runs/none"]),
