@@ -143,8 +143,11 @@ def _check(config: ModelConfig) -> None:
         pose = parse_label(label)
         if pose is None or group.find(*pose) is None:
             raise ValueError(f"prior.poses: '{label}' is no pose of {group.name}")
-    if not config.prior.poses or len(config.prior.shares) not in (0, len(config.prior.poses)):
+    shares = config.prior.shares
+    if not config.prior.poses or len(shares) not in (0, len(config.prior.poses)):
         raise ValueError("prior: there must be a pose, and a share for each or for none")
+    if shares and not (all(0 <= share <= 1 for share in shares) and abs(sum(shares) - 1) < 1e-3):
+        raise ValueError("prior.shares: they must add up to 1")
 
 
 def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str | Path | None = None) -> AdaptedModel:

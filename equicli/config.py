@@ -158,7 +158,7 @@ class AdaptConfig(Settings):
         kind = info.data["canonicalizer"].kind
         compares = kind in _kinds() and _find_kind(kind).compares_views
         if value and not compares:
-            raise ValueError(f"contrast_weight: --canonicalizer {kind} compares no views")
+            raise ValueError(f"contrast_weight: --canonicalizer {kind} compares no views; leave it out")
         return (0.1 if compares else 0.0) if value is None else value
 
     @field_validator("learning_rate", mode="before")
@@ -175,13 +175,13 @@ class AdaptConfig(Settings):
     def _artifacts_off_the_grid(cls, value: float, info: ValidationInfo) -> float:
         group = parse_group(info.data.get("group", "so2"))
         if value and is_finite(group) and group.exact:
-            raise ValueError(f"artifact_weight: {group.name} permutes pixels, so there are no artifacts")
+            raise ValueError(f"artifact_weight: {group.name} permutes pixels, so there are no artifacts; leave it out")
         return value
 
     @model_validator(mode="after")
     def _learns(self) -> "AdaptConfig":
         if self.prior_weight == 0 and self.task_weight == 0:
-            raise ValueError("prior_weight and task_weight are both 0, which leaves nothing to learn")
+            raise ValueError("prior_weight and task_weight are both 0, so nothing is learned; leave prior_weight at 1")
         return self
 
     @model_validator(mode="after")
@@ -350,4 +350,8 @@ def _pose_name(label: Any, group: Group) -> str:
     element = None if pose is None else group.find(*pose)
     if pose is None or element is None:
         raise ValueError(f"--prior {label}: no pose of {group.name}. Poses are written r90, or r90m where mirrored")
-    return group.label(int(element)) if is_finite(group) else f"r{pose[0] % 360:g}{'m' if pose[1] else ''}"
+    if is_finite(group):
+        return group.label(int(element))
+    if pose[0] != round(pose[0]):
+        raise ValueError(f"--prior {label}: poses of {group.name} are told in whole degrees")
+    return f"r{pose[0] % 360:g}{'m' if pose[1] else ''}"

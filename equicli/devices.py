@@ -18,6 +18,8 @@ def find_device(name: str) -> torch.device:
         raise UsageError("--device cuda: no CUDA device is available here; use --device cpu.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    # TensorFloat-32 would round the scores that decide poses, by more than what counts as a tie.
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)
 
 

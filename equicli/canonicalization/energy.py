@@ -12,7 +12,7 @@ class EnergyCanonicalizer(Canonicalizer):
     """Scores s_g(x) = log Σ_k exp(logit_k(g⁻¹·x)), minus the energy of each view (Liu et al., arXiv 2010.03759).
 
     The test-time baseline: |G| passes of the prediction network to find the pose. A network is confident in poses that
-    it knows, but also in some that it does not.
+    it knows, but also in some that it does not. It is shown whole views: off the grid, with padding in their corners.
     """
 
     method = "energy canonicalization, by the [energy score](https://arxiv.org/abs/2010.03759) of each view"

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose, Setting
 from equicli.canonicalization.inputs import SmallInput
-from equicli.canonicalization.layers import to_plain
-from equicli.canonicalization.regular_fields import regular_network
+from equicli.canonicalization.layers import make_plain
+from equicli.canonicalization.regular_fields import Architecture, regular_network
 from equicli.canonicalization.sizes import Size, Width
 from equicli.config import CanonicalizerSettings
 from equicli.data.normalization import HALF
@@ -20,7 +20,7 @@ class EquivariantSettings(CanonicalizerSettings):
     """What the network is built from."""
 
     kind: Literal["equivariant"] = "equivariant"
-    network: Literal["gcnn", "gwrn"] = Field("gcnn", description="group-equivariant CNN, or wide residual network")
+    network: Architecture = Field("gcnn", description="group-equivariant CNN, or wide residual network")
     size: Size = Field(65, description="side in pixels of the square image that it looks at: 17, 25, 33, …")
     width: Width = Field(32, description="channels of the first stage")
 
@@ -29,7 +29,7 @@ class EquivariantSettings(CanonicalizerSettings):
 class EquivariantSpec:
     """The same, as it is stored."""
 
-    network: Literal["gcnn", "gwrn"]
+    network: Architecture
     size: Size
     width: Width
 
@@ -66,7 +66,7 @@ class EquivariantCanonicalizer(Canonicalizer):
         return cls(spec, setting, plain=True)
 
     def ship(self) -> "EquivariantCanonicalizer":
-        self.network = to_plain(self.network)
+        make_plain(self.network)
         return self.eval()
 
     def forward(self, x: Tensor) -> Pose:

@@ -5,21 +5,20 @@ The kernels span the spaces that escnn's do, in closed form: escnn solves for th
 numerically, from random samples, so that in another process the same weights could mean another kernel.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from equicli.canonicalization.sizes import nearest_size
-
 KERNEL_SIZE = 5
+# The radial profiles of a kernel, as escnn has them by default: radius and width of a Gaussian ring, and the highest
+# angular frequency that its pixels resolve.
+RINGS = ((0, 0.005, 0), (1, 0.6, 2), (2, 0.4, 2))
 
 
 class KernelConv(nn.Module):
-    """A convolution without bias whose kernel is computed from weights; `to_plain` makes it an ordinary one."""
+    """A convolution without bias whose kernel is computed from weights."""
 
-    stride: int
+    stride = 1
 
     def kernel(self) -> Tensor:
         """The kernel (channels out, channels in, side, side), differentiable in the weights."""
@@ -29,28 +28,28 @@ class KernelConv(nn.Module):
         kernel = self.kernel()
         return functional.conv2d(x, kernel, stride=self.stride, padding=kernel.shape[-1] // 2)
 
+    @torch.no_grad()
+    def plain(self) -> nn.Conv2d:
+        """The same as an ordinary convolution."""
+        kernel = self.kernel()
+        conv = plain_conv(kernel.shape[1], kernel.shape[0], kernel.shape[-1], self.stride).to(kernel)
+        conv.weight.copy_(kernel)
+        return conv
+
 
 def plain_conv(inputs: int, outputs: int, side: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)
 
 
-def to_plain(network: nn.Module) -> nn.Module:
-    """Return a copy in eval mode with an ordinary convolution in place of each `KernelConv`: the same function.
+def make_plain(network: nn.Module) -> None:
+    """Put an ordinary convolution in place of each `KernelConv`, which changes nothing but how weights are stored.
 
-    Its state dict is that of the network built with `plain=True`.
+    The state dict is then that of the network built with `plain=True`.
     """
-    if isinstance(network, KernelConv):
-        with torch.no_grad():
-            kernel = network.kernel()
-        conv = plain_conv(kernel.shape[1], kernel.shape[0], kernel.shape[-1], network.stride).to(kernel)
-        conv.weight.data = kernel
-        return conv.eval()
-    plain = copy.deepcopy(network).eval()
-    for name, module in list(plain.named_modules()):
+    for name, module in list(network.named_modules()):
         if isinstance(module, KernelConv):
             parent, _, child = name.rpartition(".")
-            setattr(plain.get_submodule(parent), child, to_plain(module))
-    return plain
+            setattr(network.get_submodule(parent), child, module.plain())
 
 
 def kernel_points(side: int) -> tuple[Tensor, Tensor]:
@@ -58,22 +57,6 @@ def kernel_points(side: int) -> tuple[Tensor, Tensor]:
     axis = torch.arange(side, dtype=torch.float64) - side // 2
     y, x = torch.meshgrid(-axis, axis, indexing="ij")
     return x, y
-
-
-def rings(side: int) -> list[tuple[int, float, int]]:
-    """The radial profiles of a kernel: radius and width of each Gaussian ring, and the highest angular frequency that
-    the pixels of the ring resolve (escnn's default)."""
-    last = side // 2
-    return [
-        (
-            radius,
-            0.4 if radius == last else 0.6,
-            min(2 * radius, 2 if radius == last else 2 * radius - (radius + 1) % 2),
-        )
-        if radius
-        else (0, 0.005, 0)
-        for radius in range(last + 1)
-    ]
 
 
 def ring(radius: Tensor, centre: int, width: float) -> Tensor:
@@ -124,13 +107,3 @@ class Halve(nn.Module):
         count = x.shape[1]
         half = functional.conv2d(x, self.filter.expand(count, 1, -1, -1), stride=2, padding=2, groups=count)
         return half * window(half.shape[-1], half)
-
-
-class CheckSize(nn.Module):
-    """Passes images of a size that fits."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        if height != width or nearest_size(width) != width:
-            raise ValueError(f"{width}x{height} pixels: the network takes squares of {nearest_size(width)} pixels.")
-        return x

@@ -1,5 +1,6 @@
 """What trains a canonicalizer. All take float32 tensors and return a scalar."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -33,7 +34,7 @@ def distribution_loss(scores: Tensor, shares: Tensor) -> Tensor:
         shares: π, (|G|,), adding up to 1.
     """
     log_p = scores.log_softmax(dim=1)
-    log_mean = log_p.logsumexp(dim=0) - torch.tensor(len(scores)).log()
+    log_mean = log_p.logsumexp(dim=0) - math.log(len(scores))
     divergence = (torch.xlogy(shares, shares) - shares * log_mean).sum()
     entropy = -(log_p.exp() * log_p).sum(dim=1).mean()
     return divergence + entropy

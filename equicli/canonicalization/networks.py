@@ -53,10 +53,11 @@ def build_canonicalization_network(spec: NetworkSpec) -> nn.Module:
     """
     if spec.library != "equicli":
         return rebuild_network(spec)
-    try:
-        return conv(**spec.arguments)
-    except TypeError as error:
-        raise EquicliError(f"{spec.architecture}: this equicli cannot build it ({error}); update equicli.") from error
+    # A header that others wrote must not ask for more than a configuration can.
+    sizes = {name: spec.arguments.get(name) for name in ("width", "outputs")}
+    if spec.arguments != sizes or not all(type(size) is int and 1 <= size <= 4096 for size in sizes.values()):
+        raise EquicliError(f"{spec.architecture}: this equicli cannot build it from {dict(spec.arguments)}.")
+    return conv(**spec.arguments)
 
 
 def conv(width: int, outputs: int) -> nn.Module:

@@ -50,6 +50,8 @@ class Prior:
     def elements(self, group: Group) -> list[Element]:
         """The poses as elements of a group, which must have them."""
         found = [group.find(*_parse(label)) for label in self.poses]
+        if any(element is None for element in found):
+            raise ValueError(f"{group.name} does not have all of the poses {', '.join(self.poses)}.")
         return [element for element in found if element is not None]
 
     def distribution(self, group: Group) -> Tensor:
@@ -71,8 +73,19 @@ class Prior:
             return distribution_loss(pose.scores, self.distribution(group).to(pose.scores.device))
         return set_loss(pose.scores, [int(g) for g in self.elements(group)])
 
+    def is_identity(self, group: Group, element: Tensor) -> Tensor:
+        """Whether each of a batch of elements counts for the identity rate: bool (b,).
+
+        It is a pose of the set; of a distribution, of which any pose may be right, the identity.
+        """
+        if not self.shares:
+            return self.contains(group, element)
+        identity = group.find(0, False)
+        assert identity is not None
+        return same_pose(group, element, identity)
+
     def contains(self, group: Group, element: Tensor) -> Tensor:
-        """Whether each of a batch of elements is a pose of the prior: bool (b,)."""
+        """Whether each of a batch of elements is a pose of the set: bool (b,)."""
         return torch.stack([same_pose(group, element, g) for g in self.elements(group)]).any(dim=0)
 
     def survives_mirroring(self, group: Group) -> bool:

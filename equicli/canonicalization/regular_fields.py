@@ -5,13 +5,14 @@ A regular field has one channel for each element of the group, in the group's or
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from equicli.canonicalization.layers import (
     KERNEL_SIZE,
-    CheckSize,
+    RINGS,
     Halve,
     KernelConv,
     Window,
@@ -19,11 +20,10 @@ from equicli.canonicalization.layers import (
     kernel_points,
     plain_conv,
     ring,
-    rings,
 )
 from equicli.groups import PlanarGroup
 
-ARCHITECTURES = ("gcnn", "gwrn")
+Architecture = Literal["gcnn", "gwrn"]
 
 
 class RegularConv(KernelConv):
@@ -73,7 +73,7 @@ def turned_basis(group: PlanarGroup, side: int) -> Tensor:
         radius = (x**2 + y**2).sqrt()
         direction = point / radius.where(radius > 0, 1)
         functions = []
-        for centre, width, highest in rings(side):
+        for centre, width, highest in RINGS[: side // 2 + 1]:
             functions.append(ring(radius, centre, width))
             for frequency in range(1, highest + 1):
                 wave = ring(radius, centre, width) * direction**frequency
@@ -103,7 +103,9 @@ class Residual(nn.Module):
         return total
 
 
-def regular_network(group: PlanarGroup, architecture: str, width: int, *, plain: bool = False) -> nn.Sequential:
+def regular_network(
+    group: PlanarGroup, architecture: Architecture, width: int, *, plain: bool = False
+) -> nn.Sequential:
     """A network from images (b, 3, s, s) to scores (b, |G|) with s(hg | h·x) = s(g | x).
 
     The law holds exactly for multiples of 90° and mirrorings, and for other angles as far as pixels allow.
@@ -112,12 +114,7 @@ def regular_network(group: PlanarGroup, architecture: str, width: int, *, plain:
         architecture: `gcnn`, a few convolutions; or `gwrn`, a wide residual network of three blocks.
         width: channels at the first stage, in width / |G| regular fields, and at least two.
         plain: with ordinary convolutions, for weights from `to_plain`.
-
-    Raises:
-        ValueError: there is no such architecture; from `forward`, for a size that is not its own `nearest_size`.
     """
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"architecture '{architecture}' is none of {', '.join(ARCHITECTURES)}.")
     # Not a single field, which a ReLU could shut for good.
     one, two, four = (max(2, round(factor * width / group.order)) for factor in (1, 2, 4))
 
@@ -137,7 +134,7 @@ def regular_network(group: PlanarGroup, architecture: str, width: int, *, plain:
     stages: list[nn.Module]
     if group.exact:
         # Strides are exact, and a quarter of the work.
-        stages = [CheckSize(), conv(3, one, stride=2, images=True)]
+        stages = [conv(3, one, stride=2, images=True)]
         if architecture == "gcnn":
             stages += [*active(one), conv(one, two, stride=2), *active(two), conv(two, four, stride=2), *active(four)]
             stages += [conv(four, four)]
@@ -145,7 +142,7 @@ def regular_network(group: PlanarGroup, architecture: str, width: int, *, plain:
             stages += [block(one, one), block(one, two, 2), block(two, four, 2)]
         stages += [*active(four), nn.AdaptiveAvgPool2d(1)]
     else:
-        stages = [CheckSize(), Window(), conv(3, one, images=True), *active(one), Halve()]
+        stages = [Window(), conv(3, one, images=True), *active(one), Halve()]
         if architecture == "gcnn":
             stages += [conv(one, two), *active(two), Halve(), conv(two, four), *active(four), Halve()]
         else:

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose, Setting
 from equicli.canonicalization.fisher import mode
 from equicli.canonicalization.inputs import SmallInput
-from equicli.canonicalization.layers import to_plain
+from equicli.canonicalization.layers import make_plain
 from equicli.canonicalization.sizes import Size, Width
 from equicli.canonicalization.steerable_fields import steerable_network
 from equicli.config import CanonicalizerSettings
 from equicli.data.normalization import HALF
 from equicli.groups import Group, MatrixGroup
+
+Loss = Literal["likelihood", "cosine"]
 
 
 class SteerableSettings(CanonicalizerSettings):
@@ -23,7 +25,7 @@ class SteerableSettings(CanonicalizerSettings):
     kind: Literal["steerable"] = "steerable"
     size: Size = Field(65, description="side in pixels of the square image that it looks at: 17, 25, 33, …")
     width: Width = Field(32, description="channels of the first stage")
-    loss: Literal["likelihood", "cosine"] = Field(
+    loss: Loss = Field(
         "likelihood", description="of the prior: -log p of a matrix Fisher distribution, or 1 - cos θ for comparison"
     )
 
@@ -34,6 +36,7 @@ class SteerableSpec:
 
     size: Size
     width: Width
+    loss: Loss
 
 
 class SteerableCanonicalizer(Canonicalizer):
@@ -49,15 +52,13 @@ class SteerableCanonicalizer(Canonicalizer):
     learning_rate = 1e-2
     group: MatrixGroup
 
-    def __init__(self, spec: SteerableSpec, setting: Setting, *, plain: bool, probabilities: bool = True) -> None:
+    def __init__(self, spec: SteerableSpec, setting: Setting, *, plain: bool) -> None:
         """
         Args:
             plain: with ordinary convolutions, as it is shipped, not with kernels that are computed from weights.
-            probabilities: give F as the pose's scores, for the likelihood.
         """
         super().__init__(setting)
         self.spec, self.size = spec, spec.size
-        self.probabilities = probabilities
         self.small = SmallInput(spec.size, setting.normalization, HALF)
         self.network: nn.Module = steerable_network(self.group, spec.width, plain=plain)
 
@@ -67,19 +68,20 @@ class SteerableCanonicalizer(Canonicalizer):
 
     @classmethod
     def create(cls, settings: SteerableSettings, setting: Setting) -> "SteerableCanonicalizer":
-        spec = SteerableSpec(settings.size, settings.width)
-        return cls(spec, setting, plain=False, probabilities=settings.loss == "likelihood")
+        return cls(SteerableSpec(settings.size, settings.width, settings.loss), setting, plain=False)
 
     @classmethod
     def rebuild(cls, spec: SteerableSpec, setting: Setting) -> "SteerableCanonicalizer":
         return cls(spec, setting, plain=True)
 
     def ship(self) -> "SteerableCanonicalizer":
-        self.network = to_plain(self.network)
+        make_plain(self.network)
         return self.eval()
 
     def forward(self, x: Tensor) -> Pose:
         """Find the pose of images x (b, 3, h, w), normalized for the prediction network."""
         vectors = self.network(self.small(x)).float()  # (b, 1 or 2, 2), the columns of F
         parameter = nn.functional.pad(vectors.mT, (0, 2 - vectors.shape[1]))
-        return Pose(mode(parameter, self.group.reflections), parameter if self.probabilities else None)
+        # Trained on 1 - cos θ, the length of F means nothing.
+        scores = parameter if self.spec.loss == "likelihood" else None
+        return Pose(mode(parameter, self.group.reflections), scores)

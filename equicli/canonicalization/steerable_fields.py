@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from equicli.canonicalization.layers import (
     KERNEL_SIZE,
-    CheckSize,
+    RINGS,
     Halve,
     KernelConv,
     Window,
@@ -19,11 +19,11 @@ from equicli.canonicalization.layers import (
     kernel_points,
     plain_conv,
     ring,
-    rings,
 )
 from equicli.groups import MatrixGroup
 
 FREQUENCIES = 2
+MOMENTUM = 0.1  # of running statistics
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def steerable_basis(group: MatrixGroup, before: Irrep, after: Irrep, side: int) 
         if group.reflections and (after.parity[:, None] * constant * before.parity != constant).any():
             continue
         angular = left @ constant @ right * ((radius > 0) | (frequency == 0))[..., None, None]
-        for centre, width, highest in rings(side):
+        for centre, width, highest in RINGS[: side // 2 + 1]:
             if frequency <= highest:
                 kernel = ring(radius, centre, width)[..., None, None] * angular
                 found.append(kernel * math.sqrt(after.size) / kernel.norm())
@@ -124,14 +124,14 @@ class FieldNorm(nn.Module):
     owner: Tensor
     running_square: Tensor
 
-    def __init__(self, layout: Layout, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+    def __init__(self, layout: Layout) -> None:
         """
         Args:
             layout: trivial fields first.
         """
         super().__init__()
-        self.momentum, self.eps, self.scalars = momentum, eps, layout[0][1]
-        self.scalar_norm = nn.BatchNorm2d(self.scalars, eps=eps, momentum=momentum)
+        self.scalars = layout[0][1]
+        self.scalar_norm = nn.BatchNorm2d(self.scalars, momentum=MOMENTUM)
         self.register_buffer("owner", owner(layout[1:]), persistent=False)
         self.register_buffer("running_square", torch.ones(fields(layout[1:])))
 
@@ -141,13 +141,13 @@ class FieldNorm(nn.Module):
         if self.training:
             # The sums over the channels of each field, over their number.
             zeros = torch.zeros_like(self.running_square)
-            square = zeros.index_add(0, self.owner, vectors.square().mean((0, 2, 3)))
+            square = zeros.index_add(0, self.owner, vectors.float().square().mean((0, 2, 3)))
             square = square / zeros.index_add(0, self.owner, torch.ones_like(self.owner, dtype=square.dtype))
             with torch.no_grad():
-                self.running_square.lerp_(square, self.momentum)
+                self.running_square.lerp_(square, MOMENTUM)
         else:
             square = self.running_square
-        scale = (square + self.eps).rsqrt()[self.owner]
+        scale = (square + self.scalar_norm.eps).rsqrt()[self.owner]
         return torch.cat([self.scalar_norm(scalars), vectors * scale[:, None, None]], 1)
 
 
@@ -196,9 +196,6 @@ def steerable_network(group: MatrixGroup, width: int, *, plain: bool = False) ->
     Args:
         width: channels at the first stage, without gates; at least one field of each kind.
         plain: with ordinary convolutions, for weights from `to_plain`.
-
-    Raises:
-        ValueError: from `forward`, for a size that is not its own `nearest_size`.
     """
 
     def conv(inputs: Layout, outputs: Layout, side: int) -> nn.Module:
@@ -224,4 +221,4 @@ def steerable_network(group: MatrixGroup, width: int, *, plain: bool = False) ->
     inner = [(VECTOR, layouts[-1][0][1])]
     vectors = [(VECTOR, 2 if group.reflections else 1)]
     head = [conv(layouts[-1], inner, KERNEL_SIZE), WindowedMean(), conv(inner, vectors, 1)]
-    return nn.Sequential(CheckSize(), Window(), *stages, *head, nn.Flatten(), nn.Unflatten(1, (fields(vectors), 2)))
+    return nn.Sequential(Window(), *stages, *head, nn.Flatten(), nn.Unflatten(1, (fields(vectors), 2)))

@@ -131,6 +131,7 @@ def adapt(
             out.say(f"to go on: equicli adapt --resume {run.folder}")
         raise
     out.metrics(metrics)
-    turns = {"d": "--elements group", "c": f"--rotations {config.group[1:]}"}.get(config.group[0], "--rotations 8")
+    elements = metrics["elements"]
+    turns = f"--rotations {elements[1:]}" if elements[0] == "c" else "--elements group"
     own = f" --model {config.model}" if config.model.startswith("python:") else ""
     out.say(f"\nwrote {run.folder}/\nnext: equicli evaluate {turns}{own}\n      equicli export{own}")

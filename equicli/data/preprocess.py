@@ -28,7 +28,7 @@ class Preprocess:
     """Resize the shorter edge to `resize` pixels, crop the central square of `size`, then normalize.
 
     With `squash` both edges are resized, which gives up the aspect ratio. With `size` None the picture is taken as it
-    is and only normalized.
+    is and only normalized. `floor` is how transformers splits an odd margin; timm and torchvision round it.
     """
 
     size: int | None
@@ -36,6 +36,7 @@ class Preprocess:
     interpolation: Interpolation
     normalization: Normalization
     squash: bool = False
+    floor: bool = False
 
     def __call__(self, picture: Image.Image) -> Tensor:
         """Return the picture's pixels before normalization, uint8 (3, h, w)."""
@@ -44,7 +45,8 @@ class Preprocess:
             width, height = (self.resize if self.squash else int(self.resize * edge / short) for edge in picture.size)
             if (width, height) != picture.size:
                 picture = picture.resize((width, height), INTERPOLATIONS[self.interpolation])
-            left, top = (round(max(0, gap) / 2) - max(0, -gap) // 2 for gap in (width - self.size, height - self.size))
+            half = int if self.floor else round
+            left, top = (half(max(0, gap) / 2) - max(0, -gap) // 2 for gap in (width - self.size, height - self.size))
             # Where the square is larger than the picture, Pillow pads with black.
             picture = picture.crop((left, top, left + self.size, top + self.size))
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()

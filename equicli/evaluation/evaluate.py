@@ -1,5 +1,6 @@
 """Vanilla, adapted, symmetrized and oracle on the same images, turned by every element of a group."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -20,9 +21,6 @@ from equicli.tasks import classification
 
 SYSTEMS = ("vanilla", "adapted", "symmetrized", "oracle")
 
-# What stands for the poses of a continuous group, as something that evaluation can turn by.
-_DEGREES = PlanarGroup(360, reflections=True)
-
 # Scores closer than this may order differently on the same image turned by 90°: a rounding apart.
 TIE = 1e-5
 
@@ -40,6 +38,7 @@ class Evaluation:
     ties: bool (n,), images whose two best scores were within TIE for some element.
     max_logit_delta: largest absolute change of a logit of the adapted model between the untouched image and that turned
         by each element of R, (|R|,).
+    views: the group that symmetrization averages over.
     agreement: whether "right" means agreement with the vanilla prediction on the untouched image (no labels).
     """
 
@@ -53,6 +52,7 @@ class Evaluation:
     poses: Tensor | None
     ties: Tensor
     max_logit_delta: Tensor
+    views: PlanarGroup
     agreement: bool
 
 
@@ -81,14 +81,19 @@ def evaluate(
     unlabelled = bool((targets < 0).all())
     views = group if isinstance(group, PlanarGroup) else elements  # what is averaged over, for symmetrization
     shared = _shared(elements, group)
-    upright = _upright(prior, group)
+    # Where the prior has one pose; of several, the one that stands for all.
+    fine, upright = _turn_upright(prior, group, elements)
     correct: dict[str, list[Tensor]] = {name: [] for name in SYSTEMS}
     predictions, poses, expected, consistent, ties, deltas = [], [], [], [], [], []
     with torch.inference_mode(), arithmetic(device, precision):
         for batch in batches:
             images = normalization(batch.images.to(device))
             predictor = TurnedBatch(model.prediction_network, list(images.unbind(dim=1)), model.padding)
-            target = predictor.logits(0, [upright]).argmax(dim=1) if unlabelled else targets[batch.indices].to(device)
+            target = (
+                predictor.logits(0, [(fine, upright)]).argmax(dim=1)
+                if unlabelled
+                else targets[batch.indices].to(device)
+            )
             outputs: dict[str, list[Tensor]] = {name: [] for name in SYSTEMS}
             found: list[Pose] = []
             for element in elements.elements():
@@ -98,8 +103,8 @@ def evaluate(
                 outputs["vanilla"].append(predictor.logits(variant, turns))
                 outputs["adapted"].append(logits.float())
                 outputs["symmetrized"].append(predictor.mean_probabilities(variant, turns, views))
-                back = [(elements, elements.inverse(element)), upright]
-                outputs["oracle"].append(predictor.logits(variant, [*turns, *back]))
+                undo = fine.inverse(_in(fine, elements, element))
+                outputs["oracle"].append(predictor.logits(variant, [*turns, (fine, fine.compose(upright, undo))]))
                 found.append(pose)
             for name, values in outputs.items():
                 hits = torch.stack([classification.correct(v, target) for v in values], dim=1)  # (b, |R|)
@@ -128,6 +133,7 @@ def evaluate(
         poses=torch.cat(poses) if is_finite(group) else None,
         ties=torch.cat(ties),
         max_logit_delta=torch.stack(deltas).amax(dim=0),
+        views=views,
         agreement=unlabelled,
     )
 
@@ -138,13 +144,20 @@ def _shared(elements: PlanarGroup, group: Group) -> dict[int, Element]:
     return {g: h for g, h in found.items() if h is not None}
 
 
-def _upright(prior: Prior, group: Group) -> Turn:
-    """What turns an untouched image to the pose that the network expects."""
-    exact = group if isinstance(group, PlanarGroup) else _DEGREES
-    angle, mirrored = prior.main
-    pose = exact.find(angle if exact is group else round(angle), mirrored)
+def _turn_upright(prior: Prior, group: Group, elements: PlanarGroup) -> tuple[PlanarGroup, int]:
+    """What turns untouched images to the pose that the network expects, in a group that has the elements of R, too."""
+    steps = group.n if isinstance(group, PlanarGroup) else 360  # poses of others are told in whole degrees
+    fine = PlanarGroup(math.lcm(elements.n, steps), reflections=True)
+    pose = fine.find(*prior.main)
     assert pose is not None
-    return exact, exact.inverse(pose)
+    return fine, fine.inverse(pose)
+
+
+def _in(fine: PlanarGroup, elements: PlanarGroup, element: int) -> int:
+    """An element of R in a group that has it."""
+    found = fine.find(elements.angle(element), elements.mirrored(element))
+    assert found is not None
+    return found
 
 
 def _tied(group: Group, pose: Pose) -> Tensor:

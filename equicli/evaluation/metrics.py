@@ -33,8 +33,8 @@ def metrics_document(
         passes: of the prediction network that the canonicalizer takes for each image.
     """
     systems = {name: _system(evaluation.elements, hits) for name, hits in evaluation.correct.items()}
-    views = evaluation.group.order or evaluation.elements.order
-    for name, count in {"vanilla": 1, "adapted": 1.0 + passes, "symmetrized": views, "oracle": 1}.items():
+    counts = {"vanilla": 1, "adapted": 1.0 + passes, "symmetrized": evaluation.views.order, "oracle": 1}
+    for name, count in counts.items():
         systems[name]["passes"] = count
     systems["adapted"] |= _equivariance(evaluation, prior)
     return {
@@ -91,11 +91,12 @@ def _equivariance(evaluation: Evaluation, prior: Prior) -> dict[str, Any]:
     identity = evaluation.expected[:, 0] if poses is None or not prior.shares else poses == 0
     return {
         **_residual(evaluation, turns),
-        "quarter_turns": _residual(evaluation, quarters),
+        "quarter_turns": _residual(evaluation, quarters) if quarters else None,
         "off_grid": _residual(evaluation, off_grid) if off_grid else None,
         "ties": int(evaluation.ties.sum()),
         "identity_rate": _share(identity),
-        "pose_accuracy": _share(evaluation.expected),
+        # Of a distribution, any pose may be right.
+        "pose_accuracy": None if prior.shares else _share(evaluation.expected),
         "pose_consistency": _share(evaluation.consistent[:, shared]) if shared else None,
         "pose_consistency_off_grid": _share(evaluation.consistent[:, shared_off_grid]) if shared_off_grid else None,
         "poses": None if poses is None else _pose_shares(evaluation.group, poses),

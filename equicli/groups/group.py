@@ -1,4 +1,4 @@
-"""What every group is to the rest of the program. No torch here: the configuration is checked without it."""
+"""What every group is to the rest of the program. No torch here: `parse_group` needs none."""
 
 from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar
 

@@ -7,7 +7,6 @@ is. (Images that are not square are turned exactly by 180° and interpolated fro
 """
 
 import math
-from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -44,17 +43,16 @@ def turn_image(group: Group, element: Element, image: Tensor, padding: str, inte
         parts = _split_rows(group.rows(element), quarters)
     else:
         every = zip(*(_split_rows(group.rows(g), quarters) for g in range(group.order)), strict=True)
-        # What no element or every element does needs no choice.
-        parts = tuple(
-            values[0] if len(set(values)) == 1 else torch.tensor(values, device=element.device)[element]
-            for values in every
-        )
+        parts = tuple(torch.tensor(values, device=element.device)[element] for values in every)
     mirrored, half, quarter, cos, sin = parts
-    image = _change(image, mirrored, lambda x: x.flip(-1))
-    image = _change(image, half, lambda x: x.flip(-2, -1))
-    image = _change(image, quarter, lambda x: torch.rot90(x, 1, (-2, -1)))
+    image = _permute(image, mirrored, 2 * half + quarter)
     if not (is_finite(group) and group.exact):
-        image = _change(image, sin != 0, lambda x: _rotate(x, cos, sin, padding, interpolation))
+        rotated = sin != 0
+        if isinstance(rotated, Tensor):  # selects, so that no pixel is rounded
+            rotated = rotated.reshape(-1, *[1] * (image.ndim - 1))
+            image = torch.where(rotated, _rotate(image, cos, sin, padding, interpolation), image)
+        elif rotated:
+            image = _rotate(image, cos, sin, padding, interpolation)
     # In one layout whatever was done, because networks sum in another order in another layout.
     return image.contiguous()
 
@@ -111,11 +109,22 @@ def _split(
     return mirrored, half, quarter, (1 - quarter) * cos + quarter * sin, (1 - quarter) * sin - quarter * cos
 
 
-def _change(image: Tensor, condition: float | Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Change the image, or those of a batch, for which the condition holds. Selects, so that no pixel is rounded."""
-    if isinstance(condition, Tensor):
-        return torch.where(condition.reshape(-1, *[1] * (image.ndim - 1)) != 0, change(image), image)
-    return change(image) if condition else image
+def _permute(image: Tensor, mirrored: float | Tensor, quarters: float | Tensor) -> Tensor:
+    """Mirror left-right, if so, then rotate by `quarters` times 90°: of all images, or of each of a batch."""
+    if not isinstance(mirrored, Tensor) and not isinstance(quarters, Tensor):
+        return _turn(image, bool(mirrored), int(quarters))
+    # One gather, which copies each pixel once, and not every turn of every image.
+    height, width = image.shape[-2:]
+    step = 1 if height == width else 2
+    pixels = torch.arange(height * width, device=image.device).reshape(height, width)
+    turns = torch.stack([_turn(pixels, bool(m), k).flatten() for m in (0, 1) for k in range(0, 4, step)])
+    chosen = torch.as_tensor(mirrored * (4 // step) + quarters // step, device=image.device).long().reshape(-1)
+    flat = _flatten(image).flatten(2)  # (b, c, h·w)
+    return flat.gather(-1, turns[chosen][:, None].expand_as(flat)).reshape(image.shape)
+
+
+def _turn(image: Tensor, mirrored: bool, quarters: int) -> Tensor:
+    return torch.rot90(image.flip(-1) if mirrored else image, quarters, (-2, -1))
 
 
 def _rotate(image: Tensor, cos: float | Tensor, sin: float | Tensor, padding: str, interpolation: str) -> Tensor:

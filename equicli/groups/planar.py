@@ -60,10 +60,11 @@ class PlanarGroup:
 
         Angles may be rounded as `label` rounds them.
         """
-        steps = angle * self.n / 360
-        if (mirrored and not self.reflections) or not math.isclose(steps, round(steps), abs_tol=1e-4):
+        step = round(angle * self.n / 360)
+        # Labels err by 5e-4°, and angles of groups up to MAX_ORDER differ by 2.7e-3°.
+        if (mirrored and not self.reflections) or abs(angle - step * 360 / self.n) > 1e-3:
             return None
-        return int(mirrored) * self.n + round(steps) % self.n
+        return int(mirrored) * self.n + step % self.n
 
     def rows(self, element: int) -> Rows:
         """The (2, 2) matrix of an element, y axis up. Its entries are exactly 0 and ±1 where it is a multiple of 90°.
@@ -95,7 +96,7 @@ class PlanarGroup:
 
 def parse_label(label: str) -> tuple[float, bool] | None:
     """Read `r90` and `r90m`: the angle in degrees, and whether a mirroring comes first; None is for other texts."""
-    match = re.fullmatch(r"r(\d+(?:\.\d+)?)(m?)", label)
+    match = re.fullmatch(r"r([0-9]{1,3}(?:\.[0-9]{1,9})?)(m?)", label)
     return (float(match[1]), bool(match[2])) if match else None
 
 

@@ -53,7 +53,8 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is said below the table, name and value."""
     adapted, cost = metrics["adapted"], metrics["cost"]
     lines = [("identity rate", f"{100 * adapted['identity_rate']:.2f} %"), *_found_poses(metrics)]
-    lines.append(("pose accuracy", f"{100 * adapted['pose_accuracy']:.2f} %"))
+    if adapted["pose_accuracy"] is not None:
+        lines.append(("pose accuracy", f"{100 * adapted['pose_accuracy']:.2f} %"))
     if adapted["pose_consistency_off_grid"] is not None:
         lines.append(
             (
@@ -63,8 +64,8 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
             )
         )
     residuals = f"{100 * adapted['invariance_residual']:.2f} % of images, max |Δlogit| {adapted['max_logit_delta']:.3g}"
-    if adapted["off_grid"] is not None:
-        quarters = adapted["quarter_turns"]
+    quarters = adapted["quarter_turns"]
+    if adapted["off_grid"] is not None and quarters is not None:
         residuals += (
             f"; by 90° steps {100 * quarters['invariance_residual']:.2f} %, "
             f"max |Δlogit| {quarters['max_logit_delta']:.3g}"

@@ -56,45 +56,31 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         EquicliError: the files do not hold what is needed.
     """
     device = find_device(config.device)
-    folder = open_folder(Path(config.data))
-    if resume:  # images that came since must not move any between the parts
-        split = recorded_split(folder, run.read_split())
-    else:
-        split = split_folder(folder, validation=config.validation_fraction, test=config.test_fraction, seed=config.seed)
-    progress.say(
-        f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images"
-        + (f" in {len(folder.classes)} classes" if folder.classes else ", unlabelled")
-    )
-    found = load_network(
-        config.model,
-        checkpoint=config.checkpoint,
-        arguments=config.model_args,
-        image_size=config.image_size,
-        revision=config.revision,
-    )
-    preprocess = found.preprocess.override(config.preprocess, config.mean, config.std)
-    network = found.network.requires_grad_(False).to(device)
-    progress.say(f"prediction network: {describe(found)}")
-    if "sha256" not in found.provenance:
-        progress.say("no --checkpoint: taking the weights that your code returns, as they are")
-
+    folder, split = _open_data(config, run, progress, resume=resume)
+    found = _load_network(config, device, progress)
+    network, preprocess = found.network, found.preprocess
     group, prior = parse_group(config.group), Prior.of(config.prior)
-    first = _turn_back(group, prior, config.padding, _first_image(split, preprocess, device))
+
+    def turn_back(x: Tensor) -> Tensor:
+        """Bring images of the folder to the pose that the network expects."""
+        pose = group.find(*prior.main)
+        assert pose is not None
+        return act(group, inverse(group, pose), x, padding=config.padding)
+
+    first = turn_back(_first_image(split, preprocess, device))
     labels = _decide_labels(config, folder, found, first, progress)
-    if config.task_weight and not folder.classes:
-        raise UsageError("task_weight: the task's loss needs labels; put the images into class folders.")
-    torch.manual_seed(config.seed)
-    kind = REGISTRY[config.canonicalizer.kind]
     setting = Setting(group, network, preprocess.normalization, config.padding)
-    canonicalizer = kind.create(config.canonicalizer, setting).to(device)
-    _try_canonicalizer(canonicalizer, first)
+    canonicalizer = _create_canonicalizer(config, setting, first)
     trains = any(parameter.requires_grad for parameter in canonicalizer.parameters())
+    if config.task_weight and not trains:
+        raise UsageError(f"task_weight: --canonicalizer {config.canonicalizer.kind} trains nothing; leave it out.")
     images = read_training_images(
         split if trains or labels is None else replace(split, train=()),
         preprocess,
-        (None if config.task_weight else canonicalizer.size) if trains else 0,
+        None if config.task_weight else canonicalizer.size,
+        keep=trains,
         features_of=network if labels is None else None,
-        turn_back=lambda x: _turn_back(group, prior, config.padding, x),
+        turn_back=turn_back,
         device=device,
         batch_size=config.batch_size,
         strict=config.strict,
@@ -123,26 +109,90 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         run.write("config.json", model_config.to_json() + "\n")
     run.append_log({"unreadable": images.unreadable})
     if trains:
-        progress.say(f"prior: the pose of training images is taken to be {prior} (r0 is upright, as the network knows)")
-        task = Task(network, classification.loss) if config.task_weight else None
-        outputs = torch.tensor([labels[name] for name in folder.classes] if labels else [-1])
-        epoch, scores = fit(
-            canonicalizer,
-            Images(images.train, outputs[images.train_labels].to(device)),
-            Images(images.validation, outputs[images.validation_labels].to(device)),
-            preprocess.normalization,
-            Objective.of(config, prior, task),
-            config,
-            state=run.state,
-            log=run.append_log,
-            progress=progress,
-        )
-        progress.say(f"keeping epoch {epoch}: identity rate {scores.identity_rate:.1%} on validation images")
-        _tell_chance(group, prior, scores.identity_rate, progress)
+        outputs = [labels[name] for name in folder.classes] if labels else [-1]
+        _train(config, canonicalizer, setting, prior, images, torch.tensor(outputs), run, progress)
+    else:
+        progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train")
     model = AdaptedModel(canonicalizer.ship(), network, config.padding)
     write_artifact(run.model, model, model_config)
     run.state.unlink(missing_ok=True)
     return Adapted(model, model_config, images.report, images.report_labels, folder.classes)
+
+
+def _open_data(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool) -> tuple[ImageFolder, Split]:
+    folder = open_folder(Path(config.data))
+    if resume:  # images that came since must not move any between the parts
+        split = recorded_split(folder, run.read_split())
+    else:
+        split = split_folder(folder, validation=config.validation_fraction, test=config.test_fraction, seed=config.seed)
+    progress.say(
+        f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images"
+        + (f" in {len(folder.classes)} classes" if folder.classes else ", unlabelled")
+    )
+    if config.task_weight and not folder.classes:
+        raise UsageError("task_weight: the task's loss needs labels; put the images into class folders.")
+    return folder, split
+
+
+def _load_network(config: AdaptConfig, device: torch.device, progress: Progress) -> PretrainedNetwork:
+    """The prediction network, frozen and on the device, with the preprocessing that was asked for."""
+    found = load_network(
+        config.model,
+        checkpoint=config.checkpoint,
+        arguments=config.model_args,
+        image_size=config.image_size,
+        revision=config.revision,
+    )
+    progress.say(f"prediction network: {describe(found)}")
+    if "sha256" not in found.provenance:
+        progress.say("no --checkpoint: taking the weights that your code returns, as they are")
+    network = found.network.requires_grad_(False).to(device)
+    return replace(
+        found, network=network, preprocess=found.preprocess.override(config.preprocess, config.mean, config.std)
+    )
+
+
+def _create_canonicalizer(config: AdaptConfig, setting: Setting, image: Tensor) -> Canonicalizer:
+    """Make a new canonicalizer, and find one pose before anything is read or written: a size may not be for it."""
+    torch.manual_seed(config.seed)
+    kind = REGISTRY[config.canonicalizer.kind]
+    canonicalizer = kind.create(config.canonicalizer, setting).to(image.device)
+    try:
+        with torch.inference_mode():
+            canonicalizer.eval()(image)
+    except Exception as error:  # any network of timm's or torchvision's
+        remedy = " Try another --canonicalizer-size." if canonicalizer.size else ""
+        raise EquicliError(f"the canonicalization network fails ({reason(error)}).{remedy}") from error
+    return canonicalizer
+
+
+def _train(
+    config: AdaptConfig,
+    canonicalizer: Canonicalizer,
+    setting: Setting,
+    prior: Prior,
+    images: TrainingImages,
+    outputs: Tensor,
+    run: Run,
+    progress: Progress,
+) -> None:
+    """Fit the canonicalizer; `outputs` has the right output of each class."""
+    progress.say(f"prior: the pose of training images is taken to be {prior} (r0 is upright, as the network knows)")
+    outputs = outputs.to(images.train.device)
+    task = Task(setting.prediction_network, classification.loss) if config.task_weight else None
+    epoch, scores = fit(
+        canonicalizer,
+        Images(images.train, outputs[images.train_labels]),
+        Images(images.validation, outputs[images.validation_labels]),
+        setting.normalization,
+        Objective.of(config, prior, task),
+        config,
+        state=run.state,
+        log=run.append_log,
+        progress=progress,
+    )
+    progress.say(f"keeping epoch {epoch}: identity rate {scores.identity_rate:.1%} on validation images")
+    _tell_chance(setting.group, prior, scores.identity_rate, progress)
 
 
 def describe(found: PretrainedNetwork) -> str:
@@ -190,24 +240,6 @@ def _decide_labels(
     return labels
 
 
-def _turn_back(group: Group, prior: Prior, padding: str, x: Tensor) -> Tensor:
-    """Bring images of the training folder to the pose that the prediction network expects."""
-    pose = group.find(*prior.main)
-    assert pose is not None
-    return act(group, inverse(group, pose), x, padding=padding)
-
-
-def _try_canonicalizer(canonicalizer: Canonicalizer, image: Tensor) -> None:
-    """Find one pose before anything is read or written, so that a size that the network cannot take is told first."""
-    try:
-        with torch.inference_mode():
-            canonicalizer.eval()(image)
-    except Exception as error:  # any network of timm's or torchvision's
-        raise EquicliError(
-            f"the canonicalization network fails ({reason(error)}). Try another --canonicalizer-size."
-        ) from error
-
-
 def _tell_chance(group: Group, prior: Prior, identity_rate: float, progress: Progress) -> None:
     """Say so where training found next to nothing."""
     if not is_finite(group) or prior.shares:
@@ -237,6 +269,6 @@ def _fit_head(
         images.train_features, images.train_labels, images.validation_features, images.validation_labels
     )
     set_head(network, weight, bias)
-    network.eval()
+    network.requires_grad_(False).eval()
     progress.say(f"fitted head: {accuracy:.1%} right on upright validation images")
     return {name: index for index, name in enumerate(classes)}

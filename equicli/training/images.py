@@ -46,6 +46,7 @@ def read_training_images(
     preprocess: Preprocess,
     size: int | None,
     *,
+    keep: bool,
     features_of: nn.Module | None,
     turn_back: Callable[[Tensor], Tensor],
     device: torch.device,
@@ -56,7 +57,8 @@ def read_training_images(
     """Open every training and validation image once.
 
     Args:
-        size: side in pixels that larger images are shrunk to; None keeps whole images, and 0 keeps none.
+        size: side in pixels that larger images are shrunk to; None keeps them whole.
+        keep: whether training and validation images are wanted at all, beside those to report on.
         features_of: a prediction network whose last layer's inputs are to be collected.
         turn_back: brings images of the folder to the pose that this network expects.
 
@@ -77,7 +79,7 @@ def read_training_images(
     for batch in progress.track(loader, "reading images", len(loader)):
         images = batch.images[:, 0]  # (b, 3, h, w)
         indices.append(batch.indices)
-        small.append(_small(images, size))
+        small.append(_small(images, size) if keep else images[..., :0, :0])
         report.append(images[reported[batch.indices]])
         if features_of is not None:
             features.append(_features(features_of, turn_back(preprocess.normalization(images.to(device)))))
@@ -102,8 +104,6 @@ def read_training_images(
 
 
 def _small(images: Tensor, size: int | None) -> Tensor:
-    if size == 0:
-        return images[..., :0, :0]
     if size is None or images.shape[-1] <= size:
         return images
     return shrink(images.float(), size).round().clamp(0, 255).to(torch.uint8)

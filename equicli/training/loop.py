@@ -14,7 +14,6 @@ from torch.nn import functional
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.config import AdaptConfig
 from equicli.data.normalization import Normalization
-from equicli.devices import arithmetic
 from equicli.errors import EquicliError
 from equicli.files import write_atomically
 from equicli.progress import Progress
@@ -99,7 +98,7 @@ def measure(
         elements, scores = zip(*poses, strict=True)
         pose = Pose(torch.cat(elements), None if scores[0] is None else torch.cat(scores))
         prior = objective.prior.loss(group, pose) * objective.weights.get("prior", 0.0)
-        right = objective.prior.contains(group, pose.element)
+        right = objective.prior.is_identity(group, pose.element)
     return Scores(float(right.double().mean()), float(prior) + task)
 
 
@@ -135,11 +134,13 @@ class _Trainer:
         config, device, n = self.config, images.pixels.device, len(images.pixels)
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)  # dropout
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch)
+        precision = _training_precision(config.precision, device)
         self.canonicalizer.train()
         totals = {"loss": 0.0, **{f"{name}_loss": 0.0 for name in self.objective.weights}}
         batches = torch.randperm(n, generator=generator).split(config.batch_size)
         if self.objective.prior.shares and len(batches) > 1:
             batches = batches[: n // config.batch_size]  # the rest would be too few to tell how often a pose occurs
+        seen = sum(map(len, batches))
         label = f"epoch {self.epoch + 1}/{config.epochs}"
         for step, indices in enumerate(progress.track(batches, label, len(batches))):
             for group in self.optimizer.param_groups:
@@ -148,8 +149,7 @@ class _Trainer:
                 )
             chosen = indices.to(device)
             x = self.normalization(augment(images.pixels[chosen], generator, mirror=self.mirrors))
-            with arithmetic(device, _training_precision(config.precision, device)):
-                _, losses = self.objective.losses(self.canonicalizer, x, images.targets[chosen], generator)
+            _, losses = self.objective.losses(self.canonicalizer, x, images.targets[chosen], generator, precision)
             loss = self.objective.total(losses)
             if not loss.isfinite():
                 slower = f"--set learning_rate={config.learning_rate / 10:g}"
@@ -158,7 +158,7 @@ class _Trainer:
             loss.backward()
             self.optimizer.step()
             for name, value in {"loss": loss, **{f"{name}_loss": part for name, part in losses.items()}}.items():
-                totals[name] += value.item() * len(indices) / sum(map(len, batches))
+                totals[name] += value.item() * len(indices) / seen
         self.epoch += 1
         return totals
 

@@ -10,6 +10,7 @@ from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.canonicalization.losses import artifact_loss, contrast_loss, straight_through
 from equicli.canonicalization.prior import Prior
 from equicli.config import AdaptConfig
+from equicli.devices import arithmetic
 from equicli.groups import Group, is_finite
 from equicli.groups.action import Element, act
 
@@ -52,7 +53,12 @@ class Objective:
         return replace(self, weights={name: weight for name, weight in self.weights.items() if name in names})
 
     def losses(
-        self, canonicalizer: Canonicalizer, x: Tensor, targets: Tensor, generator: torch.Generator | None = None
+        self,
+        canonicalizer: Canonicalizer,
+        x: Tensor,
+        targets: Tensor,
+        generator: torch.Generator | None = None,
+        precision: str = "fp32",
     ) -> tuple[Pose, dict[str, Tensor]]:
         """The poses of a batch, and each of its losses.
 
@@ -60,8 +66,11 @@ class Objective:
             x: images normalized for the prediction network, (b, 3, h, w).
             targets: int64 (b,), the right outputs; only the task loss looks at them.
             generator: draws the element that the artifact loss turns by.
+            precision: of the networks; the losses are computed in float32.
         """
-        group, pose = canonicalizer.group, canonicalizer(x)
+        group = canonicalizer.group
+        with arithmetic(x.device, precision):
+            pose = canonicalizer(x)
         losses = {}
         if "prior" in self.weights:
             losses["prior"] = self.prior.loss(group, pose)
@@ -70,18 +79,18 @@ class Objective:
             losses["contrast"] = contrast_loss(pose.vectors)
         if "artifact" in self.weights:
             h = draw_off_grid(group, generator)
-            losses["artifact"] = artifact_loss(group, pose, canonicalizer(act(group, h, x, padding=self.padding)), h)
+            with arithmetic(x.device, precision):
+                turned = canonicalizer(act(group, h, x, padding=self.padding))
+            losses["artifact"] = artifact_loss(group, pose, turned, h)
         if "task" in self.weights:
-            losses["task"] = self._task_loss(group, pose, x, targets)
+            assert self.task is not None
+            with arithmetic(x.device, precision):
+                output = self.task.network(straight_through(group, pose, x, self.padding))
+            losses["task"] = self.task.loss(output.float(), targets)
         return pose, losses
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         return sum((self.weights[name] * loss for name, loss in losses.items()), start=torch.zeros(()))
-
-    def _task_loss(self, group: Group, pose: Pose, x: Tensor, targets: Tensor) -> Tensor:
-        assert self.task is not None
-        output = self.task.network(straight_through(group, pose, x, self.padding))
-        return self.task.loss(output.float(), targets)
 
 
 def draw_off_grid(group: Group, generator: torch.Generator | None) -> Element:

@@ -6,7 +6,7 @@ import torch
 from equicli.canonicalization.prior import Prior
 from equicli.evaluation.evaluate import SYSTEMS, Evaluation
 from equicli.evaluation.metrics import metrics_document
-from equicli.groups import is_finite, parse_group
+from equicli.groups import PlanarGroup, is_finite, parse_group
 
 COST = {"added_parameters": 1234, "relative_time": 0.03}
 PROVENANCE = {"model": "m", "revision": None, "sha256": "0", "command": "equicli evaluate", "seed": 0, "versions": {}}
@@ -22,6 +22,7 @@ def evaluation(elements="c4", group="c4", n=10, **changes):
         "poses": torch.zeros(n, dtype=torch.int64) if is_finite(group) else None,
         "ties": torch.zeros(n, dtype=torch.bool),
         "max_logit_delta": torch.zeros(elements.order),
+        "views": group if isinstance(group, PlanarGroup) else elements,
         "agreement": False,
     }
     fields |= changes
@@ -137,6 +138,7 @@ def test_with_a_distribution_the_identity_rate_is_the_share_found_upright():
     made = document(evaluation(n=4, poses=torch.tensor([0, 1, 1, 2])), prior=prior)
     assert made["adapted"]["identity_rate"] == 1 / 4
     assert made["prior"] == {"r0": 0.5, "r90": 0.5}
+    assert made["adapted"]["pose_accuracy"] is None
 
 
 def test_the_poses_of_untouched_images_are_shares_by_label():

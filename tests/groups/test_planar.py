@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from equicli.groups import PlanarGroup
 from equicli.groups.action import matrix
+from equicli.groups.planar import MAX_ORDER, parse_label
 
 SMALL = [PlanarGroup(n, reflections) for n in (1, 2, 3, 4, 8) for reflections in (False, True)]
 small = pytest.mark.parametrize("group", SMALL, ids=lambda group: group.name)
@@ -125,3 +126,15 @@ def test_labels_give_the_angle_and_mark_mirrorings(group, labels):
 @pytest.mark.parametrize("reflections", [False, True])
 def test_the_groups_of_quarter_turns_are_exact_and_no_others(reflections):
     assert [n for n in range(1, 361) if PlanarGroup(n, reflections).exact] == [1, 2, 4]
+
+
+def test_every_label_is_read_back_to_its_element():
+    for n in range(1, MAX_ORDER + 1):
+        group = PlanarGroup(n, reflections=True)
+        for element in group.elements():
+            assert group.find(*parse_label(group.label(element))) == element
+
+
+@pytest.mark.parametrize("text", ["r", "90", "r-90", "r90mm", "rm", "r1e2", "r" + "9" * 400, "r٣"])
+def test_what_is_no_label_is_not_read(text):
+    assert parse_label(text) is None

@@ -30,6 +30,7 @@ def metrics(elements="c4", group="c4", prior=UPRIGHT, **options):
         poses=torch.arange(n) // 10 if is_finite(group) else None,
         ties=torch.arange(n) < 3,
         max_logit_delta=0.125 * torch.arange(elements.order).clamp(max=1),
+        views=parse_group("c4"),
         agreement=options.pop("agreement", False),
     )
     versions = {"equicli": "0.1.0", "torch": "2.15.0"}

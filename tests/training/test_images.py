@@ -27,11 +27,12 @@ def split(tmp_path):
     return Split(tuple(samples[:5]), tuple(samples[5:]), ())
 
 
-def read(split, size=12, features_of=None, strict=False, turn_back=lambda x: x):
+def read(split, size=12, features_of=None, strict=False, turn_back=lambda x: x, keep=True):
     return read_training_images(
         split,
         AS_IS,
         size,
+        keep=keep,
         features_of=features_of,
         turn_back=turn_back,
         device=torch.device("cpu"),
@@ -116,8 +117,8 @@ def test_without_a_size_whole_images_are_kept(split):
     assert torch.equal(found.train, torch.stack([pixels(s) for s in split.train]))
 
 
-def test_with_a_size_of_zero_only_labels_and_the_report_are_kept(split):
-    found = read(split, 0)
+def test_where_none_are_wanted_only_labels_and_the_report_are_kept(split):
+    found = read(split, keep=False)
     assert found.train.numel() == found.validation.numel() == 0
     assert (found.train_labels.tolist(), found.validation_labels.tolist()) == ([0, 1, 2, 3, 4], [5, 6, 7])
     assert torch.equal(found.report, torch.stack([pixels(s) for s in split.validation]))
@@ -126,7 +127,7 @@ def test_with_a_size_of_zero_only_labels_and_the_report_are_kept(split):
 def test_where_no_training_image_is_needed_none_is_opened(split):
     for sample in split.train:
         sample.path.write_text("no image")
-    found = read(Split((), split.validation, ()), 0)
+    found = read(Split((), split.validation, ()), keep=False)
     assert len(found.train_labels) == 0 and len(found.report) == 3 and found.unreadable == {}
 
 

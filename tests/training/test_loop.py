@@ -1,4 +1,5 @@
 import copy
+import math
 from itertools import pairwise
 
 import pytest
@@ -190,6 +191,15 @@ def test_training_in_half_precision_keeps_finite_float32_weights_and_learns(tmp_
     _, scores = train(module, tmp_path, precision="bf16", epochs=15)
     assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in module.parameters())
     assert scores.identity_rate > 0.9
+
+
+@pytest.mark.parametrize(("kind", "group"), [("equivariant", "c4"), ("steerable", "so2"), ("steerable", "o2")])
+def test_every_kind_trains_in_half_precision(tmp_path, kind, group):
+    module = create(kind, group, size=17, width=4)
+    entries = []
+    train(module, tmp_path, precision="bf16", epochs=2, artifact_weight=float(kind == "steerable"), log=entries.append)
+    assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in module.parameters())
+    assert all(math.isfinite(entry["loss"]) for entry in entries)
 
 
 def test_measuring_counts_images_found_upright_whatever_the_batches():
