@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import nn
 
 from equicli.adapted import AdaptedModel
-from equicli.canonicalization.canonicalizer import Canonicalizer, Setting
+from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.data.preprocess import Preprocess
@@ -28,7 +28,12 @@ from equicli.prediction.network import NetworkSpec
 
 FORMAT = 1
 # What an artifact may ask `load` to fetch, by the library of its prediction network.
-_PREFIXES = {"timm": ("", "hf-hub"), "torchvision": ("torchvision",), "python": ("",)}
+_PREFIXES = {
+    "timm": ("", "hf-hub"),
+    "torchvision": ("torchvision",),
+    "transformers": ("transformers",),
+    "python": ("",),
+}
 _CANONICALIZER, _NETWORK = "canonicalizer.", "prediction_network."
 
 
@@ -194,7 +199,7 @@ def _rebuild_canonicalizer(path: Path, config: ModelConfig, prediction_network: 
         where = ".".join(map(str, ("canonicalizer.spec", *first["loc"])))
         raise EquicliError(f"{path}: damaged configuration at {where}: {first['msg']}.") from None
     normalization = config.preprocess.normalization
-    return kind.rebuild(spec, Setting(parse_group(config.group), prediction_network, normalization, config.padding))
+    return kind.rebuild(spec, Context(parse_group(config.group), prediction_network, normalization, config.padding))
 
 
 def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoint: str | Path | None) -> nn.Module:
@@ -211,11 +216,14 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
         raise EquicliError(
             f"{path}: damaged configuration at provenance.model: '{source['model']}' is not of {spec.library}."
         )
-    if spec.library == "python":
-        network = network if network is not None else rebuild_network(spec)
+    if spec.library == "python" or (spec.library == "transformers" and "checkpoint" in source):
+        # All but the weights is in the spec; a folder of the user's has no name that others know.
+        network = network if network is not None else rebuild_network(replace(spec, head_outputs=None))
         load_checkpoint(network, Path(str(checkpoint)))
         digest = sha256_of(Path(str(checkpoint)))
     else:
+        if spec.library == "transformers" and "revision" not in source:  # might be a folder on this machine
+            raise EquicliError(f"{path}: damaged configuration at provenance.revision: there is none.")
         found = load_network(
             source["model"],
             checkpoint=None if checkpoint is None else str(checkpoint),

@@ -24,7 +24,7 @@ from equicli.artifact import (
     read_config,
     write_artifact,
 )
-from equicli.canonicalization.canonicalizer import Setting
+from equicli.canonicalization.canonicalizer import Context
 from equicli.canonicalization.networks import build_canonicalization_network
 from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSpec
 from equicli.canonicalization.prior import Prior
@@ -70,8 +70,8 @@ def made(config, network=None):
 
 def optimized(config, network, **options):
     spec = TypeAdapter(OptimizedSpec).validate_python(config.canonicalizer.spec)
-    setting = Setting(parse_group(config.group), network, config.preprocess.normalization, config.padding)
-    return OptimizedCanonicalizer(spec, setting, build_canonicalization_network(spec.network), **options)
+    context = Context(parse_group(config.group), network, config.preprocess.normalization, config.padding)
+    return OptimizedCanonicalizer(spec, context, build_canonicalization_network(spec.network), **options)
 
 
 def move_statistics(module):

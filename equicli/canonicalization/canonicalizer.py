@@ -28,7 +28,7 @@ class Pose(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Setting:
+class Context:
     """What a canonicalizer is made for.
 
     normalization: of the images that it is given, which is the prediction network's.
@@ -72,9 +72,9 @@ class Canonicalizer(nn.Module):
     size: int | None = None
     passes: int = 0
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, context: Context) -> None:
         super().__init__()
-        self.group = setting.group
+        self.group = context.group
 
     @classmethod
     def takes(cls, group: Group) -> bool:
@@ -82,14 +82,14 @@ class Canonicalizer(nn.Module):
         return is_finite(group)
 
     @classmethod
-    def create(cls: type[Self], settings: Any, setting: Setting) -> Self:
+    def create(cls: type[Self], settings: Any, context: Context) -> Self:
         """Make a new one from `cls.Settings`, in the form that is trained."""
-        return cls(setting)
+        return cls(context)
 
     @classmethod
-    def rebuild(cls: type[Self], spec: Any, setting: Setting) -> Self:
+    def rebuild(cls: type[Self], spec: Any, context: Context) -> Self:
         """Make it again, untrained, from `cls.Spec`, in the form that is shipped."""
-        return cls(setting)
+        return cls(context)
 
     def ship(self: Self) -> Self:
         """The form that is stored, in eval mode: what `rebuild` makes, with these weights."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from equicli.canonicalization.canonicalizer import Canonicalizer, Pose, Setting
+from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
 from equicli.groups import FiniteGroup, as_finite
 from equicli.groups.action import act
 
@@ -18,12 +18,12 @@ class EnergyCanonicalizer(Canonicalizer):
     method = "energy canonicalization, by the [energy score](https://arxiv.org/abs/2010.03759) of each view"
     group: FiniteGroup
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
-        self.padding = setting.padding
-        self.passes = as_finite(setting.group).order
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.padding = context.padding
+        self.passes = as_finite(context.group).order
         # In a tuple, which hides it from `parameters()` and `state_dict()`: the adapted model holds it already.
-        self._network = (setting.prediction_network,)
+        self._network = (context.prediction_network,)
 
     def forward(self, x: Tensor) -> Pose:
         """Find the pose of images x (b, 3, h, w), normalized for the prediction network."""

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from equicli.canonicalization.canonicalizer import Canonicalizer, Pose, Setting
+from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
 from equicli.canonicalization.inputs import SmallInput
 from equicli.canonicalization.layers import make_plain
 from equicli.canonicalization.regular_fields import Architecture, regular_network
@@ -43,14 +43,14 @@ class EquivariantCanonicalizer(Canonicalizer):
     learning_rate = 5e-3
     group: PlanarGroup
 
-    def __init__(self, spec: EquivariantSpec, setting: Setting, *, plain: bool) -> None:
+    def __init__(self, spec: EquivariantSpec, context: Context, *, plain: bool) -> None:
         """
         Args:
             plain: with ordinary convolutions, as it is shipped, not with kernels that are computed from weights.
         """
-        super().__init__(setting)
+        super().__init__(context)
         self.spec, self.size = spec, spec.size
-        self.small = SmallInput(spec.size, setting.normalization, HALF)
+        self.small = SmallInput(spec.size, context.normalization, HALF)
         self.network: nn.Module = regular_network(self.group, spec.network, spec.width, plain=plain)
 
     @classmethod
@@ -58,12 +58,12 @@ class EquivariantCanonicalizer(Canonicalizer):
         return isinstance(group, PlanarGroup)
 
     @classmethod
-    def create(cls, settings: EquivariantSettings, setting: Setting) -> "EquivariantCanonicalizer":
-        return cls(EquivariantSpec(settings.network, settings.size, settings.width), setting, plain=False)
+    def create(cls, settings: EquivariantSettings, context: Context) -> "EquivariantCanonicalizer":
+        return cls(EquivariantSpec(settings.network, settings.size, settings.width), context, plain=False)
 
     @classmethod
-    def rebuild(cls, spec: EquivariantSpec, setting: Setting) -> "EquivariantCanonicalizer":
-        return cls(spec, setting, plain=True)
+    def rebuild(cls, spec: EquivariantSpec, context: Context) -> "EquivariantCanonicalizer":
+        return cls(spec, context, plain=True)
 
     def ship(self) -> "EquivariantCanonicalizer":
         make_plain(self.network)

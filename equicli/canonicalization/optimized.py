@@ -9,9 +9,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from equicli.canonicalization.canonicalizer import Canonicalizer, Pose, Setting
-from equicli.canonicalization.inputs import SmallInput, sharp_views
+from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
+from equicli.canonicalization.inputs import SmallInput
 from equicli.canonicalization.networks import build_canonicalization_network, load_canonicalization_network
+from equicli.canonicalization.sharp_views import sharp_views
 from equicli.config import CanonicalizerSettings, LocalPath
 from equicli.data.normalization import Normalization
 from equicli.groups import FiniteGroup, Group, PlanarGroup, is_finite
@@ -74,7 +75,7 @@ class OptimizedCanonicalizer(Canonicalizer):
     def __init__(
         self,
         spec: OptimizedSpec,
-        setting: Setting,
+        context: Context,
         network: nn.Module,
         *,
         temperature: float = 0.1,
@@ -86,12 +87,12 @@ class OptimizedCanonicalizer(Canonicalizer):
             temperature: initial τ, within TEMPERATURE_RANGE.
             learn_reference: let training move r, which otherwise stays as it is drawn.
         """
-        super().__init__(setting)
+        super().__init__(context)
         self.spec = spec
         self.size = spec.size if self.group.exact else 2 * spec.size
         # Convolutions run about 1.4 times faster on this layout, on CPUs and GPUs.
         self.network = network.to(memory_format=torch.channels_last)
-        self.small = SmallInput(self.size, setting.normalization, spec.normalization)
+        self.small = SmallInput(self.size, context.normalization, spec.normalization)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         reference = nn.functional.normalize(torch.randn(spec.vector_size), dim=0)
         self.reference: Tensor
@@ -99,15 +100,15 @@ class OptimizedCanonicalizer(Canonicalizer):
             self.reference = nn.Parameter(reference)
         else:
             self.register_buffer("reference", reference)
-        self.disc: Tensor
-        self.register_buffer("disc", inscribed_disc(self.size), persistent=False)
+        self.disc: Tensor | None
+        self.register_buffer("disc", None if self.group.exact else inscribed_disc(self.size), persistent=False)
 
     @classmethod
     def takes(cls, group: Group) -> bool:
         return is_finite(group) and (group.exact or isinstance(group, PlanarGroup))
 
     @classmethod
-    def create(cls, settings: OptimizedSettings, setting: Setting) -> "OptimizedCanonicalizer":
+    def create(cls, settings: OptimizedSettings, context: Context) -> "OptimizedCanonicalizer":
         found = load_canonicalization_network(
             settings.network,
             checkpoint=settings.checkpoint,
@@ -119,17 +120,17 @@ class OptimizedCanonicalizer(Canonicalizer):
             found.spec, found.preprocess.normalization, settings.size, settings.vector_size, found.provenance
         )
         learned = settings.reference == "learned"
-        return cls(spec, setting, found.network, temperature=settings.temperature, learn_reference=learned)
+        return cls(spec, context, found.network, temperature=settings.temperature, learn_reference=learned)
 
     @classmethod
-    def rebuild(cls, spec: OptimizedSpec, setting: Setting) -> "OptimizedCanonicalizer":
-        return cls(spec, setting, build_canonicalization_network(spec.network))
+    def rebuild(cls, spec: OptimizedSpec, context: Context) -> "OptimizedCanonicalizer":
+        return cls(spec, context, build_canonicalization_network(spec.network))
 
     def forward(self, x: Tensor) -> Pose:
         """Find the pose of images x (b, 3, h, w), normalized for the prediction network."""
         small = self.small(x)
         # (b, |G|, 3, size, size)
-        if self.group.exact:
+        if self.disc is None:
             stacked = views(self.group, small)
         else:
             assert isinstance(self.group, PlanarGroup)

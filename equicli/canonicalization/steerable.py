@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from equicli.canonicalization.canonicalizer import Canonicalizer, Pose, Setting
+from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
 from equicli.canonicalization.fisher import mode
 from equicli.canonicalization.inputs import SmallInput
 from equicli.canonicalization.layers import make_plain
@@ -52,14 +52,14 @@ class SteerableCanonicalizer(Canonicalizer):
     learning_rate = 1e-2
     group: MatrixGroup
 
-    def __init__(self, spec: SteerableSpec, setting: Setting, *, plain: bool) -> None:
+    def __init__(self, spec: SteerableSpec, context: Context, *, plain: bool) -> None:
         """
         Args:
             plain: with ordinary convolutions, as it is shipped, not with kernels that are computed from weights.
         """
-        super().__init__(setting)
+        super().__init__(context)
         self.spec, self.size = spec, spec.size
-        self.small = SmallInput(spec.size, setting.normalization, HALF)
+        self.small = SmallInput(spec.size, context.normalization, HALF)
         self.network: nn.Module = steerable_network(self.group, spec.width, plain=plain)
 
     @classmethod
@@ -67,12 +67,12 @@ class SteerableCanonicalizer(Canonicalizer):
         return isinstance(group, MatrixGroup) and group.dimension == 2
 
     @classmethod
-    def create(cls, settings: SteerableSettings, setting: Setting) -> "SteerableCanonicalizer":
-        return cls(SteerableSpec(settings.size, settings.width, settings.loss), setting, plain=False)
+    def create(cls, settings: SteerableSettings, context: Context) -> "SteerableCanonicalizer":
+        return cls(SteerableSpec(settings.size, settings.width, settings.loss), context, plain=False)
 
     @classmethod
-    def rebuild(cls, spec: SteerableSpec, setting: Setting) -> "SteerableCanonicalizer":
-        return cls(spec, setting, plain=True)
+    def rebuild(cls, spec: SteerableSpec, context: Context) -> "SteerableCanonicalizer":
+        return cls(spec, context, plain=True)
 
     def ship(self) -> "SteerableCanonicalizer":
         make_plain(self.network)

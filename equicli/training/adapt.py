@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from equicli.adapted import AdaptedModel
 from equicli.artifact import CanonicalizerSpec, ModelConfig, write_artifact
-from equicli.canonicalization.canonicalizer import Canonicalizer, Setting
+from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig
@@ -69,8 +69,8 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
 
     first = turn_back(_first_image(split, preprocess, device))
     labels = _decide_labels(config, folder, found, first, progress)
-    setting = Setting(group, network, preprocess.normalization, config.padding)
-    canonicalizer = _create_canonicalizer(config, setting, first)
+    context = Context(group, network, preprocess.normalization, config.padding)
+    canonicalizer = _create_canonicalizer(config, context, first)
     trains = any(parameter.requires_grad for parameter in canonicalizer.parameters())
     if config.task_weight and not trains:
         raise UsageError(f"task_weight: --canonicalizer {config.canonicalizer.kind} trains nothing; leave it out.")
@@ -110,7 +110,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     run.append_log({"unreadable": images.unreadable})
     if trains:
         outputs = [labels[name] for name in folder.classes] if labels else [-1]
-        _train(config, canonicalizer, setting, prior, images, torch.tensor(outputs), run, progress)
+        _train(config, canonicalizer, context, prior, images, torch.tensor(outputs), run, progress)
     else:
         progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train")
     model = AdaptedModel(canonicalizer.ship(), network, config.padding)
@@ -152,11 +152,11 @@ def _load_network(config: AdaptConfig, device: torch.device, progress: Progress)
     )
 
 
-def _create_canonicalizer(config: AdaptConfig, setting: Setting, image: Tensor) -> Canonicalizer:
+def _create_canonicalizer(config: AdaptConfig, context: Context, image: Tensor) -> Canonicalizer:
     """Make a new canonicalizer, and find one pose before anything is read or written: a size may not be for it."""
     torch.manual_seed(config.seed)
     kind = REGISTRY[config.canonicalizer.kind]
-    canonicalizer = kind.create(config.canonicalizer, setting).to(image.device)
+    canonicalizer = kind.create(config.canonicalizer, context).to(image.device)
     try:
         with torch.inference_mode():
             canonicalizer.eval()(image)
@@ -169,7 +169,7 @@ def _create_canonicalizer(config: AdaptConfig, setting: Setting, image: Tensor) 
 def _train(
     config: AdaptConfig,
     canonicalizer: Canonicalizer,
-    setting: Setting,
+    context: Context,
     prior: Prior,
     images: TrainingImages,
     outputs: Tensor,
@@ -179,12 +179,12 @@ def _train(
     """Fit the canonicalizer; `outputs` has the right output of each class."""
     progress.say(f"prior: the pose of training images is taken to be {prior} (r0 is upright, as the network knows)")
     outputs = outputs.to(images.train.device)
-    task = Task(setting.prediction_network, classification.loss) if config.task_weight else None
+    task = Task(context.prediction_network, classification.loss) if config.task_weight else None
     epoch, scores = fit(
         canonicalizer,
         Images(images.train, outputs[images.train_labels]),
         Images(images.validation, outputs[images.validation_labels]),
-        setting.normalization,
+        context.normalization,
         Objective.of(config, prior, task),
         config,
         state=run.state,
@@ -192,7 +192,7 @@ def _train(
         progress=progress,
     )
     progress.say(f"keeping epoch {epoch}: identity rate {scores.identity_rate:.1%} on validation images")
-    _tell_chance(setting.group, prior, scores.identity_rate, progress)
+    _tell_chance(context.group, prior, scores.identity_rate, progress)
 
 
 def describe(found: PretrainedNetwork) -> str:

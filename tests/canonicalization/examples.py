@@ -4,7 +4,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from equicli.canonicalization.canonicalizer import Canonicalizer, Setting
+from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.networks import conv
 from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSpec
 from equicli.canonicalization.registry import REGISTRY
@@ -13,9 +13,9 @@ from equicli.groups import parse_group
 from equicli.prediction.network import NetworkSpec
 
 
-def setting(group: str, network: nn.Module | None = None, padding: str = "edge") -> Setting:
+def context(group: str, network: nn.Module | None = None, padding: str = "edge") -> Context:
     """For images normalized with HALF."""
-    return Setting(parse_group(group), network or nn.Identity(), HALF, padding)
+    return Context(parse_group(group), network or nn.Identity(), HALF, padding)
 
 
 def create(
@@ -30,7 +30,7 @@ def create(
 ) -> Canonicalizer:
     """A canonicalizer of any kind with these settings, in the form that is trained but in eval mode."""
     torch.manual_seed(seed)
-    return REGISTRY[kind].create(REGISTRY[kind].Settings(kind=kind, **keys), setting(group, prediction, padding)).eval()
+    return REGISTRY[kind].create(REGISTRY[kind].Settings(kind=kind, **keys), context(group, prediction, padding)).eval()
 
 
 def canonicalizer(
@@ -44,7 +44,7 @@ def canonicalizer(
 ) -> OptimizedCanonicalizer:
     """`network` as canonicalizer of images that are normalized with HALF, in eval mode."""
     spec = OptimizedSpec(NetworkSpec("python", type(network).__name__), normalization, size, vector_size)
-    return OptimizedCanonicalizer(spec, setting(group), network, temperature=temperature).eval()
+    return OptimizedCanonicalizer(spec, context(group), network, temperature=temperature).eval()
 
 
 def conv_canonicalizer(group: str, *, size: int = 17, width: int = 4, seed: int = 0) -> OptimizedCanonicalizer:

@@ -50,7 +50,7 @@ def test_the_examples_of_contributing_adapt_evaluate_and_keep_the_laws(cli, digi
     from equicli.canonicalization.registry import REGISTRY
     from equicli.groups import parse_group
     from equicli.groups.action import act
-    from tests.canonicalization.examples import noise, setting
+    from tests.canonicalization.examples import context, noise
 
     section = README.partition("## CONTRIBUTING")[2].partition("\n## ")[0]
     blocks = re.findall(r"```python\n(.*?)```", section, re.S)
@@ -70,7 +70,7 @@ def test_the_examples_of_contributing_adapt_evaluate_and_keep_the_laws(cli, digi
     assert result.returncode == 0, result.stderr
 
     water = parse_group("water")
-    module, x = REGISTRY["bright-side-up"](setting("water")), noise(8, 12)
+    module, x = REGISTRY["bright-side-up"](context("water")), noise(8, 12)
     pose = module(x)
     mirrored = module(act(water, 1, x))
     assert torch.equal(mirrored.element, 1 - pose.element)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from equicli.adapted import AdaptedModel
 from equicli.artifact import CanonicalizerSpec, ModelConfig
-from equicli.canonicalization.canonicalizer import Canonicalizer, Pose, Setting
+from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
 from equicli.canonicalization.prior import Prior
 from equicli.data.loading import Batch
 from equicli.data.normalization import HALF
@@ -58,7 +58,7 @@ class Motionless(Canonicalizer):
     """Finds every image upright, and so is no canonicalizer."""
 
     def __init__(self, group: PlanarGroup) -> None:
-        super().__init__(Setting(group, nn.Identity(), HALF))
+        super().__init__(Context(group, nn.Identity(), HALF))
 
     def forward(self, x: Tensor) -> Pose:
         scores = torch.eye(self.group.order)[:1].expand(len(x), -1)
@@ -69,7 +69,7 @@ class Compass(Canonicalizer):
     """Knows the angle of an image of SO(2): it turns the direction of the brightest part to the top."""
 
     def __init__(self) -> None:
-        super().__init__(Setting(parse_group("so2"), nn.Identity(), HALF))
+        super().__init__(Context(parse_group("so2"), nn.Identity(), HALF))
 
     def forward(self, x: Tensor) -> Pose:
         right, up = heading(x).unbind(dim=1)

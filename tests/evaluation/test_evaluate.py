@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from equicli.adapted import AdaptedModel
-from equicli.canonicalization.canonicalizer import Pose, Setting
+from equicli.canonicalization.canonicalizer import Context, Pose
 from equicli.canonicalization.energy import EnergyCanonicalizer
 from equicli.canonicalization.prior import Prior
 from equicli.data.loading import Batch
@@ -247,7 +247,7 @@ def test_a_pose_of_so2_is_expected_within_a_few_degrees():
 
 def test_energy_takes_a_pass_for_each_element_and_one_more():
     network = EdgeNetwork()
-    model = AdaptedModel(EnergyCanonicalizer(Setting(C4, network, HALF)), network)
+    model = AdaptedModel(EnergyCanonicalizer(Context(C4, network, HALF)), network)
     model(HALF(bright(TOP, LEFT)))
     assert network.passes == 5
     found = run(model, batches(bright(TOP, LEFT)), torch.full((2,), TOP))
@@ -263,6 +263,6 @@ def test_energy_takes_a_pass_for_each_element_and_one_more():
 
 def test_a_network_that_is_as_sure_of_every_pose_leaves_energy_undecided():
     network = EdgeNetwork()
-    model = AdaptedModel(EnergyCanonicalizer(Setting(C4, network, HALF)), network)
+    model = AdaptedModel(EnergyCanonicalizer(Context(C4, network, HALF)), network)
     found = run(model, batches(bright(TOP, LEFT)), torch.full((2,), TOP))
     assert found.ties.all()
