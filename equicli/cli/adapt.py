@@ -13,7 +13,7 @@ def adapt(
         str | None, typer.Argument(metavar="DATA", help="Image folder: train/<class>/…, <class>/…, or images alone.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="timm name, hf-hub:owner/name, torchvision:NAME or python:module:factory.")
+        str | None, typer.Option(help="timm name, owner/name on the Hub, torchvision:NAME or python:module:factory.")
     ] = None,
     group: Annotated[
         str | None, typer.Option(help="c4 is rotations by 90°, d4 these and reflections, c8 by 45°, so2 all.")

@@ -62,13 +62,26 @@ def _is_state_dict(content: object) -> bool:
     return all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
 
 
-def load_checkpoint(network: nn.Module, path: Path) -> None:
+def load_checkpoint(network: nn.Module, path: Path, name: str | None = None) -> None:
     """Load a file's weights into a network, all of them and no others.
+
+    A network with a method `own_names` translates the names that files have to those that it has.
+
+    Args:
+        name: what an error calls the file; default: its path.
 
     Raises:
         EquicliError: the file cannot be read or its weights do not fit; says how many and which.
     """
-    load_weights(network, read_weights(path), str(path))
+    name = name or str(path)
+    weights = read_weights(path, name)
+    own_names = getattr(network, "own_names", None)
+    if own_names is not None:
+        try:
+            weights = own_names(weights)
+        except EquicliError as error:
+            raise EquicliError(f"{name}: {error}") from error
+    load_weights(network, weights, name)
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:

@@ -25,9 +25,25 @@ def download(repository: str, filename: str, revision: str | None) -> tuple[Path
     return download_first(repository, [filename], revision)
 
 
-def download_first(repository: str, filenames: Sequence[str], revision: str | None) -> tuple[Path, str]:
+def download_first(
+    repository: str, filenames: Sequence[str], revision: str | None, source: str = "hf-hub"
+) -> tuple[Path, str]:
     """Like `download`, for the first of several names that the repository has."""
-    name = f"hf-hub:{repository}" + (f"@{revision}" if revision else "")
+    found = find_first(repository, filenames, revision, source)
+    if found is None:
+        raise EquicliError(f"{_name(repository, revision, source)}: none of {', '.join(filenames)} in this repository.")
+    return found
+
+
+def find_first(
+    repository: str, filenames: Sequence[str], revision: str | None, source: str = "hf-hub"
+) -> tuple[Path, str] | None:
+    """Like `download_first`; None where the repository has none of these files.
+
+    Args:
+        source: what stands before the repository's name in errors, as the user wrote it.
+    """
+    name = _name(repository, revision, source)
     if revision is not None and ".." in revision.split("/"):  # would be cached outside the cache
         raise EquicliError(f"{name}: no such revision. Name a branch, tag or commit of the repository.")
     hub_logging.set_verbosity_error()  # its warnings of retries are said again, in one line, below
@@ -61,5 +77,9 @@ def download_first(repository: str, filenames: Sequence[str], revision: str | No
         else:
             message = f"the Hub cannot be reached ({reason(error)}). Try again, or give --checkpoint FILE."
     else:
-        message = f"none of {', '.join(filenames)} in this repository."
+        return None
     raise EquicliError(f"{name}: {message}")
+
+
+def _name(repository: str, revision: str | None, source: str) -> str:
+    return (f"{source}:" if source else "") + repository + (f"@{revision}" if revision else "")

@@ -1,5 +1,6 @@
 """From one `--model` text to a loaded network; from an artifact's spec to an untrained one."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +9,10 @@ from torch import nn
 
 from equicli.config import Scalar
 from equicli.errors import EquicliError, UsageError
-from equicli.prediction import python_source, timm_source, torchvision_source
+from equicli.prediction import python_source, timm_source, torchvision_source, transformers_source
 from equicli.prediction.checkpoint import load_checkpoint, sha256_of
 from equicli.prediction.head import replace_head
+from equicli.prediction.hub import download_first, split_revision
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
 
 # What may stand before the colon of `--model`.
@@ -18,8 +20,12 @@ SOURCES = {
     "": timm_source.load,
     "hf-hub": timm_source.load_from_hub,
     "torchvision": torchvision_source.load,
+    "transformers": transformers_source.load,
     "python": python_source.load,
 }
+
+# owner/name[@revision], as the Hub allows them.
+REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(@.+)?")
 
 
 def load_network(
@@ -33,8 +39,8 @@ def load_network(
     """Find and load the network that `model` names.
 
     Args:
-        model: a timm name or a short one, `hf-hub:owner/name[@revision]`, `torchvision:NAME`, or
-            `python:package.module:factory`.
+        model: a timm name or a short one, `owner/name[@revision]` on the Hub, `hf-hub:` before it for timm's format and
+            `transformers:` for theirs, `transformers:FOLDER`, `torchvision:NAME`, or `python:package.module:factory`.
         checkpoint: a local file of weights, in place of the published ones.
         arguments: keyword arguments of the network's constructor.
         image_size: side in pixels of the square input, in place of the checkpoint's own.
@@ -51,10 +57,11 @@ def load_network(
         source, name = "", model
     if source not in SOURCES:
         raise UsageError(
-            f"--model {model}: unknown source '{source}:'. Known: hf-hub:, torchvision:, python:, or a timm name."
+            f"--model {model}: unknown source '{source}:'. Known: hf-hub:, transformers:, torchvision:, python:, or a "
+            "timm name."
         )
     request = NetworkRequest(name, dict(arguments or {}), checkpoint is None, image_size, revision)
-    found = SOURCES[source](request)
+    found = _load_from_hub(request) if not source and REPOSITORY.fullmatch(name) else SOURCES[source](request)
     if checkpoint is not None:
         load_checkpoint(found.network, Path(checkpoint))
         file = {"checkpoint": Path(checkpoint).name, "sha256": sha256_of(Path(checkpoint))}
@@ -63,6 +70,15 @@ def load_network(
         found = timm_source.resize(found, image_size)
     found.network.eval()
     return found
+
+
+def _load_from_hub(request: NetworkRequest) -> PretrainedNetwork:
+    """Load a repository by the library that its `config.json` is for."""
+    repository, revision = split_revision(request.name)
+    path, commit = download_first(repository, ["config.json"], request.revision or revision, "")
+    timms = isinstance(transformers_source.read_json(path, f"{repository}: config.json").get("architecture"), str)
+    source = timm_source.load_from_hub if timms else transformers_source.load
+    return source(replace(request, name=repository, revision=commit))
 
 
 def rebuild_network(spec: NetworkSpec) -> nn.Module:
@@ -75,6 +91,8 @@ def rebuild_network(spec: NetworkSpec) -> nn.Module:
         network = timm_source.create(spec.architecture, spec.arguments)
     elif spec.library == "torchvision":
         network = torchvision_source.create(spec.architecture, spec.arguments)
+    elif spec.library == "transformers":
+        network = transformers_source.create(spec.architecture, spec.arguments)
     else:
         raise EquicliError(
             "this artifact's prediction network is your own code, and no import path is stored: "

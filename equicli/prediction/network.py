@@ -14,8 +14,8 @@ from equicli.data.preprocess import Preprocess
 class NetworkSpec:
     """What rebuilds a network without its weights. Stored in artifacts, so it names no file and no import path.
 
-    `library` is `timm`, `torchvision` or `python` (the user's own network, which must be handed over again).
-    `head_outputs` is the number of outputs of a replaced last layer, None where the network's own is kept.
+    `library` is `timm`, `torchvision`, `transformers` or `python` (the user's own network, which must be handed over
+    again). `head_outputs` is the number of outputs of a replaced last layer, None where the network's own is kept.
     """
 
     library: str
@@ -31,6 +31,7 @@ class PretrainedNetwork:
     class_names: for every output the names that it goes by (WordNet id, words), or None where nothing says.
     provenance: what was loaded: `model`; for published weights `repository`, `revision` (a commit), `file`, `sha256`;
         for a user's own file `checkpoint` (its name) and `sha256`.
+    remarks: a line on each thing that differs from what was published.
     """
 
     network: nn.Module
@@ -38,6 +39,7 @@ class PretrainedNetwork:
     preprocess: Preprocess
     class_names: tuple[tuple[str, ...], ...] | None
     provenance: Mapping[str, str]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ def load_from_hub(request: NetworkRequest) -> PretrainedNetwork:
         published = {**config, **(config.get("pretrained_cfg") or {})}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise EquicliError(
-            f"hf-hub:{request.name}: its config.json names no timm architecture; equicli cannot read this format."
+            f"hf-hub:{request.name}: its config.json names no timm architecture. A network of transformers' is written "
+            "transformers:owner/name."
         ) from None
     if not isinstance(architecture, str) or not timm.is_model(architecture):
         raise EquicliError(

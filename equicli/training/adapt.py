@@ -144,6 +144,8 @@ def _load_network(config: AdaptConfig, device: torch.device, progress: Progress)
         revision=config.revision,
     )
     progress.say(f"prediction network: {describe(found)}")
+    for remark in found.remarks:
+        progress.say(remark)
     if "sha256" not in found.provenance:
         progress.say("no --checkpoint: taking the weights that your code returns, as they are")
     network = found.network.requires_grad_(False).to(device)

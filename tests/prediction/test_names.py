@@ -35,7 +35,7 @@ def any_file(tmp_path: Path) -> str:
         ("vit_bse", ["Did you mean 'vit_base'?"]),
         ("Test_resnet", ["Did you mean 'test_resnet'?"]),
         ("", ["--model"]),
-        ("acme/tiny", ["--model acme/tiny"]),
+        ("acme/tiny/v1", ["--model acme/tiny/v1"]),
         ("../weights.pth", ["--model ../weights.pth"]),
         ("test_resnet.r160_in1", ["--model test_resnet.r160_in1", "tag", "Did you mean 'test_resnet.r160_in1k'?"]),
         ("test_resnet.", ["--model test_resnet."]),
