@@ -187,7 +187,7 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
         prediction_network = _with_head(network, config) if network else rebuild_network(config.prediction_network)
     model = AdaptedModel(_rebuild_canonicalizer(path, config, prediction_network), prediction_network, config.padding)
     load_weights(model, weights, str(path))
-    return model
+    return model.requires_grad_(False)
 
 
 def _rebuild_canonicalizer(path: Path, config: ModelConfig, prediction_network: nn.Module) -> Canonicalizer:

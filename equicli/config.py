@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -209,6 +209,8 @@ def build_config(flags: Mapping[str, Any], settings: list[str], recipe: str | No
     for key, value in flags.items():
         if value is not None:
             _put(merged, key, value)
+    if recipe:
+        _drop_other_kind(merged, load_recipe(recipe), {key for key, value in flags.items() if value is not None})
     _check_keys(merged)
     for key, flag in (("data", "DATA"), ("model", "--model")):
         if key not in merged:
@@ -297,6 +299,18 @@ def _check_keys(tree: Mapping[str, Any]) -> None:
             raise UsageError(f"unknown key '{key}'{owner}.{did_you_mean(str(key), known)}")
 
 
+def _drop_other_kind(merged: dict[str, Any], recipe: Mapping[str, Any], flags: Iterable[str]) -> None:
+    """Where a flag chose another canonicalizer than the recipe, leave out what the recipe set for its own."""
+    nested, own = merged.get("canonicalizer"), recipe.get("canonicalizer")
+    if not isinstance(nested, dict) or not isinstance(own, Mapping):
+        return
+    before = own.get("kind") or _default_kind(str(recipe.get("group", "c4")))
+    after = nested.get("kind") or _default_kind(str(merged.get("group", "c4")))
+    if before != after:
+        kept = {key: value for key, value in nested.items() if f"canonicalizer.{key}" in flags or own.get(key) != value}
+        merged["canonicalizer"] = {**kept, "kind": after}
+
+
 def _default_kind(group: str) -> str:
     return "optimized" if is_finite(parse_group(group)) else "steerable"
 
@@ -330,7 +344,10 @@ def _read_prior(value: Any, group_name: str) -> tuple[str, ...] | dict[str, floa
         raise ValueError("--prior: write poses such as r0,r180, or name a YAML file of poses and their shares")
     names = {label: _pose_name(label, group) for label in value}
     if not isinstance(value, Mapping):
-        return tuple(dict.fromkeys(names.values()))
+        poses = tuple(dict.fromkeys(names.values()))
+        if len(poses) == group.order:
+            raise ValueError(f"--prior: all {group.order} poses of {group.name}, which leaves nothing to learn")
+        return poses
     if not is_finite(group):
         raise ValueError(f"--prior: {group.name} has infinitely many poses; shares need a finite group, such as c8")
     if any(not isinstance(share, int | float) or not 0 <= share <= 1 for share in value.values()):

@@ -176,6 +176,8 @@ def _elements(group: str, rotations: int | None) -> PlanarGroup:
     if rotations is None:
         if not is_finite(parse_group(group)):
             raise UsageError(f"--elements group: {group} has infinitely many elements; use --rotations, such as 8.")
+        if not isinstance(parse_group(group), PlanarGroup):
+            raise UsageError(f"--elements group: reports turn images by C_n and D_n, not by {group}; use --rotations.")
         return parse_planar_group(group)
     try:
         return parse_planar_group(f"c{rotations}")

@@ -432,3 +432,16 @@ def test_shares_need_a_finite_group(group: str) -> None:
 def test_what_was_resolved_for_any_kind_is_a_recipe_that_resolves_to_the_same(recipe, settings) -> None:
     config = build(*settings)
     assert build_config({}, [], recipe(yaml.safe_dump(config.model_dump(mode="json")))) == config
+
+
+def test_a_flag_for_another_canonicalizer_leaves_out_what_the_recipe_set_for_its_own(tmp_path) -> None:
+    for flags in ({"group": "so2"}, {"canonicalizer.kind": "energy"}):
+        config = build_config({**NEEDED, **flags}, [], "quickstart")
+        assert config.canonicalizer.kind in ("steerable", "energy")
+    config = build_config({**NEEDED, "group": "so2", "canonicalizer.size": 33}, [], "quickstart")
+    assert config.canonicalizer.size == 33
+
+
+def test_a_prior_of_all_poses_is_refused() -> None:
+    with pytest.raises(UsageError, match="leaves nothing to learn"):
+        build("prior=r0,r90,r180,r270")

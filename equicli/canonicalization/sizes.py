@@ -27,5 +27,5 @@ def odd_size(size: int) -> int:
     return size
 
 
-Size = Annotated[int, Field(ge=9, le=1025), AfterValidator(odd_size)]
+Size = Annotated[int, Field(ge=17, le=1025), AfterValidator(odd_size)]
 Width = Annotated[int, Field(ge=4, le=1024)]

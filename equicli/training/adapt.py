@@ -247,7 +247,7 @@ def _tell_chance(group: Group, prior: Prior, identity_rate: float, progress: Pro
     if not is_finite(group) or prior.shares:
         return
     chance = len(prior.poses) / group.order
-    if chance < 1 and identity_rate < min(1.5 * chance, (1 + chance) / 2):
+    if identity_rate < min(1.5 * chance, chance + (1 - chance) / 4):
         progress.say(f"that is near chance ({chance:.1%}): are the images upright? More --epochs, more images or a")
         progress.say("pretrained --canonicalizer-network help")
 
