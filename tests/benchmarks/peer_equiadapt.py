@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from equicli.adapted import AdaptedModel
-from equicli.canonicalization.canonicalizer import Setting
+from equicli.canonicalization.canonicalizer import Context
 from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSettings
 from equicli.data.normalization import HALF
 from equicli.evaluation.evaluate import TIE
@@ -117,7 +117,7 @@ def make_sides(group: PlanarGroup, size: int, x: Tensor) -> tuple[Side, Side]:
 
     # A temperature of 1 makes scores cosines, as the peer's are.
     settings = OptimizedSettings(size=size, temperature=1.0)
-    canonicalizer = OptimizedCanonicalizer.create(settings, Setting(group, nn.Identity(), HALF))
+    canonicalizer = OptimizedCanonicalizer.create(settings, Context(group, nn.Identity(), HALF))
     settle(canonicalizer.network, nn.functional.interpolate(x, (size, size), mode="bilinear", antialias=True))
     model = AdaptedModel(canonicalizer, nn.Identity())
 
