@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
 from equicli.canonicalization.inputs import SmallInput
-from equicli.canonicalization.networks import build_canonicalization_network, load_canonicalization_network
 from equicli.canonicalization.sharp_views import sharp_views
 from equicli.config import CanonicalizerSettings, LocalPath
 from equicli.data.normalization import Normalization
@@ -109,6 +108,9 @@ class OptimizedCanonicalizer(Canonicalizer):
 
     @classmethod
     def create(cls, settings: OptimizedSettings, context: Context) -> "OptimizedCanonicalizer":
+        # Here and below, so that checking a configuration imports no library of networks.
+        from equicli.canonicalization.networks import load_canonicalization_network
+
         found = load_canonicalization_network(
             settings.network,
             checkpoint=settings.checkpoint,
@@ -124,6 +126,8 @@ class OptimizedCanonicalizer(Canonicalizer):
 
     @classmethod
     def rebuild(cls, spec: OptimizedSpec, context: Context) -> "OptimizedCanonicalizer":
+        from equicli.canonicalization.networks import build_canonicalization_network
+
         return cls(spec, context, build_canonicalization_network(spec.network))
 
     def forward(self, x: Tensor) -> Pose:

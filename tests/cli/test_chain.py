@@ -329,9 +329,6 @@ def test_a_distribution_in_a_file_is_a_prior_and_stays_in_the_report(cli, here: 
 
 
 def test_so2_is_not_evaluated_on_all_of_its_elements(cli, here: Path) -> None:
-    arguments = ("--recipe", "quickstart", "--checkpoint", "network.safetensors", "-o", "out")
-    refused = cli("adapt", "data", *arguments, "--group", "so2", cwd=here)
-    assert refused.returncode == 2 and refused.stderr.startswith("equicli: ")
     (here / "mine.yaml").write_text("model: test_resnet\nmodel_args: {num_classes: 9}\npreprocess: none\nepochs: 1\n")
     few = ("--set", "canonicalizer={size: 17, width: 4}", "--set", "test_fraction=0.9")
     arguments = ("--recipe", "mine.yaml", "--checkpoint", "network.safetensors", "-o", "out", "--group", "so2", *few)

@@ -27,3 +27,12 @@ def test_models_lists_short_names_with_their_full_name(run_cli) -> None:
     assert "vit_base" in run_cli("models").stdout
     assert "vit_base_patch16_224.augreg2_in21k_ft_in1k" in run_cli("models", "vit", "--json").stdout
     assert "resnet50" not in run_cli("models", "vit").stdout
+
+
+def test_a_configuration_is_checked_without_a_library_of_networks() -> None:
+    code = (
+        "import sys; from equicli.config import build_config; "
+        "build_config({'data': 'x', 'model': 'y', 'group': 'c8'}, [], None); "
+        "sys.exit(bool({'timm', 'torchvision', 'transformers', 'sklearn'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
