@@ -55,17 +55,9 @@ class Output:
             return
         from equicli.reports import table
 
-        grid = Table(
-            box=SIMPLE_HEAD,
-            pad_edge=False,
-            padding=(0, 1, 0, 0),
-            caption=table.caption(document),
-            caption_justify="left",
-        )
-        for index, title in enumerate(table.header(document)):
-            grid.add_column(title, justify="right" if index else "left", no_wrap=True)
-        for row in table.rows(document, narrow=True):
-            grid.add_row(*row, style="bold" if row[0].startswith("adapted") else None)
+        grid = _grid(document, angles=True)
+        if self._stdout.measure(grid, options=self._stdout.options.update(width=999)).maximum > self._stdout.width:
+            grid = _grid(document, angles=False)  # rather than all columns cut short
         self._stdout.print(grid)
         for name, value in table.facts(document):
             self._stdout.print(f" {name + ':':<21}{value}", markup=False)
@@ -78,3 +70,20 @@ class Output:
             if now - told >= PLAIN_SECONDS:
                 told = now
                 print(f"{label}: {count}/{total} ({now - start:.0f} s)", file=sys.stderr, flush=True)
+
+
+def _grid(document: Mapping[str, Any], *, angles: bool) -> Table:
+    from equicli.reports import table
+
+    grid = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        caption=table.caption(document, angles=angles),
+        caption_justify="left",
+    )
+    for index, title in enumerate(table.header(document, angles=angles)):
+        grid.add_column(title, justify="right" if index else "left", no_wrap=True)
+    for row in table.rows(document, angles=angles, narrow=True):
+        grid.add_row(*row, style="bold" if row[0].startswith("adapted") else None)
+    return grid

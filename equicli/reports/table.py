@@ -11,42 +11,44 @@ TITLES = {
 }
 
 
-def header(metrics: Mapping[str, Any]) -> list[str]:
-    angles = [f"{e['angle']:g}°" + (" m" if e["mirror"] else "") for e in metrics["vanilla"]["per_element"]]
-    shown = angles if len(angles) <= 8 else []
+MOST_ANGLES = 8  # that are shown one by one
+
+
+def header(metrics: Mapping[str, Any], *, angles: bool = True) -> list[str]:
+    shown = [f"{e['angle']:g}°" + (" m" if e["mirror"] else "") for e in _angles(metrics, "vanilla", shown=angles)]
     return ["", "Acc", f"{metrics['elements'].upper()}-Avg Acc", "worst", *shown, "passes"]
 
 
-def rows(metrics: Mapping[str, Any], *, narrow: bool = False) -> list[list[str]]:
+def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = False) -> list[list[str]]:
     """One row a system: accuracies in percent with 95 % intervals, correct images by angle, passes an image.
 
     Args:
+        angles: with a column for each angle, where they are few.
         narrow: write an interval as ± the distance to its farther end, so that the table fits a terminal.
     """
     table = []
     for name, title in TITLES.items():
         system = metrics[name]
-        counts = [str(e["correct"]) for e in system["per_element"]]
+        counts = [str(e["correct"]) for e in _angles(metrics, name, shown=angles)]
         table.append(
             [
                 title,
                 _with_interval(system["acc"], system["acc_ci"], narrow),
                 _with_interval(system["avg_acc"], system["avg_acc_ci"], narrow),
                 f"{100 * system['worst_acc']:.2f}",
-                *(counts if len(counts) <= 8 else []),
+                *counts,
                 f"{system['passes']:g}",
             ]
         )
     return table
 
 
-def caption(metrics: Mapping[str, Any]) -> str:
+def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
     what = "agreement with the upright vanilla prediction" if metrics["labels"] == "agreement" else "accuracy"
+    counted = f"all {metrics['n']}" if metrics["split"] == "all" else f"{metrics['n']} {metrics['split']}"
+    counts = "correct images by angle; " if _angles(metrics, "vanilla", shown=angles) else ""
     turned = "the preprocessed tensor" if metrics["rotate"] == "input" else "the decoded picture, before preprocessing,"
-    return (
-        f"{metrics['n']} {metrics['split']} images; {what} in %, 95 % intervals; correct images by angle; "
-        f"{turned} is turned by {metrics['elements'].upper()}"
-    )
+    return f"{counted} images; {what} in %, 95 % intervals; {counts}{turned} is turned by {metrics['elements'].upper()}"
 
 
 def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -76,6 +78,12 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("added parameters", f"{cost['added_parameters']:,}"),
         ("relative time", f"{cost['relative_time']:.3f} (canonicalizer ÷ prediction network)"),
     ]
+
+
+def _angles(metrics: Mapping[str, Any], system: str, *, shown: bool) -> list[Mapping[str, Any]]:
+    """The accuracy at each angle, where it has a column."""
+    found: list[Mapping[str, Any]] = metrics[system]["per_element"]
+    return found if shown and len(found) <= MOST_ANGLES else []
 
 
 def _found_poses(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -112,7 +112,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         outputs = [labels[name] for name in folder.classes] if labels else [-1]
         _train(config, canonicalizer, context, prior, images, torch.tensor(outputs), run, progress)
     else:
-        progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train")
+        progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train: training options do nothing")
     model = AdaptedModel(canonicalizer.ship(), network, config.padding)
     write_artifact(run.model, model, model_config)
     run.state.unlink(missing_ok=True)

@@ -1,10 +1,12 @@
 import re
+import sys
 
 import pytest
 import torch
 import yaml
 
 from equicli.canonicalization.prior import Prior
+from equicli.cli.output import Output
 from equicli.evaluation.evaluate import SYSTEMS, Evaluation
 from equicli.evaluation.metrics import metrics_document
 from equicli.groups import is_finite, parse_group
@@ -120,6 +122,23 @@ def test_the_report_holds_the_table_the_facts_and_how_to_repeat_them():
         assert f"- {name}: {value}" in lines
     for words in ("equicli evaluate --rotations 4", "Seed 7.", "torch 2.15.0.", SOURCE["sha256"]):
         assert words in text
+
+
+@pytest.mark.parametrize(("elements", "width", "angles"), [("c4", 80, True), ("d4", 80, False), ("d4", 120, True)])
+def test_a_terminal_too_narrow_for_all_angles_shows_none_rather_than_parts(
+    elements, width, angles, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    Output().metrics(metrics(elements))
+    printed = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+    assert "…" not in printed and max(map(len, printed.splitlines()[:6])) <= width
+    assert ("270°" in printed) == ("by angle" in printed) == angles
+
+
+def test_a_folder_without_a_split_is_counted_as_all_of_it():
+    assert table.caption(metrics(split="all")).startswith("all 40 images; ")
+    assert table.caption(metrics()).startswith("40 test images; ")
 
 
 @pytest.mark.parametrize(
