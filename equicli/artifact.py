@@ -23,8 +23,10 @@ from equicli.groups.action import PADDINGS
 from equicli.groups.planar import parse_label
 from equicli.prediction.checkpoint import load_checkpoint, load_weights, sha256_of
 from equicli.prediction.head import find_head, replace_head
+from equicli.prediction.hub import ON_THE_HUB, open_checkpoint
 from equicli.prediction.load import load_network, rebuild_network
 from equicli.prediction.network import NetworkSpec
+from equicli.prediction.zero_shot import TwoTowers
 
 FORMAT = 1
 # What an artifact may ask `load` to fetch, by the library of its prediction network.
@@ -205,6 +207,8 @@ def _rebuild_canonicalizer(path: Path, config: ModelConfig, prediction_network: 
 def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoint: str | Path | None) -> nn.Module:
     """Get the prediction network that an adapter was trained for, and verify that it is the same."""
     source, spec = config.provenance, config.prediction_network
+    if checkpoint is None and str(source.get("checkpoint")).startswith(ON_THE_HUB):
+        checkpoint = source["checkpoint"]
     if "checkpoint" in source and checkpoint is None:
         raise EquicliError(
             f"{path}: an adapter; its prediction network's weights were the file {source['checkpoint']} "
@@ -219,8 +223,9 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
     if spec.library == "python" or (spec.library == "transformers" and "checkpoint" in source):
         # All but the weights is in the spec; a folder of the user's has no name that others know.
         network = network if network is not None else rebuild_network(replace(spec, head_outputs=None))
-        load_checkpoint(network, Path(str(checkpoint)))
-        digest = sha256_of(Path(str(checkpoint)))
+        file, _ = open_checkpoint(str(checkpoint))
+        load_checkpoint(network, file)
+        digest = sha256_of(file)
     else:
         if spec.library == "transformers" and "revision" not in source:  # might be a folder on this machine
             raise EquicliError(f"{path}: damaged configuration at provenance.revision: there is none.")
@@ -231,6 +236,8 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
             revision=source.get("revision"),
         )
         network, digest = found.network, found.provenance["sha256"]
+        if isinstance(network, TwoTowers):
+            network = network.image_tower()
     if digest != source["sha256"]:
         raise EquicliError(f"{path}: these are not the weights that it was adapted to (sha256 differs).")
     return _with_head(network, config)

@@ -47,7 +47,13 @@ def _local_path(value: Any) -> Any:
     return expand_path(value) if isinstance(value, str) else value
 
 
+def _checkpoint(value: Any) -> Any:
+    return value if str(value).startswith("hf-hub:") else _local_path(value)
+
+
 LocalPath = Annotated[str, BeforeValidator(_local_path)]
+# hf-hub:owner/name[@revision]/file, or a local file.
+CheckpointPath = Annotated[str, BeforeValidator(_checkpoint)]
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -80,9 +86,10 @@ class AdaptConfig(Settings):
 
     data: LocalPath = Field(description="an image folder")
     model: str = Field(description="the prediction network")
-    checkpoint: LocalPath | None = Field(None, description="a file of weights for the prediction network")
+    checkpoint: CheckpointPath | None = Field(None, description="a file of weights for the prediction network")
     revision: str | None = Field(None, description="branch, tag or commit of the Hub repository")
     model_args: dict[str, Scalar] = Field({}, description="arguments of the prediction network's constructor")
+    prompts: LocalPath | None = Field(None, description="of a zero-shot network's classes: a text or YAML file")
     head: Literal["auto", "none"] = Field("auto", description="fit a linear head where the classes do not match")
     preprocess: Literal["checkpoint", "none"] = Field("checkpoint", description="none: only normalize")
     image_size: int | None = Field(None, ge=8, le=4096)
@@ -116,7 +123,7 @@ class AdaptConfig(Settings):
 
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="of training; auto: bf16 on CUDA")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="of training; auto: bf16 on CUDA")
     strict: bool = Field(False, description="stop at an unreadable image instead of skipping it")
 
     @field_validator("group")
@@ -262,13 +269,18 @@ def load_recipe(name: str) -> dict[str, Any]:
             known = sorted(p.stem for p in recipe_folder().glob("*.yaml"))
             hint = did_you_mean(name, known) or f" Known: {', '.join(known)}."
             raise UsageError(f"--recipe {name}: no such recipe.{hint} A recipe of your own is a .yaml file.")
-    content = _load_yaml(path, "--recipe")
+    content = read_yaml(path, "--recipe")
     if not isinstance(content, dict):
         raise UsageError(f"--recipe {path}: a recipe is a mapping of keys to values.")
     return content
 
 
-def _load_yaml(path: Path, flag: str) -> Any:
+def read_yaml(path: Path, flag: str) -> Any:
+    """Read a YAML file; `flag` is what an error says that named it.
+
+    Raises:
+        UsageError: it cannot be read, or is not valid.
+    """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
@@ -333,7 +345,7 @@ def _read_prior(value: Any, group_name: str) -> tuple[str, ...] | dict[str, floa
     """Read `r90`, `r0,r180`, a list of poses, a mapping of poses to shares, or a YAML file that holds either."""
     group = parse_group(group_name)
     if isinstance(value, str) and value.endswith((".yaml", ".yml")):
-        value = _load_yaml(Path(expand_path(value)), "--prior")
+        value = read_yaml(Path(expand_path(value)), "--prior")
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
     if not value:

@@ -23,9 +23,16 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def find_precision(name: str, device: torch.device) -> str:
+    """Return the precision of `--precision`: `auto` is bf16 where the device has fast arithmetic for it, else fp32."""
+    if name == "auto":
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return name
+
+
 @contextmanager
 def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
-    """Run networks in this precision: `fp32`, `bf16` or `fp16`; `auto` is fp32."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    """Run networks in this precision: `fp32`, `bf16` or `fp16`."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[precision]
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         yield

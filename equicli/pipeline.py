@@ -12,7 +12,7 @@ from equicli import artifact
 from equicli.config import AdaptConfig, expand_path
 from equicli.data.folders import Sample, open_folder, recorded_split
 from equicli.data.loading import Loader, Preloaded
-from equicli.devices import find_device
+from equicli.devices import find_device, find_precision
 from equicli.errors import EquicliError, UsageError, reason
 from equicli.evaluation.run import evaluate_images
 from equicli.files import write_atomically
@@ -89,6 +89,7 @@ def evaluate(
         progress.say("this model was adapted without labels; accuracy is agreement with the upright vanilla prediction")
     targets = _targets(labels, classes, config)
     chosen_device = find_device(device)
+    precision = find_precision(precision, chosen_device)
     model = artifact.load(file, network=network, checkpoint=checkpoint)
     turned = elements if rotate == "file" else None
     loader = Loader(samples, config.preprocess, batch_size, strict=strict, rotations=turned)

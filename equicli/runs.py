@@ -18,8 +18,8 @@ LATEST = "latest"
 # What a run writes into its folder, and all that starting anew there removes. The model goes first: without it a run
 # counts as unfinished.
 FILES = (
-    "model.safetensors training_state.safetensors config.json resolved.yaml split.json log.jsonl metrics.json "
-    "report.md README.md"
+    "model.safetensors training_state.safetensors features.safetensors config.json resolved.yaml split.json log.jsonl "
+    "metrics.json report.md README.md"
 ).split()
 
 
@@ -33,6 +33,7 @@ class Run:
         self.split = folder / "split.json"
         self.log = folder / "log.jsonl"
         self.state = folder / "training_state.safetensors"
+        self.features = folder / "features.safetensors"
 
     @property
     def finished(self) -> bool:

@@ -100,9 +100,7 @@ def test_poses_are_found_in_float32_also_where_the_network_runs_in_half_precisio
     assert torch.equal(pose.scores, model.predict(x)[1].scores)
 
 
-@pytest.mark.parametrize(
-    ("precision", "dtype"), [("fp32", None), ("auto", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
-)
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_a_precision_names_the_arithmetic_of_networks(precision, dtype):
     with arithmetic(torch.device("cpu"), precision):
         assert nn.Linear(4, 4)(torch.zeros(1, 4)).dtype == (dtype or torch.float32)

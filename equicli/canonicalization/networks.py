@@ -11,6 +11,7 @@ from equicli.errors import EquicliError
 from equicli.prediction.head import replace_head
 from equicli.prediction.load import load_network, rebuild_network
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
+from equicli.prediction.zero_shot import TwoTowers
 
 
 def load_canonicalization_network(
@@ -34,7 +35,8 @@ def load_canonicalization_network(
         return PretrainedNetwork(build_canonicalization_network(spec), spec, preprocess, None, {})
     try:
         found = load_network(name, checkpoint=checkpoint, image_size=size)
-        replace_head(found.network, vector_size)
+        network = found.network.image_tower() if isinstance(found.network, TwoTowers) else found.network
+        replace_head(network, vector_size)
     except EquicliError as error:
         message = (
             str(error)
@@ -42,7 +44,7 @@ def load_canonicalization_network(
             .replace("--checkpoint", "--canonicalizer-checkpoint")
         )
         raise type(error)(message) from error
-    return replace(found, spec=replace(found.spec, head_outputs=vector_size))
+    return replace(found, network=network, spec=replace(found.spec, head_outputs=vector_size))
 
 
 def build_canonicalization_network(spec: NetworkSpec) -> nn.Module:

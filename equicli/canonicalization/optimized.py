@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
 from equicli.canonicalization.inputs import SmallInput
 from equicli.canonicalization.sharp_views import sharp_views
-from equicli.config import CanonicalizerSettings, LocalPath
+from equicli.config import CanonicalizerSettings, CheckpointPath
 from equicli.data.normalization import Normalization
 from equicli.groups import FiniteGroup, Group, PlanarGroup, is_finite
 from equicli.groups.action import inscribed_disc, views
@@ -27,7 +27,7 @@ class OptimizedSettings(CanonicalizerSettings):
 
     kind: Literal["optimized"] = "optimized"
     network: str = Field("conv", description="`conv`, a timm name, `hf-hub:owner/name` or `torchvision:NAME`")
-    checkpoint: LocalPath | None = Field(None, description="weights to start from, in place of the Hub's")
+    checkpoint: CheckpointPath | None = Field(None, description="weights to start from, in place of the Hub's")
     size: int = Field(64, ge=8, le=1024, description="side in pixels of the square image that it looks at")
     width: int = Field(32, ge=4, le=1024, description="channels of the first stage of `conv`")
     vector_size: int = Field(128, ge=2, le=4096, description="length of the vector that is compared with the reference")

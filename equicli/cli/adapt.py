@@ -18,11 +18,17 @@ def adapt(
     group: Annotated[
         str | None, typer.Option(help="c4 is rotations by 90°, d4 these and reflections, c8 by 45°, so2 all.")
     ] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="File of weights in place of the published ones.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Weights in place of the published: FILE, or hf-hub:owner/name/file.")
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the Hub repository.")] = None,
     model_arg: Annotated[
         list[str] | None,
         typer.Option("--model-arg", metavar="KEY=VALUE", help="Argument of the network's constructor; repeatable."),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(help="Zero-shot networks: lines such as 'a photo of a {}.', or YAML of prompts by class."),
     ] = None,
     head: Annotated[
         str | None, typer.Option(help="auto fits a linear head where classes do not match; none refuses.")
@@ -55,7 +61,7 @@ def adapt(
     batch_size: Annotated[int | None, typer.Option(help="Images in a batch.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, initialization and shuffling.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Of training: auto, fp32 or bf16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Of training: auto (bf16 on CUDA), fp32, bf16 or fp16.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.")
     ] = False,
@@ -93,6 +99,7 @@ def adapt(
         "checkpoint": checkpoint,
         "revision": revision,
         **{f"model_args.{key}": value for key, value in (parse_pair(a, "--model-arg") for a in model_arg or [])},
+        "prompts": prompts,
         "head": head,
         "preprocess": preprocess,
         "image_size": image_size,

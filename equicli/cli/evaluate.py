@@ -40,7 +40,7 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 32,
     device: Annotated[Device, typer.Option(help="auto is CUDA where it is present.")] = Device.auto,
-    precision: Annotated[Precision, typer.Option(help="Of the prediction network.")] = Precision.fp32,
+    precision: Annotated[Precision, typer.Option(help="Of the network; auto: bf16 on CUDA.")] = Precision.fp32,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.")
     ] = False,

@@ -103,8 +103,10 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str) -
         raise EquicliError(
             f"{name}: not the weights of this network: {'; '.join(problems)}. Check --model and --model-arg."
         )
-    # Not strict only for `num_batches_tracked`, which old checkpoints lack and inference never reads.
-    network.load_state_dict(weights, strict=False)
+    # Into its own state: that has `num_batches_tracked`, which old checkpoints lack and inference never reads, and
+    # tells of which version each module's names are, which files of plain tensors don't and MNASNet asks for.
+    own.update(weights)
+    network.load_state_dict(own)
 
 
 def sha256_of(path: Path) -> str:

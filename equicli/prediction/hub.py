@@ -7,13 +7,38 @@ import huggingface_hub
 from huggingface_hub import errors as hub_errors
 from huggingface_hub.utils import logging as hub_logging
 
-from equicli.errors import EquicliError, reason
+from equicli.errors import EquicliError, UsageError, reason
+
+ON_THE_HUB = "hf-hub:"
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
     """Split `owner/name@revision`; the revision is None where none is given."""
     repository, _, revision = name.partition("@")
     return repository, revision or None
+
+
+def open_checkpoint(name: str) -> tuple[Path, str]:
+    """Return the file of weights that `--checkpoint` names, and how a run records it: by its name, or by its commit.
+
+    Args:
+        name: a local file, or `hf-hub:owner/name[@revision]/file`, which is fetched.
+
+    Raises:
+        UsageError: no such file.
+        EquicliError: the Hub's file cannot be had.
+    """
+    if not name.startswith(ON_THE_HUB):
+        if not Path(name).is_file():
+            raise UsageError(f"--checkpoint {name}: no such file.")
+        return Path(name), Path(name).name
+    owner, _, rest = name.removeprefix(ON_THE_HUB).partition("/")
+    repository, _, filename = rest.partition("/")
+    if not owner or not repository or not filename:
+        raise UsageError(f"--checkpoint {name}: write it as hf-hub:owner/name[@revision]/file.")
+    repository, revision = split_revision(f"{owner}/{repository}")
+    path, commit = download(repository, filename, revision)
+    return path, f"{ON_THE_HUB}{repository}@{commit}/{filename}"
 
 
 def download(repository: str, filename: str, revision: str | None) -> tuple[Path, str]:

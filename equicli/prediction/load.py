@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from torch import nn
 
@@ -12,8 +11,9 @@ from equicli.errors import EquicliError, UsageError
 from equicli.prediction import python_source, timm_source, torchvision_source, transformers_source
 from equicli.prediction.checkpoint import load_checkpoint, sha256_of
 from equicli.prediction.head import replace_head
-from equicli.prediction.hub import download_first, split_revision
+from equicli.prediction.hub import download_first, open_checkpoint, split_revision
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
+from equicli.prediction.published_files import read_json
 
 # What may stand before the colon of `--model`.
 SOURCES = {
@@ -41,7 +41,7 @@ def load_network(
     Args:
         model: a timm name or a short one, `owner/name[@revision]` on the Hub, `hf-hub:` before it for timm's format and
             `transformers:` for theirs, `transformers:FOLDER`, `torchvision:NAME`, or `python:package.module:factory`.
-        checkpoint: a local file of weights, in place of the published ones.
+        checkpoint: weights in place of the published ones: a local file, or `hf-hub:owner/name[@revision]/file`.
         arguments: keyword arguments of the network's constructor.
         image_size: side in pixels of the square input, in place of the checkpoint's own.
         revision: branch, tag or commit of the Hub repository; for torchvision the name of the weights.
@@ -50,8 +50,7 @@ def load_network(
         UsageError: no such model, file or revision.
         EquicliError: the weights cannot be had, or do not fit.
     """
-    if checkpoint is not None and not Path(checkpoint).is_file():
-        raise UsageError(f"--checkpoint {checkpoint}: no such file.")
+    file = None if checkpoint is None else open_checkpoint(checkpoint)
     source, separator, name = model.partition(":")
     if not separator:
         source, name = "", model
@@ -60,12 +59,12 @@ def load_network(
             f"--model {model}: unknown source '{source}:'. Known: hf-hub:, transformers:, torchvision:, python:, or a "
             "timm name."
         )
-    request = NetworkRequest(name, dict(arguments or {}), checkpoint is None, image_size, revision)
+    request = NetworkRequest(name, dict(arguments or {}), file is None, image_size, revision)
     found = _load_from_hub(request) if not source and REPOSITORY.fullmatch(name) else SOURCES[source](request)
-    if checkpoint is not None:
-        load_checkpoint(found.network, Path(checkpoint))
-        file = {"checkpoint": Path(checkpoint).name, "sha256": sha256_of(Path(checkpoint))}
-        found = replace(found, provenance={**found.provenance, **file})
+    if file is not None:
+        path, recorded = file
+        load_checkpoint(found.network, path, checkpoint)
+        found = replace(found, provenance={**found.provenance, "checkpoint": recorded, "sha256": sha256_of(path)})
     if image_size is not None and found.spec.library == "timm":
         found = timm_source.resize(found, image_size)
     found.network.eval()
@@ -76,7 +75,7 @@ def _load_from_hub(request: NetworkRequest) -> PretrainedNetwork:
     """Load a repository by the library that its `config.json` is for."""
     repository, revision = split_revision(request.name)
     path, commit = download_first(repository, ["config.json"], request.revision or revision, "")
-    timms = isinstance(transformers_source.read_json(path, f"{repository}: config.json").get("architecture"), str)
+    timms = isinstance(read_json(path, f"{repository}: config.json").get("architecture"), str)
     source = timm_source.load_from_hub if timms else transformers_source.load
     return source(replace(request, name=repository, revision=commit))
 

@@ -8,6 +8,7 @@ from typing import Any
 from equicli.data.normalization import IMAGENET, Normalization
 from equicli.data.preprocess import Interpolation, Preprocess
 from equicli.errors import EquicliError, reason
+from equicli.prediction.published_files import PublishedFiles, read_json
 
 # Pillow's numbers.
 _INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -15,6 +16,16 @@ _INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bil
 _PLAIN = "ViT DeiT CLIP Siglip Beit Bit Blip Segformer MobileNetV1 MobileNetV2 Pvt".split()
 # Sizes that these derive before they resize.
 _OWN_SIZES = "ConvNext PoolFormer Levit EfficientNet MobileViT".split()
+
+
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+
+def find_preprocess(files: PublishedFiles, config: Any, image_size: int | None) -> tuple[Preprocess, tuple[str, ...]]:
+    """Find a checkpoint's preprocessing in its files; see `read_preprocess`."""
+    found = files.find(PROCESSOR_FILES)
+    processor = read_json(found, f"{files.name}: {found.name}") if found else None
+    return read_preprocess(processor, config, image_size, files.name)
 
 
 def read_preprocess(

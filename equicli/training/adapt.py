@@ -24,9 +24,12 @@ from equicli.groups.elements import inverse
 from equicli.prediction.head import set_head
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
+from equicli.prediction.prompts import class_prompts
+from equicli.prediction.zero_shot import TwoTowers
 from equicli.progress import Progress
 from equicli.runs import Run, start_run
 from equicli.tasks import classification
+from equicli.training.features import Features
 from equicli.training.images import TrainingImages, read_training_images
 from equicli.training.loop import Images, fit
 from equicli.training.objective import Objective, Task
@@ -57,7 +60,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     """
     device = find_device(config.device)
     folder, split = _open_data(config, run, progress, resume=resume)
-    found = _load_network(config, device, progress)
+    found = _load_network(config, folder.classes, device, progress)
     network, preprocess = found.network, found.preprocess
     group, prior = parse_group(config.group), Prior.of(config.prior)
 
@@ -74,12 +77,13 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     trains = any(parameter.requires_grad for parameter in canonicalizer.parameters())
     if config.task_weight and not trains:
         raise UsageError(f"task_weight: --canonicalizer {config.canonicalizer.kind} trains nothing; leave it out.")
+    features = Features.read(run.features) if resume and labels is None else None
     images = read_training_images(
         split if trains or labels is None else replace(split, train=()),
         preprocess,
         None if config.task_weight else canonicalizer.size,
         keep=trains,
-        features_of=network if labels is None else None,
+        features_of=network if labels is None and features is None else None,
         turn_back=turn_back,
         device=device,
         batch_size=config.batch_size,
@@ -88,8 +92,11 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     )
     tell_unreadable(images.unreadable, progress)
     spec = found.spec
+    if images.features is not None:
+        features = Features(images.features, images.samples)
     if labels is None:
-        labels = _fit_head(network, images, folder.classes, progress)
+        assert features is not None
+        labels = _fit_head(network, images, features, folder.classes, progress)
         spec = replace(spec, head_outputs=len(labels))
     model_config = ModelConfig(
         task=classification.NAME,
@@ -107,6 +114,8 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     else:
         start_run(run, config.model_dump(mode="json"), split.paths(folder.root))
         run.write("config.json", model_config.to_json() + "\n")
+        if features is not None:
+            features.write(run.features)
     run.append_log({"unreadable": images.unreadable})
     if trains:
         outputs = [labels[name] for name in folder.classes] if labels else [-1]
@@ -115,7 +124,8 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train: training options do nothing")
     model = AdaptedModel(canonicalizer.ship(), network, config.padding)
     write_artifact(run.model, model, model_config)
-    run.state.unlink(missing_ok=True)
+    for needed_to_resume in (run.state, run.features):
+        needed_to_resume.unlink(missing_ok=True)
     return Adapted(model, model_config, images.report, images.report_labels, folder.classes)
 
 
@@ -134,7 +144,9 @@ def _open_data(config: AdaptConfig, run: Run, progress: Progress, *, resume: boo
     return folder, split
 
 
-def _load_network(config: AdaptConfig, device: torch.device, progress: Progress) -> PretrainedNetwork:
+def _load_network(
+    config: AdaptConfig, classes: tuple[str, ...], device: torch.device, progress: Progress
+) -> PretrainedNetwork:
     """The prediction network, frozen and on the device, with the preprocessing that was asked for."""
     found = load_network(
         config.model,
@@ -148,9 +160,29 @@ def _load_network(config: AdaptConfig, device: torch.device, progress: Progress)
         progress.say(remark)
     if "sha256" not in found.provenance:
         progress.say("no --checkpoint: taking the weights that your code returns, as they are")
+    found = _with_prompts(config, found, classes, progress)
     network = found.network.requires_grad_(False).to(device)
     return replace(
         found, network=network, preprocess=found.preprocess.override(config.preprocess, config.mean, config.std)
+    )
+
+
+def _with_prompts(
+    config: AdaptConfig, found: PretrainedNetwork, classes: tuple[str, ...], progress: Progress
+) -> PretrainedNetwork:
+    """Give a zero-shot network its classes."""
+    if not isinstance(found.network, TwoTowers):
+        if config.prompts is not None:
+            raise UsageError(f"--prompts: {found.provenance['model']} has classes of its own and takes no prompts.")
+        return found
+    prompts, origin = class_prompts(config.prompts, classes, found.network.template)
+    progress.say(f"zero-shot: {len(prompts)} classes by their prompts ({origin})")
+    return replace(
+        found,
+        network=found.network.classify(list(prompts.values())),
+        spec=replace(found.spec, head_outputs=len(prompts)),
+        class_names=tuple((name,) for name in prompts),
+        provenance={**found.provenance, "prompts": origin},
     )
 
 
@@ -255,21 +287,21 @@ def _tell_chance(group: Group, prior: Prior, identity_rate: float, progress: Pro
 def _check_resumed(run: Run, config: ModelConfig) -> None:
     recorded = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
     if recorded["provenance"] != dict(config.provenance):
-        raise EquicliError(f"--resume {run.folder}: the prediction network's weights have changed since; start anew.")
+        raise EquicliError(
+            f"--resume {run.folder}: the prediction network's weights or prompts have changed since; start anew."
+        )
 
 
 def _fit_head(
-    network: nn.Module, images: TrainingImages, classes: tuple[str, ...], progress: Progress
+    network: nn.Module, images: TrainingImages, features: Features, classes: tuple[str, ...], progress: Progress
 ) -> dict[str, int]:
     """Give the network a head for these classes."""
-    assert images.train_features is not None and images.validation_features is not None
     present = set(images.train_labels.tolist())
     absent = [name for index, name in enumerate(classes) if index not in present]
     if absent:
         raise EquicliError(f"class '{absent[0]}': none of its training images can be read, so no head can be fitted.")
-    weight, bias, accuracy = classification.fit_head(
-        images.train_features, images.train_labels, images.validation_features, images.validation_labels
-    )
+    train, validation = features.of(images)
+    weight, bias, accuracy = classification.fit_head(train, images.train_labels, validation, images.validation_labels)
     set_head(network, weight, bias)
     network.requires_grad_(False).eval()
     progress.say(f"fitted head: {accuracy:.1%} right on upright validation images")

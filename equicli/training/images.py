@@ -25,17 +25,18 @@ class TrainingImages:
 
     train, validation: uint8 (n, 3, s, s), as small as the canonicalization network looks at them, if only it does.
     train_labels, validation_labels: int64 (n,), class folder indices; -1 where there are no labels.
-    train_features, validation_features: float32 (n, d), what reaches the prediction network's head; None unless asked.
+    samples: int64 (n,), which of the split's training and validation samples these are, in this order.
+    features: float32 (n, d), what reaches the prediction network's head, of the same; None unless asked.
     report, report_labels: some whole validation images, uint8 (at most REPORT_IMAGES, 3, h, w), and their labels.
     unreadable: files that were skipped, with the reason.
     """
 
     train: Tensor
     train_labels: Tensor
-    train_features: Tensor | None
     validation: Tensor
     validation_labels: Tensor
-    validation_features: Tensor | None
+    samples: Tensor
+    features: Tensor | None
     report: Tensor
     report_labels: Tensor
     unreadable: dict[str, str]
@@ -86,17 +87,16 @@ def read_training_images(
     order = torch.cat(indices)
     labels = torch.tensor([-1 if s.label is None else s.label for s in samples])[order]
     all_small = torch.cat(small)
-    all_features = torch.cat(features) if features else None
     is_train = order < len(split.train)
     if (split.train and not is_train.any()) or is_train.all():
         raise EquicliError(f"{samples[0].path.parent}: too few readable images to train and to validate on.")
     return TrainingImages(
         train=all_small[is_train].to(device),
         train_labels=labels[is_train],
-        train_features=None if all_features is None else all_features[is_train],
         validation=all_small[~is_train].to(device),
         validation_labels=labels[~is_train],
-        validation_features=None if all_features is None else all_features[~is_train],
+        samples=order,
+        features=torch.cat(features) if features else None,
         report=torch.cat(report),
         report_labels=labels[reported[order]],
         unreadable={str(path): reason for path, reason in loader.unreadable.items()},

@@ -14,6 +14,7 @@ from torch.nn import functional
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.config import AdaptConfig
 from equicli.data.normalization import Normalization
+from equicli.devices import find_precision
 from equicli.errors import EquicliError
 from equicli.files import write_atomically
 from equicli.progress import Progress
@@ -118,6 +119,10 @@ class _Trainer:
         self.config = config
         self.mirrors = config.mirror and objective.prior.survives_mirroring(canonicalizer.group)
         self.epoch = 0
+        # In fp16 small gradients would vanish; in other precisions this does nothing.
+        self.scaler = torch.amp.GradScaler(
+            next(canonicalizer.parameters()).device.type, enabled=config.precision == "fp16", init_scale=2.0**12
+        )
         self.best: tuple[int, Scores, dict[str, Tensor]] | None = None
         parameters = list(canonicalizer.parameters())
         self.optimizer = torch.optim.AdamW(
@@ -134,7 +139,7 @@ class _Trainer:
         config, device, n = self.config, images.pixels.device, len(images.pixels)
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)  # dropout
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch)
-        precision = _training_precision(config.precision, device)
+        precision = find_precision(config.precision, device)
         self.canonicalizer.train()
         totals = {"loss": 0.0, **{f"{name}_loss": 0.0 for name in self.objective.weights}}
         batches = torch.randperm(n, generator=generator).split(config.batch_size)
@@ -155,8 +160,9 @@ class _Trainer:
                 slower = f"--set learning_rate={config.learning_rate / 10:g}"
                 raise EquicliError(f"training diverged in epoch {self.epoch + 1}; try {slower}.")
             self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
             for name, value in {"loss": loss, **{f"{name}_loss": part for name, part in losses.items()}}.items():
                 totals[name] += value.item() * len(indices) / seen
         self.epoch += 1
@@ -190,6 +196,7 @@ class _Trainer:
         tensors |= {f"best.{k}": v for k, v in weights.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        tensors |= {f"scaler.{name}": torch.tensor(value) for name, value in self.scaler.state_dict().items()}
         numbers = [self.epoch, epoch, scores.identity_rate, scores.loss]
         tensors["progress"] = torch.tensor(numbers, dtype=torch.float64)
         write_atomically(path, save({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}))
@@ -197,7 +204,7 @@ class _Trainer:
     def restore(self, path: Path) -> None:
         tensors = load_file(path)
         epoch, best_epoch, identity_rate, best_loss = tensors.pop("progress").tolist()
-        parts: dict[str, dict[str, Tensor]] = {"current": {}, "best": {}, "optimizer": {}}
+        parts: dict[str, dict[str, Tensor]] = {"current": {}, "best": {}, "optimizer": {}, "scaler": {}}
         for key, value in tensors.items():
             part, _, name = key.partition(".")
             parts[part][name] = value
@@ -207,6 +214,7 @@ class _Trainer:
             index, _, moment = name.partition(".")
             moments.setdefault(int(index), {})[moment] = value
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.scaler.load_state_dict({name: value.item() for name, value in parts["scaler"].items()})
         self.epoch = int(epoch)
         self.best = int(best_epoch), Scores(identity_rate, best_loss), parts["best"]
 
@@ -237,10 +245,3 @@ def augment(images: Tensor, generator: torch.Generator, *, mirror: bool) -> Tens
     affine = torch.stack([torch.stack([flip * scale, zero, shift[0]], 1), torch.stack([zero, scale, shift[1]], 1)], 1)
     grid = functional.affine_grid(affine.to(images.device), list(images.shape), align_corners=False)
     return functional.grid_sample(images.float() / 255, grid, padding_mode="reflection", align_corners=False)
-
-
-def _training_precision(precision: str, device: torch.device) -> str:
-    """`auto` trains in bfloat16 where the device has fast arithmetic for it."""
-    if precision == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    return precision

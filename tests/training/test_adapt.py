@@ -15,6 +15,7 @@ from equicli.data.normalization import HALF
 from equicli.errors import EquicliError, UsageError
 from equicli.progress import Silent
 from equicli.runs import find_run, find_unfinished, new_run
+from equicli.training import images
 from equicli.training.adapt import adapt
 from tests.training.test_loop import Killed, Killing
 
@@ -104,15 +105,29 @@ def test_a_killed_run_resumes_to_the_same_artifact(workplace, text):
     assert not find_run("out").state.exists()
 
 
-def test_a_killed_run_resumes_with_a_fitted_head_too(workplace):
+def test_a_killed_run_resumes_with_a_fitted_head_too(workplace, monkeypatch):
     for name in ("cow", "dog"):
         write_images(workplace / "photos" / name, 10)
     whole, adapted = run_adapt("whole")
     assert adapted.config.prediction_network.head_outputs == 4
     with pytest.raises(Killed):
         run_adapt("out", Killing("epoch 1/2"))
+    assert find_unfinished("out").features.is_file()
+    monkeypatch.setattr(images, "_features", lambda *_: pytest.fail("the network is not needed again"))
     resume("out")
     assert find_run("out").model.read_bytes() == whole.model.read_bytes()
+    assert not find_run("out").features.exists() and not whole.features.exists()
+
+
+def test_a_resumed_run_does_not_take_features_of_other_images(workplace):
+    for name in ("cow", "dog"):
+        write_images(workplace / "photos" / name, 10)
+    with pytest.raises(Killed):
+        run_adapt("out", Killing("epoch 1/2"))
+    first = find_unfinished("out").read_split()["train"][0]
+    (workplace / "photos" / first).write_bytes(b"damaged since")
+    with pytest.raises(EquicliError, match="--resume: some images"):
+        resume("out")
 
 
 def test_images_that_came_since_do_not_change_the_split_of_a_resumed_run(workplace):

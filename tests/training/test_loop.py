@@ -7,6 +7,7 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch import nn
 
 from equicli.adapted import AdaptedModel
@@ -147,6 +148,20 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(tmp_path, t
     assert same(weights(resumed), weights(whole))
 
 
+def test_a_run_in_fp16_resumes_to_the_same_weights_and_scale(tmp_path):
+    (tmp_path / "whole").mkdir()
+    whole = forgetful(0)
+    expected = train(whole, tmp_path / "whole", precision="fp16")
+    with pytest.raises(Killed):
+        train(forgetful(0), tmp_path, precision="fp16", progress=Killing("epoch 2/3"))
+    resumed = forgetful(9)
+    assert train(resumed, tmp_path, precision="fp16") == expected
+    assert same(weights(resumed), weights(whole))
+    states = [load_file(folder / "state.safetensors") for folder in (tmp_path, tmp_path / "whole")]
+    scaler = [{key: value.item() for key, value in state.items() if key.startswith("scaler.")} for state in states]
+    assert scaler[0] == scaler[1] and scaler[0]["scaler._growth_tracker"] > 0
+
+
 def test_a_run_killed_while_logging_resumes_to_the_same_weights_and_repeats_that_epoch(tmp_path):
     def log(entry):
         entries.append(entry["epoch"])
@@ -186,18 +201,20 @@ def test_each_epoch_is_logged_with_its_losses(tmp_path):
         assert entry["validation"].keys() == {"identity_rate", "loss"}
 
 
-def test_training_in_half_precision_keeps_finite_float32_weights_and_learns(tmp_path):
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_training_in_half_precision_keeps_finite_float32_weights_and_learns(tmp_path, precision):
     module = conv_canonicalizer("c4", size=16)
-    _, scores = train(module, tmp_path, precision="bf16", epochs=15)
+    _, scores = train(module, tmp_path, precision=precision, epochs=15)
     assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in module.parameters())
     assert scores.identity_rate > 0.9
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize(("kind", "group"), [("equivariant", "c4"), ("steerable", "so2"), ("steerable", "o2")])
-def test_every_kind_trains_in_half_precision(tmp_path, kind, group):
+def test_every_kind_trains_in_half_precision(tmp_path, kind, group, precision):
     module = create(kind, group, size=17, width=4)
-    entries = []
-    train(module, tmp_path, precision="bf16", epochs=2, artifact_weight=float(kind == "steerable"), log=entries.append)
+    entries, options = [], {"artifact_weight": float(kind == "steerable")}
+    train(module, tmp_path, precision=precision, epochs=2, log=entries.append, **options)
     assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in module.parameters())
     assert all(math.isfinite(entry["loss"]) for entry in entries)
 

@@ -1,0 +1,80 @@
+"""A checkpoint's files as they are published: in a repository of the Hub, or in a local folder of the same layout."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from equicli.errors import EquicliError, UsageError, reason
+from equicli.prediction.hub import download_first, find_first, split_revision
+from equicli.prediction.network import NetworkRequest
+
+# The first that exists is taken; a folder or repository holds the weights under one of these.
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    """Read a JSON object. `name` is what an error calls the file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise EquicliError(f"{name}: not readable as JSON ({reason(error)}).") from None
+    if not isinstance(content, dict):
+        raise EquicliError(f"{name}: not a JSON object.")
+    return content
+
+
+@dataclass(frozen=True)
+class PublishedFiles:
+    """Where a checkpoint's files are, and whether they are there.
+
+    name: what errors call it; weights_are: under which word `PretrainedNetwork.provenance` records the weights' file.
+    """
+
+    name: str
+    find: Callable[[Sequence[str]], Path | None]
+    get: Callable[[Sequence[str]], Path]
+    provenance: Mapping[str, str]
+    weights_are: str
+
+
+def open_files(request: NetworkRequest) -> PublishedFiles:
+    folder = Path(request.name).expanduser()
+    if request.name and request.revision is None and folder.is_dir():
+        return _open_folder(folder)
+    if request.name.startswith(("/", "./", "../", "~")):
+        raise UsageError(f"--model transformers:{request.name}: no such folder.")
+    repository, revision = split_revision(request.name)
+    # All files are from the commit that the configuration came from.
+    _, commit = download_first(repository, ["config.json"], request.revision or revision, "transformers")
+    name = f"transformers:{repository}"
+
+    def find(names: Sequence[str]) -> Path | None:
+        found = find_first(repository, names, commit, "transformers")
+        return found[0] if found else None
+
+    return PublishedFiles(
+        name,
+        find,
+        lambda names: download_first(repository, names, commit, "transformers")[0],
+        {"model": name, "repository": repository, "revision": commit},
+        "file",
+    )
+
+
+def _open_folder(folder: Path) -> PublishedFiles:
+    """A folder is recorded by its name and its weights as the user's own file: others have no such path."""
+
+    def find(names: Sequence[str]) -> Path | None:
+        return next((folder / name for name in names if (folder / name).is_file()), None)
+
+    def get(names: Sequence[str]) -> Path:
+        found = find(names)
+        if found is None:
+            raise EquicliError(f"transformers:{folder}: none of {', '.join(names)} in this folder.")
+        return found
+
+    return PublishedFiles(
+        f"transformers:{folder}", find, get, {"model": f"transformers:{folder.resolve().name}"}, "checkpoint"
+    )

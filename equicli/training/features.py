@@ -1,0 +1,39 @@
+"""What reaches the prediction network's head, kept in the run folder so that a resumed run needs no pass again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from equicli.errors import EquicliError
+from equicli.files import write_atomically
+from equicli.training.images import TrainingImages
+
+
+@dataclass(frozen=True)
+class Features:
+    """values: float32 (n, d). samples: int64 (n,), as in `TrainingImages`."""
+
+    values: Tensor
+    samples: Tensor
+
+    @classmethod
+    def read(cls, path: Path) -> "Features | None":
+        """Those that an earlier start of the run left, if any."""
+        return cls(**load_file(path)) if path.is_file() else None
+
+    def write(self, path: Path) -> None:
+        write_atomically(path, save({"values": self.values.contiguous(), "samples": self.samples}))
+
+    def of(self, images: TrainingImages) -> tuple[Tensor, Tensor]:
+        """Those of training and of validation images.
+
+        Raises:
+            EquicliError: the images are others than when the features were computed.
+        """
+        if not torch.equal(self.samples, images.samples):
+            raise EquicliError("--resume: some images can be read that could not before, or no longer; start anew.")
+        n = len(images.train_labels)
+        return self.values[:n], self.values[n:]
