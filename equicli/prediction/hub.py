@@ -34,7 +34,7 @@ def open_checkpoint(name: str) -> tuple[Path, str]:
         return Path(name), Path(name).name
     owner, _, rest = name.removeprefix(ON_THE_HUB).partition("/")
     repository, _, filename = rest.partition("/")
-    if not owner or not repository or not filename:
+    if not owner or not repository or not filename or ".." in filename.split("/"):  # which would leave the cache
         raise UsageError(f"--checkpoint {name}: write it as hf-hub:owner/name[@revision]/file.")
     repository, revision = split_revision(f"{owner}/{repository}")
     path, commit = download(repository, filename, revision)
@@ -85,7 +85,7 @@ def find_first(
             except hub_errors.EntryNotFoundError:
                 continue
             # <cache>/models--owner--name/snapshots/<commit>/<file>
-            return path, path.parent.name
+            return path, path.parents[filename.count("/")].name
     except hub_errors.GatedRepoError:
         message = "access to it is restricted. Ask for access on its page, then set HF_TOKEN."
     except hub_errors.RevisionNotFoundError:
