@@ -10,6 +10,7 @@ import typer
 from equicli.cli.adapt import adapt
 from equicli.cli.evaluate import evaluate
 from equicli.cli.export import export
+from equicli.cli.inspect import inspect
 from equicli.cli.models import models
 from equicli.cli.quickstart import quickstart
 from equicli.errors import EquicliError
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with `equicli quickstart`: two minutes, offline, on real handwritten digits.",
 )
-for command in (adapt, evaluate, export, models, quickstart):
+for command in (adapt, evaluate, export, inspect, models, quickstart):
     app.command()(command)
 
 

@@ -4,24 +4,39 @@ from typing import Annotated
 
 import typer
 
-from equicli.cli.options import Json
+from equicli.cli.options import Json, Quiet
 from equicli.cli.output import Output
 
 
 def models(
-    filter: Annotated[str | None, typer.Argument(metavar="[FILTER]", help="Show only names that contain this.")] = None,
+    filter: Annotated[str, typer.Argument(metavar="[FILTER]", help="Show only names that contain this.")] = "",
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """List short model names and the full timm name, with its tag, that each stands for.
+    """List short model names, the full timm name that each stands for, parameters and input size.
 
-    Every other classification network of timm's works by its full name, and torchvision's as torchvision:NAME.
+    Where FILTER is in none of them, timm's own names are listed: every classification network of timm's works by its
+    full name, and torchvision's as torchvision:NAME.
+
+    Example: equicli models vit
     """
     from equicli.errors import UsageError
-    from equicli.prediction.short_names import SHORT_NAMES
+    from equicli.prediction.catalogue import find_networks
 
-    found = {short: full for short, full in SHORT_NAMES.items() if filter is None or filter in short or filter in full}
+    found, more = find_networks(filter)
     if not found:
-        raise UsageError(f"{filter}: no short name contains this; timm's and torchvision's full names work too.")
-    width = max(map(len, found))
-    text = "\n".join(f"{short:<{width}}  {full}" for short, full in found.items())
-    Output(json=json).result(text, found)
+        raise UsageError(
+            f"{filter}: no short name and no pretrained classification network of timm's contains this. "
+            "Networks of torchvision's are written torchvision:NAME."
+        )
+    width, full_width = max(map(len, found)), max(len(entry["model"]) for entry in found.values())
+    lines = [
+        f"{name:<{width}}  "
+        + ("" if entry["model"] == name else f"{entry['model']:<{full_width}}  ")
+        + f"{entry['parameters'] / 1e6:>6.1f} M  {entry['input_size']:>3} px"
+        for name, entry in found.items()
+    ]
+    out = Output(json=json, quiet=quiet)
+    out.result("\n".join(lines), found)
+    if more:
+        out.say(f"and {more} more; a longer FILTER finds them")

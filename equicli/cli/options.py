@@ -32,6 +32,13 @@ OwnModel = Annotated[
 ModelArg = Annotated[
     list[str] | None, typer.Option("--model-arg", metavar="KEY=VALUE", help="Argument of the network's constructor.")
 ]
+Checkpoint = Annotated[
+    str | None, typer.Option(help="Weights in place of the published: FILE, or hf-hub:owner/name/file.")
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the Hub repository.")]
+ImageSize = Annotated[
+    int | None, typer.Option(min=8, max=4096, help="Side of the prediction network's input in pixels.")
+]
 
 
 def own_network(model: str | None, arguments: list[str] | None):  # type: ignore[no-untyped-def]

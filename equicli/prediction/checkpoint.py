@@ -16,6 +16,14 @@ from equicli.errors import EquicliError, reason
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 _PREFIXES = ("module.", "_orig_mod.")
 _MAX_WRAPPERS = 4  # a file may hold itself
+_MAX_SHOWN = 200
+
+
+def shown(text: object) -> str:
+    """What a file of others says, for an error: printable, on one line and not long."""
+    whole = str(text)
+    printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in whole[:_MAX_SHOWN])
+    return printable + "…" * (len(whole) > _MAX_SHOWN)
 
 
 def read_weights(path: Path, name: str | None = None) -> dict[str, Tensor]:

@@ -1,0 +1,157 @@
+"""What is inside an artifact, and what a model's name loads: each as one dictionary of plain values."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from equicli import artifact
+from equicli.config import Scalar
+from equicli.data.preprocess import Preprocess
+from equicli.errors import EquicliError, UsageError
+from equicli.prediction.checkpoint import sha256_of
+from equicli.prediction.load import load_network
+from equicli.prediction.network import PretrainedNetwork
+from equicli.prediction.zero_shot import TwoTowers
+from equicli.runs import RUNS, Run, find_run
+from equicli.tasks import classification
+
+# What safetensors calls the types that parameters have; others are counters and indices.
+_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+# Of these types, too, but nothing that was learned: statistics, and the fixed vector of EquiOptAdapt.
+_BUFFER = re.compile(r"\.running_\w+$|^canonicalizer\.reference$")
+
+
+def find_artifact(name: str | None) -> Path | None:
+    """Find the artifact that a name stands for; None where it can only be a model's name.
+
+    Args:
+        name: a run folder, an exported file, or something else; None is the latest run.
+
+    Raises:
+        UsageError: a folder that is no run, an unfinished run, or a path that leads nowhere.
+    """
+    if name is None:
+        return find_run(None).model
+    path, run = Path(name), Run(Path(name))
+    if path.is_file() or path.suffix == ".safetensors":
+        return path
+    if path.is_dir() and not (run.finished or run.settings.is_file()):
+        raise UsageError(
+            f"{name}: a folder, but no run. Name a run folder, an exported file or a model; "
+            f"a folder that transformers wrote is the model transformers:{name}."
+        )
+    # What is written as a path is not looked for on the Hub.
+    written_as_path = name.startswith(("/", "./", "../", "~", f"{RUNS}/")) or name.endswith("/")
+    return find_run(name).model if path.is_dir() or written_as_path else None
+
+
+def inspect_artifact(path: Path) -> dict[str, Any]:
+    """Describe an artifact by its header; no weights are loaded.
+
+    Returns:
+        `kind` (`run`, `model` or `adapter`); `path`, `bytes` and `sha256` of the file; and all of `ModelConfig`, whose
+        `canonicalizer` and `prediction_network` get the number of `parameters` in the file, and their `dtype`.
+
+    Raises:
+        UsageError, EquicliError: see `artifact.read_config`.
+    """
+    config = artifact.read_config(path)
+    run = Run(path.parent)
+    in_run = run.settings.is_file() and run.model.name == path.name
+    header = asdict(config)
+    return {
+        "kind": "adapter" if config.adapter_only else "run" if in_run else "model",
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": sha256_of(path),
+        **header,
+        **{part: header[part] | _count_stored(path, part) for part in ("canonicalizer", "prediction_network")},
+        "preprocess": _preprocess(config.preprocess),
+    }
+
+
+def inspect_model(
+    model: str,
+    *,
+    checkpoint: str | None = None,
+    arguments: Mapping[str, Scalar] | None = None,
+    image_size: int | None = None,
+    revision: str | None = None,
+) -> dict[str, Any]:
+    """Load a network as `equicli adapt` does, and describe it. The arguments are those of `load_network`.
+
+    Returns:
+        `kind` (`network`); `model`; `prediction_network`, a `NetworkSpec` with the number of `parameters` and their
+        `dtype`; the number of `outputs`, None where an image does not show it; `class_names`, `preprocess`,
+        `provenance` and `remarks`, see `PretrainedNetwork`.
+
+    Raises:
+        UsageError, EquicliError: see `load_network`.
+    """
+    try:
+        found = load_network(
+            model, checkpoint=checkpoint, arguments=arguments, image_size=image_size, revision=revision
+        )
+    except EquicliError as error:
+        raise type(error)(_without_flag(error)) from error
+    outputs, remarks = _count_outputs(found)
+    parameters = [(p.numel(), str(p.dtype).removeprefix("torch.")) for p in found.network.parameters()]
+    return {
+        "kind": "network",
+        "model": model,
+        "prediction_network": asdict(found.spec) | _count(parameters),
+        "outputs": outputs,
+        "class_names": found.class_names,
+        "preprocess": _preprocess(found.preprocess),
+        "provenance": dict(found.provenance),
+        "remarks": [*found.remarks, *remarks],
+    }
+
+
+def _count_stored(path: Path, part: str) -> dict[str, Any]:
+    """Count the parameters of one part of an artifact. The header tells them from buffers only by name and type."""
+    with safe_open(path, "pt") as file:
+        tensors = [file.get_slice(key) for key in file.keys() if key.startswith(f"{part}.") and not _BUFFER.search(key)]
+        types = [(prod(tensor.get_shape()), tensor.get_dtype()) for tensor in tensors]
+    return _count((size, _FLOATS[dtype]) for size, dtype in types if dtype in _FLOATS)
+
+
+def _count(tensors: Iterable[tuple[int, str]]) -> dict[str, Any]:
+    sizes = list(tensors)
+    return {
+        "parameters": sum(size for size, _ in sizes),
+        "dtype": ", ".join(sorted({dtype for _, dtype in sizes})) or None,
+    }
+
+
+def _count_outputs(found: PretrainedNetwork) -> tuple[int | None, list[str]]:
+    """Show the network a black image, as `adapt` shows it the first of the folder. What it fails at is a remark."""
+    size = found.preprocess.size
+    if isinstance(found.network, TwoTowers):
+        return None, [
+            "a zero-shot network: --prompts of `equicli adapt`, or the names of class folders, say its classes"
+        ]
+    if size is None:
+        return None, ["nothing says which size its images have; --image-size shows the number of outputs"]
+    try:
+        with torch.inference_mode():
+            return classification.count_outputs(found.network, torch.zeros(1, 3, size, size)), []
+    except EquicliError as error:
+        return None, [_without_flag(error)]
+
+
+def _preprocess(preprocess: Preprocess) -> dict[str, Any]:
+    fields = asdict(preprocess)
+    fields.pop("normalization")
+    return fields | preprocess.normalization._asdict()
+
+
+def _without_flag(error: EquicliError) -> str:
+    """The message of an error about `--model`, which here is an argument without a name."""
+    return re.sub(r"--model\b(?!-)", "MODEL", str(error))
