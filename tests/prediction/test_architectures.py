@@ -84,7 +84,6 @@ CASES = (
     Case("ShuffleNet", "torchvision:shufflenet_v2_x0_5", {}),
     Case("SqueezeNet", "torchvision:squeezenet1_1", {}),
     Case("ConvNeXtV2", "transformers:ConvNextV2ForImageClassification", _FOUR_STAGES),
-    Case("CvT", "transformers:CvtForImageClassification", {"embed_dim": [8, 16, 24], "depth": [1, 1, 3]}),
     Case("DeiT with two heads", "transformers:DeiTForImageClassificationWithTeacher", _VIT),
     Case("DINOv2 with registers", "transformers:Dinov2WithRegistersForImageClassification", _VIT),
     Case(
