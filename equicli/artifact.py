@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import nn
 
 from equicli.adapted import AdaptedModel
@@ -16,12 +16,12 @@ from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.data.preprocess import Preprocess
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import EquicliError, UsageError, reason, shown
 from equicli.files import write_atomically
 from equicli.groups import parse_group
 from equicli.groups.action import PADDINGS
 from equicli.groups.planar import parse_label
-from equicli.prediction.checkpoint import load_checkpoint, load_weights, sha256_of
+from equicli.prediction.checkpoint import Allowance, load_checkpoint, load_weights, sha256_of
 from equicli.prediction.head import find_head, replace_head
 from equicli.prediction.hub import ON_THE_HUB, open_checkpoint
 from equicli.prediction.load import load_network, rebuild_network
@@ -62,7 +62,7 @@ class ModelConfig:
     canonicalizer: CanonicalizerSpec
     prediction_network: NetworkSpec
     preprocess: Preprocess
-    labels: Mapping[str, int]
+    labels: Mapping[str, Annotated[int, Field(ge=0)]]
     provenance: Mapping[str, str]
     prior: Prior
     padding: str
@@ -114,25 +114,30 @@ def read_config(path: str | Path) -> ModelConfig:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise EquicliError(f"{path}: not a readable safetensors file ({error}).") from error
+        raise EquicliError(f"{path}: not a readable safetensors file ({reason(error)}).") from error
     try:
         content = json.loads(metadata["equicli"])
         version = content["format"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise EquicliError(f"{path}: not an equicli artifact, only weights. Make one with `equicli adapt`.") from None
     if version != FORMAT:
-        raise EquicliError(f"{path}: artifact format {version}, but this equicli reads {FORMAT}; update equicli.")
+        raise EquicliError(
+            f"{path}: artifact format {shown(version)}, but this equicli reads {FORMAT}; update equicli."
+        )
     try:
         config = TypeAdapter(ModelConfig).validate_python(content)
         _check(config)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise EquicliError(
-            f"{path}: damaged configuration at {'.'.join(map(str, first['loc']))}: {first['msg']}."
-        ) from None
+        raise EquicliError(f"{path}: {_damaged(error)}") from None
     except ValueError as error:
-        raise EquicliError(f"{path}: damaged configuration at {error}.") from None
+        raise EquicliError(f"{path}: damaged configuration at {shown(error)}.") from None
     return config
+
+
+def _damaged(error: ValidationError, *where: str) -> str:
+    first = error.errors()[0]
+    place = ".".join(map(str, (*where, *first["loc"])))
+    return f"damaged configuration at {shown(place)}: {shown(first['msg'])}."
 
 
 def _check(config: ModelConfig) -> None:
@@ -155,6 +160,9 @@ def _check(config: ModelConfig) -> None:
         raise ValueError("prior: there must be a pose, and a share for each or for none")
     if shares and not (all(0 <= share <= 1 for share in shares) and abs(sum(shares) - 1) < 1e-3):
         raise ValueError("prior.shares: they must add up to 1")
+    for entry in ("model", "sha256") if config.adapter_only else ():
+        if entry not in config.provenance:
+            raise ValueError(f"provenance.{entry}: there is none")
 
 
 def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str | Path | None = None) -> AdaptedModel:
@@ -179,27 +187,32 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
     config = read_config(path)
     if checkpoint is not None and not config.adapter_only:
         raise UsageError(f"--checkpoint {checkpoint}: {path} holds its prediction network; no weights are missing.")
-    with safe_open(path, "pt") as file:
-        weights = {key: file.get_tensor(key) for key in file.keys()}
+    try:
+        weights = load_file(path)
+    except Exception as error:  # also types of numbers that torch has not
+        raise EquicliError(f"{path}: its weights cannot be read ({reason(error)}).") from error
     if config.adapter_only:
-        prediction_network = _fetch(path, config, network, checkpoint)
-        state = prediction_network.state_dict()
-        weights = {**{_NETWORK + key: value for key, value in state.items()}, **weights}
-    else:
-        prediction_network = _with_head(network, config) if network else rebuild_network(config.prediction_network)
-    model = AdaptedModel(_rebuild_canonicalizer(path, config, prediction_network), prediction_network, config.padding)
+        network = _fetch(path, config, network, checkpoint)
+        weights = {**{_NETWORK + key: value for key, value in network.state_dict().items()}, **weights}
+    try:
+        with Allowance(weights):
+            network = rebuild_network(config.prediction_network) if network is None else _with_head(network, config)
+            canonicalizer = _rebuild_canonicalizer(config, network)
+    except EquicliError as error:
+        raise type(error)(f"{path}: {error}") from error
+    except Exception as error:  # constructors fail in any way
+        raise EquicliError(f"{path}: its networks cannot be built ({reason(error)}).") from error
+    model = AdaptedModel(canonicalizer, network, config.padding)
     load_weights(model, weights, str(path))
     return model.requires_grad_(False)
 
 
-def _rebuild_canonicalizer(path: Path, config: ModelConfig, prediction_network: nn.Module) -> Canonicalizer:
+def _rebuild_canonicalizer(config: ModelConfig, prediction_network: nn.Module) -> Canonicalizer:
     kind = REGISTRY[config.canonicalizer.kind]
     try:
         spec = TypeAdapter(kind.Spec).validate_python(dict(config.canonicalizer.spec))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, ("canonicalizer.spec", *first["loc"])))
-        raise EquicliError(f"{path}: damaged configuration at {where}: {first['msg']}.") from None
+        raise EquicliError(_damaged(error, "canonicalizer.spec")) from None
     normalization = config.preprocess.normalization
     return kind.rebuild(spec, Context(parse_group(config.group), prediction_network, normalization, config.padding))
 
@@ -211,14 +224,15 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
         checkpoint = source["checkpoint"]
     if "checkpoint" in source and checkpoint is None:
         raise EquicliError(
-            f"{path}: an adapter; its prediction network's weights were the file {source['checkpoint']} "
-            f"(sha256 {source['sha256'][:12]}…). Name it with --checkpoint or checkpoint=."
+            f"{path}: an adapter; its prediction network's weights were the file {shown(source['checkpoint'])} "
+            f"(sha256 {shown(source['sha256'][:12])}…). Name it with --checkpoint or checkpoint=."
         )
     prefix = source["model"].rpartition(":")[0]
     if prefix not in _PREFIXES.get(spec.library, ()):
         # Never what a file says, but what a user types, may name code to import.
         raise EquicliError(
-            f"{path}: damaged configuration at provenance.model: '{source['model']}' is not of {spec.library}."
+            f"{path}: damaged configuration at provenance.model: "
+            f"'{shown(source['model'])}' is not of {shown(spec.library)}."
         )
     if spec.library == "python" or (spec.library == "transformers" and "checkpoint" in source):
         # All but the weights is in the spec; a folder of the user's has no name that others know.
@@ -240,7 +254,7 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
             network = network.image_tower()
     if digest != source["sha256"]:
         raise EquicliError(f"{path}: these are not the weights that it was adapted to (sha256 differs).")
-    return _with_head(network, config)
+    return network
 
 
 def _with_head(network: nn.Module, config: ModelConfig) -> nn.Module:

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_MAX_SHOWN = 200
+
 
 class EquicliError(Exception):
     """What the user's files hold, or what the machine gives, stops the run (exit code 1)."""
@@ -18,7 +20,14 @@ class UsageError(EquicliError):
 
 def reason(error: BaseException) -> str:
     """The first line of an exception's message, or its kind where it says nothing."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    return shown(str(error).strip().partition("\n")[0] or type(error).__name__)
+
+
+def shown(text: object) -> str:
+    """What a file of others says, for an error: printable, on one line and not long."""
+    whole = str(text)
+    printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in whole[:_MAX_SHOWN])
+    return printable + "…" * (len(whole) > _MAX_SHOWN)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,16 +1,20 @@
 """Per-channel normalization of RGB images in [0, 1]."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Normalization(NamedTuple):
     """(x - mean) / std, for red, green and blue of an image in [0, 1]."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[Finite, Finite, Finite]
+    std: tuple[Positive, Positive, Positive]
 
     def __call__(self, image: Tensor) -> Tensor:
         """Normalize (..., 3, h, w): uint8 in [0, 255] or floating point in [0, 1], to float32."""

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 
 from equicli.data.decode import decode
@@ -23,6 +24,9 @@ INTERPOLATIONS: dict[Interpolation, Image.Resampling] = {
 }
 
 
+Side = Annotated[int, Field(ge=1, le=1 << 14)]  # pixels
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """Resize the shorter edge to `resize` pixels, crop the central square of `size`, then normalize.
@@ -31,8 +35,8 @@ class Preprocess:
     is and only normalized. `floor` is how transformers splits an odd margin; timm and torchvision round it.
     """
 
-    size: int | None
-    resize: int | None
+    size: Side | None
+    resize: Side | None
     interpolation: Interpolation
     normalization: Normalization
     squash: bool = False

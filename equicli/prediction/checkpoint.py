@@ -5,25 +5,38 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from equicli.errors import EquicliError, reason
+from equicli.errors import EquicliError, reason, shown
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 _PREFIXES = ("module.", "_orig_mod.")
 _MAX_WRAPPERS = 4  # a file may hold itself
-_MAX_SHOWN = 200
 
 
-def shown(text: object) -> str:
-    """What a file of others says, for an error: printable, on one line and not long."""
-    whole = str(text)
-    printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in whole[:_MAX_SHOWN])
-    return printable + "…" * (len(whole) > _MAX_SHOWN)
+class Allowance(TorchDispatchMode):
+    """Within this context constructors may not make many more numbers than there are weights.
+
+    A description that others wrote may ask for a network of any size. Real ones make up to 1.11 times their weights.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._left = 4 * sum(value.numel() for value in weights.values()) + 2**24
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if any(argument.name == "device" for argument in func._schema.arguments):  # it makes a tensor
+            self._left -= func(*args, **{**kwargs, "device": "meta"}).numel()  # known before any memory is taken
+            if self._left < 0:
+                raise ValueError("far larger than its weights")
+        return func(*args, **kwargs)
 
 
 def read_weights(path: Path, name: str | None = None) -> dict[str, Tensor]:
@@ -107,7 +120,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str) -
         if missing:
             problems.append(f"{len(missing)} missing ({missing[0]})")
         if unexpected:
-            problems.append(f"{len(unexpected)} unexpected ({unexpected[0]})")
+            problems.append(f"{len(unexpected)} unexpected ({shown(unexpected[0])})")
         raise EquicliError(
             f"{name}: not the weights of this network: {'; '.join(problems)}. Check --model and --model-arg."
         )

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import nn
 
 from equicli.config import Scalar
@@ -21,7 +22,7 @@ class NetworkSpec:
     library: str
     architecture: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    head_outputs: int | None = None
+    head_outputs: Annotated[int, Field(ge=1)] | None = None
 
 
 @dataclass(frozen=True)

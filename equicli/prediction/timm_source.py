@@ -1,6 +1,5 @@
 """Prediction networks from timm: by name, by short name, or from any Hub repository in timm's format."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +11,15 @@ from pydantic import BaseModel, Field, ValidationError
 from timm.data import resolve_data_config
 from torch import nn
 
-from equicli.data.normalization import Normalization
-from equicli.data.preprocess import INTERPOLATIONS, Interpolation, Preprocess
-from equicli.errors import EquicliError, UsageError, did_you_mean, reason
+from equicli.data.normalization import Finite, Normalization, Positive
+from equicli.data.preprocess import INTERPOLATIONS, Interpolation, Preprocess, Side
+from equicli.errors import EquicliError, UsageError, did_you_mean, reason, shown
 from equicli.prediction.checkpoint import load_weights, read_weights, sha256_of
 from equicli.prediction.classes import imagenet_class_names
 from equicli.prediction.hub import download, download_first, split_revision
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
+from equicli.prediction.published_files import WEIGHT_FILES, read_json
 from equicli.prediction.short_names import SHORT_NAMES
-
-# A Hub repository of timm's holds its weights under one of these; the first that exists is taken.
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def load(request: NetworkRequest) -> PretrainedNetwork:
@@ -61,19 +58,20 @@ def load_from_hub(request: NetworkRequest) -> PretrainedNetwork:
     """Load `owner/name[@revision]`, a Hub repository whose `config.json` names a timm architecture."""
     repository, revision = split_revision(request.name)
     path, commit = download(repository, "config.json", request.revision or revision)
+    config = read_json(path, f"hf-hub:{request.name}: config.json")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
         architecture = config["architecture"]
         arguments = dict(config.get("model_args") or {})
         published = {**config, **(config.get("pretrained_cfg") or {})}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError):
         raise EquicliError(
             f"hf-hub:{request.name}: its config.json names no timm architecture. A network of transformers' is written "
             "transformers:owner/name."
         ) from None
     if not isinstance(architecture, str) or not timm.is_model(architecture):
         raise EquicliError(
-            f"hf-hub:{request.name}: timm {timm.__version__} knows no architecture {architecture!r}; update timm."
+            f"hf-hub:{request.name}: timm {timm.__version__} knows no architecture '{shown(architecture)}'; "
+            "update timm."
         )
     known = {key: value for key, value in published.items() if key in _CONFIG_KEYS} | {"architecture": architecture}
     if "num_classes" in config:
@@ -98,16 +96,14 @@ _CONFIG_KEYS = frozenset(
 # Arguments of timm's factory, not of a network: they would read files that nobody asked for.
 _LOADING = frozenset("pretrained pretrained_cfg pretrained_cfg_overlay checkpoint_path cache_dir".split())
 
-Positive = Annotated[float, Field(gt=0)]
-
 
 class _Published(BaseModel):
     """What is believed of a published configuration; other entries are ignored."""
 
-    input_size: tuple[int, Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
-    mean: tuple[float, float, float] | None = None
+    input_size: tuple[int, Side, Side] | None = None
+    mean: tuple[Finite, Finite, Finite] | None = None
     std: tuple[Positive, Positive, Positive] | None = None
-    crop_pct: Positive | None = None
+    crop_pct: Annotated[float, Field(ge=0.1, le=10)] | None = None
     crop_mode: str | None = None
     interpolation: str | None = None
     num_classes: int | None = None
@@ -120,7 +116,7 @@ def create(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
         EquicliError: timm does not know it, or does not take these arguments.
     """
     if not timm.is_model(architecture):
-        raise EquicliError(f"timm {timm.__version__} knows no architecture '{architecture}'.")
+        raise EquicliError(f"timm {timm.__version__} knows no architecture '{shown(architecture)}'.")
     return _create(architecture, arguments, pretrained=False)
 
 
@@ -151,7 +147,7 @@ def _build(
     except ValidationError as error:
         first = error.errors()[0]
         raise EquicliError(
-            f"{source}: config.json has {first['loc'][0]} = {first['input']!r}: {first['msg']}."
+            f"{source}: config.json has {first['loc'][0]} = {shown(first['input'])}: {first['msg']}."
         ) from None
     arguments: dict[str, Any] = dict(request.arguments)
     # Read here and not by timm, whose older versions unpickle.

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from equicli.canonicalization.prior import Prior
-from equicli.prediction.checkpoint import shown
+from equicli.errors import shown
 
 WIDTH = 80
 COLUMN = WIDTH - 64  # where values begin, so that a SHA-256 fits the line
