@@ -12,7 +12,7 @@ from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import Prior, same_pose
 from equicli.data.loading import Batch
 from equicli.data.normalization import Normalization
-from equicli.devices import arithmetic
+from equicli.devices import arithmetic, place
 from equicli.errors import EquicliError
 from equicli.evaluation.turned import Turn, TurnedBatch
 from equicli.groups import Group, PlanarGroup, is_finite
@@ -76,7 +76,7 @@ def evaluate(
         elements: R, the group whose every element acts on the images.
         prior: the true poses of untouched images, for the oracle and for what is expected of ĝ.
     """
-    model = model.to(device).eval()
+    place(model.eval(), device)
     group = model.canonicalizer.group
     unlabelled = bool((targets < 0).all())
     views = group if isinstance(group, PlanarGroup) else elements  # what is averaged over, for symmetrization

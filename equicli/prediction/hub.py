@@ -56,7 +56,10 @@ def download_first(
     """Like `download`, for the first of several names that the repository has."""
     found = find_first(repository, filenames, revision, source)
     if found is None:
-        raise EquicliError(f"{_name(repository, revision, source)}: none of {', '.join(filenames)} in this repository.")
+        raise EquicliError(
+            f"{_name(repository, revision, source)}: none of {', '.join(filenames)} in this repository. "
+            f"Name another{_or_a_file(filenames)}."
+        )
     return found
 
 
@@ -93,17 +96,24 @@ def find_first(
     except hub_errors.RepositoryNotFoundError:
         message = "no such repository, or a private one. Check the name; for a private one set HF_TOKEN."
     except hub_errors.LocalEntryNotFoundError:
-        message = "not in the local cache, and the Hub cannot be reached. Connect once, or give --checkpoint FILE."
+        message = f"not in the local cache, and the Hub cannot be reached. Connect once{_or_a_file(filenames)}."
     except hub_errors.HFValidationError:
         message = "not a repository's name; write owner/name."
     except (hub_errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # whichever client the Hub's uses
         if getattr(getattr(error, "response", None), "status_code", None) == 401:
             message = "the Hub does not know your token. Renew HF_TOKEN, or unset it."
         else:
-            message = f"the Hub cannot be reached ({reason(error)}). Try again, or give --checkpoint FILE."
+            message = f"the Hub cannot be reached ({reason(error)}). Try again{_or_a_file(filenames)}."
     else:
         return None
     raise EquicliError(f"{name}: {message}")
+
+
+def _or_a_file(filenames: Sequence[str]) -> str:
+    """What else gives what these files would: a file of weights does not say of which network they are."""
+    if any(name.endswith((".safetensors", ".bin")) for name in filenames):
+        return ", or give --checkpoint FILE"
+    return ", or name an architecture of timm's with --checkpoint FILE" if "config.json" in filenames else ""
 
 
 def _name(repository: str, revision: str | None, source: str) -> str:

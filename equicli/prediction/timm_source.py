@@ -164,6 +164,10 @@ def _build(
             load_weights(_create(name, arguments, pretrained_cfg=config), read_weights(weights, file), file)
         raise EquicliError(f"{source}: {error}") from error
     outputs = getattr(network, "num_classes", None)
+    if outputs == 0:
+        raise EquicliError(
+            f"{source}: not a classifier: num_classes is 0, so it has no last layer. Name a checkpoint that has one."
+        )
     if weights is not None and outputs != published.get("num_classes"):
         raise EquicliError(
             f"{source}: num_classes={outputs}, but its weights have {published.get('num_classes')} outputs. "

@@ -16,7 +16,7 @@ from equicli.config import AdaptConfig
 from equicli.data.decode import UnreadableImageError
 from equicli.data.folders import ImageFolder, Split, open_folder, recorded_split, split_folder
 from equicli.data.preprocess import Preprocess, load_turned
-from equicli.devices import find_device
+from equicli.devices import find_device, place
 from equicli.errors import EquicliError, UsageError, reason
 from equicli.groups import Group, is_finite, parse_group
 from equicli.groups.action import act
@@ -161,10 +161,8 @@ def _load_network(
     if "sha256" not in found.provenance:
         progress.say("no --checkpoint: taking the weights that your code returns, as they are")
     found = _with_prompts(config, found, classes, progress)
-    network = found.network.requires_grad_(False).to(device)
-    return replace(
-        found, network=network, preprocess=found.preprocess.override(config.preprocess, config.mean, config.std)
-    )
+    place(found.network.requires_grad_(False), device)
+    return replace(found, preprocess=found.preprocess.override(config.preprocess, config.mean, config.std))
 
 
 def _with_prompts(
@@ -190,7 +188,8 @@ def _create_canonicalizer(config: AdaptConfig, context: Context, image: Tensor) 
     """Make a new canonicalizer, and find one pose before anything is read or written: a size may not be for it."""
     torch.manual_seed(config.seed)
     kind = REGISTRY[config.canonicalizer.kind]
-    canonicalizer = kind.create(config.canonicalizer, context).to(image.device)
+    canonicalizer = kind.create(config.canonicalizer, context)
+    place(canonicalizer, image.device)
     try:
         with torch.inference_mode():
             canonicalizer.eval()(image)
