@@ -57,7 +57,7 @@ def download_first(
     found = find_first(repository, filenames, revision, source)
     if found is None:
         raise EquicliError(
-            f"{_name(repository, revision, source)}: none of {', '.join(filenames)} in this repository. "
+            f"{_name(repository, revision, source)}: no {' or '.join(filenames)} in this repository. "
             f"Name another{_or_a_file(filenames)}."
         )
     return found

@@ -72,7 +72,7 @@ def _open_folder(folder: Path) -> PublishedFiles:
     def get(names: Sequence[str]) -> Path:
         found = find(names)
         if found is None:
-            raise EquicliError(f"transformers:{folder}: none of {', '.join(names)} in this folder.")
+            raise EquicliError(f"transformers:{folder}: no {' or '.join(names)} in this folder.")
         return found
 
     return PublishedFiles(

@@ -58,11 +58,13 @@ def match_labels(found: PretrainedNetwork, outputs: int, classes: Sequence[str])
         return {
             name: i for i, name in enumerate(classes)
         }, f"labels: the checkpoint names no classes; taking sorted folders ({order})"
-    return None, f"labels: {outputs} outputs, {len(classes)} class folders"
+    return None, f"labels: the network has {outputs} outputs, the data {len(classes)} class folders"
 
 
 def refuse_labels(reason: str) -> UsageError:
-    return UsageError(f"{reason}, and --head none forbids to fit a new head. Rename the folders, or use --head auto.")
+    return UsageError(
+        f"{reason}, and --head none fits no new one. Use --head auto, or name folders as the network's classes."
+    )
 
 
 def fit_head(

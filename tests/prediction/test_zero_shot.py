@@ -255,11 +255,11 @@ def test_prompts_are_refused_for_networks_with_classes_of_their_own(tmp_path: Pa
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
-        ("CLIP", {"tokenizer.json": None}, "none of tokenizer.json"),
+        ("CLIP", {"tokenizer.json": None}, "no tokenizer.json"),
         ("CLIP", {"tokenizer.json": b"{"}, "its tokenizer.json cannot be read"),
         ("Siglip", {"spiece.model": b"nonsense"}, "its spiece.model cannot be read"),
-        ("Siglip", {"spiece.model": None}, "none of tokenizer.json"),
-        ("CLIP", {"model.safetensors": None}, "none of model.safetensors, pytorch_model.bin"),
+        ("Siglip", {"spiece.model": None}, "no tokenizer.json"),
+        ("CLIP", {"model.safetensors": None}, "no model.safetensors or pytorch_model.bin"),
     ],
 )
 def test_damaged_repositories_are_one_clear_line(kind: str, change: Any, message: str, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_network_that_fails_on_these_images_names_their_size_and_the_options(e
         (("ant", "Bee", "cat"), 3, ("bee", "cat"), {"bee": 1, "cat": 2}, "match the checkpoint's 3 classes"),
         (("ant", "bee"), 2, ("ant", "wasp"), None, "not classes of the checkpoint (2 outputs)"),
         ((None,), 2, ("ant", "bee"), {"ant": 0, "bee": 1}, "sorted folders (ant = 0 … bee = 1)"),
-        ((None,), 3, ("ant", "bee"), None, "3 outputs, 2 class folders"),
+        ((None,), 3, ("ant", "bee"), None, "3 outputs, the data 2 class folders"),
     ],
     ids=["names", "other names", "numbers", "neither"],
 )
