@@ -29,7 +29,7 @@ def test_networks_compute_in_the_precision(precision: str, dtype: torch.dtype) -
 
 def test_cuda_is_refused_where_there_is_none(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UsageError, match="--device cuda.*use --device cpu"):
+    with pytest.raises(UsageError, match="use --device cpu"):
         find_device("cuda")
     assert find_device("auto").type == "cpu"
 
