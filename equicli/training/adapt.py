@@ -188,8 +188,7 @@ def _create_canonicalizer(config: AdaptConfig, context: Context, image: Tensor) 
     """Make a new canonicalizer, and find one pose before anything is read or written: a size may not be for it."""
     torch.manual_seed(config.seed)
     kind = REGISTRY[config.canonicalizer.kind]
-    canonicalizer = kind.create(config.canonicalizer, context)
-    place(canonicalizer, image.device)
+    canonicalizer = kind.create(config.canonicalizer, context).to(image.device)
     try:
         with torch.inference_mode():
             canonicalizer.eval()(image)
