@@ -21,7 +21,7 @@ from equicli.files import write_atomically
 from equicli.groups import parse_group
 from equicli.groups.action import PADDINGS
 from equicli.groups.planar import parse_label
-from equicli.prediction.checkpoint import Allowance, load_checkpoint, load_weights, sha256_of
+from equicli.prediction.checkpoint import Allowance, allowance, load_checkpoint, load_weights, sha256_of
 from equicli.prediction.head import find_head, replace_head
 from equicli.prediction.hub import ON_THE_HUB, open_checkpoint
 from equicli.prediction.load import load_network, rebuild_network
@@ -160,7 +160,7 @@ def _check(config: ModelConfig) -> None:
         raise ValueError("prior: there must be a pose, and a share for each or for none")
     if shares and not (all(0 <= share <= 1 for share in shares) and abs(sum(shares) - 1) < 1e-3):
         raise ValueError("prior.shares: they must add up to 1")
-    for entry in ("model", "sha256") if config.adapter_only else ():
+    for entry in ("model", "sha256") if config.adapter_only else ("model",):
         if entry not in config.provenance:
             raise ValueError(f"provenance.{entry}: there is none")
 
@@ -236,11 +236,17 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
         )
     if spec.library == "python" or (spec.library == "transformers" and "checkpoint" in source):
         # All but the weights is in the spec; a folder of the user's has no name that others know.
-        network = network if network is not None else rebuild_network(replace(spec, head_outputs=None))
         file, _ = open_checkpoint(str(checkpoint))
+        if network is None:
+            with allowance(file):
+                network = rebuild_network(replace(spec, head_outputs=None))
         load_checkpoint(network, file)
         digest = sha256_of(file)
     else:
+        if network is not None:
+            raise UsageError(
+                f"{path}: an adapter for {source['model']}, which is no code of yours; hand over no network."
+            )
         if spec.library == "transformers" and "revision" not in source:  # might be a folder on this machine
             raise EquicliError(f"{path}: damaged configuration at provenance.revision: there is none.")
         found = load_network(

@@ -47,13 +47,14 @@ def _local_path(value: Any) -> Any:
     return expand_path(value) if isinstance(value, str) else value
 
 
-def _checkpoint(value: Any) -> Any:
+def expand_checkpoint(value: Any) -> Any:
+    """Make a file's path absolute; what is on the Hub stays as it is."""
     return value if str(value).startswith("hf-hub:") else _local_path(value)
 
 
 LocalPath = Annotated[str, BeforeValidator(_local_path)]
 # hf-hub:owner/name[@revision]/file, or a local file.
-CheckpointPath = Annotated[str, BeforeValidator(_checkpoint)]
+CheckpointPath = Annotated[str, BeforeValidator(expand_checkpoint)]
 
 
 Share = Annotated[float, Field(ge=0, le=1)]

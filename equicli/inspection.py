@@ -23,7 +23,7 @@ from equicli.tasks import classification
 
 # What safetensors calls the types that parameters have; others are counters and indices.
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-# Of these types, too, but nothing that was learned: statistics, and the fixed vector of EquiOptAdapt.
+# Of these types, too, but mostly not learned: statistics, and the reference vector of EquiOptAdapt.
 _BUFFER = re.compile(r"\.running_\w+$|^canonicalizer\.reference$")
 
 

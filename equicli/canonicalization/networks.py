@@ -38,12 +38,8 @@ def load_canonicalization_network(
         network = found.network.image_tower() if isinstance(found.network, TwoTowers) else found.network
         replace_head(network, vector_size)
     except EquicliError as error:
-        message = (
-            str(error)
-            .replace("--model", "--canonicalizer-network")
-            .replace("--checkpoint", "--canonicalizer-checkpoint")
-        )
-        raise type(error)(message) from error
+        message = str(error).replace(" Check --model-arg.", "").replace("--model", "--canonicalizer-network")
+        raise type(error)(message.replace("--checkpoint", "--canonicalizer-checkpoint")) from error
     return replace(found, network=network, spec=replace(found.spec, head_outputs=vector_size))
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from equicli.cli.options import Json, Overwrite, Quiet
+from equicli.cli.options import Checkpoint, ImageSize, Json, ModelArg, Overwrite, Quiet, Revision
 from equicli.cli.output import Output
 
 
@@ -18,14 +18,9 @@ def adapt(
     group: Annotated[
         str | None, typer.Option(help="c4 is rotations by 90°, d4 these and reflections, c8 by 45°, so2 all.")
     ] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Weights in place of the published: FILE, or hf-hub:owner/name/file.")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the Hub repository.")] = None,
-    model_arg: Annotated[
-        list[str] | None,
-        typer.Option("--model-arg", metavar="KEY=VALUE", help="Argument of the network's constructor; repeatable."),
-    ] = None,
+    checkpoint: Checkpoint = None,
+    revision: Revision = None,
+    model_arg: ModelArg = None,
     prompts: Annotated[
         str | None,
         typer.Option(help="Zero-shot networks: lines such as 'a photo of a {}.', or YAML of prompts by class."),
@@ -36,7 +31,7 @@ def adapt(
     preprocess: Annotated[
         str | None, typer.Option(help="checkpoint: as the network was trained; none: only normalize.")
     ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the prediction network's input in pixels.")] = None,
+    image_size: ImageSize = None,
     mean: Annotated[
         tuple[float, float, float] | None, typer.Option(help="Normalization mean of red, green, blue.")
     ] = None,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from equicli.cli.options import Checkpoint, ImageSize, Json, ModelArg, Revision
+from equicli.cli.options import Checkpoint, ImageSize, Json, ModelArg, Quiet, Revision
 from equicli.cli.output import Output
 
 
@@ -18,6 +18,7 @@ def inspect(
     model_arg: ModelArg = None,
     image_size: ImageSize = None,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show what is inside a run or an exported file, or what a model's name loads.
 
@@ -25,7 +26,7 @@ def inspect(
 
     Example: equicli inspect vit_base
     """
-    from equicli.config import parse_pair
+    from equicli.config import expand_checkpoint, parse_pair
     from equicli.errors import UsageError
     from equicli.inspection import find_artifact, inspect_artifact, inspect_model
     from equicli.reports.listing import listing
@@ -35,7 +36,7 @@ def inspect(
         assert name is not None
         found = inspect_model(
             name,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint and expand_checkpoint(checkpoint),
             arguments=dict(parse_pair(a, "--model-arg") for a in model_arg or []),
             image_size=image_size,
             revision=revision,
@@ -51,4 +52,4 @@ def inspect(
         if given:
             raise UsageError(f"{given[0]}: says how to load a model; {artifact} is an artifact, so leave it out.")
         found = inspect_artifact(artifact)
-    Output(json=json).result(listing(found), found)
+    Output(json=json, quiet=quiet).result(listing(found), found)

@@ -30,7 +30,8 @@ OwnModel = Annotated[
     typer.Option("--model", help="The prediction network, where it is your own code: python:module:factory."),
 ]
 ModelArg = Annotated[
-    list[str] | None, typer.Option("--model-arg", metavar="KEY=VALUE", help="Argument of the network's constructor.")
+    list[str] | None,
+    typer.Option("--model-arg", metavar="KEY=VALUE", help="Argument of the network's constructor; repeatable."),
 ]
 Checkpoint = Annotated[
     str | None, typer.Option(help="Weights in place of the published: FILE, or hf-hub:owner/name/file.")

@@ -4,6 +4,7 @@ import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ class Allowance(TorchDispatchMode):
             if self._left < 0:
                 raise ValueError("far larger than its weights")
         return func(*args, **kwargs)
+
+
+def allowance(path: Path | None, name: str | None = None) -> AbstractContextManager[object]:
+    """The allowance that a file's weights give to whoever builds the network for them; without a file none is needed.
+
+    Raises:
+        EquicliError: see `read_weights`.
+    """
+    return nullcontext() if path is None else Allowance(read_weights(path, name))
 
 
 def read_weights(path: Path, name: str | None = None) -> dict[str, Tensor]:

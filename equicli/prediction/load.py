@@ -9,7 +9,7 @@ from torch import nn
 from equicli.config import Scalar
 from equicli.errors import EquicliError, UsageError
 from equicli.prediction import python_source, timm_source, torchvision_source, transformers_source
-from equicli.prediction.checkpoint import load_checkpoint, sha256_of
+from equicli.prediction.checkpoint import allowance, load_checkpoint, sha256_of
 from equicli.prediction.head import replace_head
 from equicli.prediction.hub import download_first, open_checkpoint, split_revision
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
@@ -47,8 +47,8 @@ def load_network(
         revision: branch, tag or commit of the Hub repository; for torchvision the name of the weights.
 
     Raises:
-        UsageError: no such model, file or revision.
-        EquicliError: the weights cannot be had, or do not fit.
+        UsageError: no such architecture or file.
+        EquicliError: no such repository or revision, or the weights cannot be had or do not fit.
     """
     file = None if checkpoint is None else open_checkpoint(checkpoint)
     source, separator, name = model.partition(":")
@@ -60,9 +60,12 @@ def load_network(
             "timm name."
         )
     request = NetworkRequest(name, dict(arguments or {}), file is None, image_size, revision)
-    found = _load_from_hub(request) if not source and REPOSITORY.fullmatch(name) else SOURCES[source](request)
-    if file is not None:
-        path, recorded = file
+    load = _load_from_hub if not source and REPOSITORY.fullmatch(name) else SOURCES[source]
+    path, recorded = file or (None, "")
+    # The user's own code may make what it likes.
+    with allowance(path if source != "python" else None, checkpoint):
+        found = load(request)
+    if path is not None:
         load_checkpoint(found.network, path, checkpoint)
         found = replace(found, provenance={**found.provenance, "checkpoint": recorded, "sha256": sha256_of(path)})
     if image_size is not None and found.spec.library == "timm":

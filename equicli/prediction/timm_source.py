@@ -1,6 +1,7 @@
 """Prediction networks from timm: by name, by short name, or from any Hub repository in timm's format."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from torch import nn
 from equicli.data.normalization import Finite, Normalization, Positive
 from equicli.data.preprocess import INTERPOLATIONS, Interpolation, Preprocess, Side
 from equicli.errors import EquicliError, UsageError, did_you_mean, reason, shown
-from equicli.prediction.checkpoint import load_weights, read_weights, sha256_of
+from equicli.prediction.checkpoint import Allowance, allowance, load_weights, read_weights, sha256_of
 from equicli.prediction.classes import imagenet_class_names
 from equicli.prediction.hub import download, download_first, split_revision
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
@@ -29,7 +30,10 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     architecture, _, tag = full.partition(".")
     if not timm.is_model(architecture):
         if "/" in name:
-            raise UsageError(f"--model {name}: a repository of the Hub is written hf-hub:{name}.")
+            raise UsageError(
+                f"--model {name}: neither a network of timm's nor a repository, which is written owner/name. "
+                f"A folder that transformers wrote is transformers:{name}."
+            )
         if name in torchvision.models.list_models(module=torchvision.models):
             raise UsageError(f"--model {name}: timm knows no such network. Did you mean 'torchvision:{name}'?")
         near = did_you_mean(name, [*SHORT_NAMES, *timm.list_models()])
@@ -150,18 +154,21 @@ def _build(
             f"{source}: config.json has {first['loc'][0]} = {shown(first['input'])}: {first['msg']}."
         ) from None
     arguments: dict[str, Any] = dict(request.arguments)
+    file = f"{source}, {weights.name}" if weights else ""
     # Read here and not by timm, whose older versions unpickle.
-    overlay = (
-        {"state_dict": read_weights(weights, f"{source}, {weights.name}"), "custom_load": False} if weights else None
-    )
+    state = read_weights(weights, file) if weights else None
+    overlay = None if state is None else {"state_dict": state, "custom_load": False}
+    guard = nullcontext() if state is None else Allowance(state)
     try:
-        network = _create(
-            name, arguments, pretrained=weights is not None, pretrained_cfg=config, pretrained_cfg_overlay=overlay
-        )
+        with guard:
+            network = _create(
+                name, arguments, pretrained=state is not None, pretrained_cfg=config, pretrained_cfg_overlay=overlay
+            )
     except EquicliError as error:
         if weights is not None:  # is it the weights or the arguments?
-            file = f"{source}, {weights.name}"
-            load_weights(_create(name, arguments, pretrained_cfg=config), read_weights(weights, file), file)
+            with allowance(weights, file):
+                plain = _create(name, arguments, pretrained_cfg=config)
+            load_weights(plain, read_weights(weights, file), file)
         raise EquicliError(f"{source}: {error}") from error
     outputs = getattr(network, "num_classes", None)
     if outputs == 0:

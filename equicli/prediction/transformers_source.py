@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from equicli.errors import EquicliError, reason
 from equicli.prediction import zero_shot
-from equicli.prediction.checkpoint import load_checkpoint, sha256_of
+from equicli.prediction.checkpoint import allowance, load_checkpoint, sha256_of
 from equicli.prediction.classes import imagenet_class_names
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
 from equicli.prediction.published_files import WEIGHT_FILES, open_files, read_json
@@ -44,14 +44,15 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     arguments = {**_published_arguments(architecture, published), **request.arguments}
     if "num_classes" in arguments:  # what timm calls it
         arguments["num_labels"] = arguments.pop("num_classes")
+    path = files.get(WEIGHT_FILES) if request.pretrained else None
     try:
-        network = create(architecture, arguments)
+        with allowance(path, files.name):
+            network = create(architecture, arguments)
     except EquicliError as error:
         raise EquicliError(f"{files.name}: {error}") from error
     config: Any = network.config
     provenance = dict(files.provenance)
-    if request.pretrained:
-        path = files.get(WEIGHT_FILES)
+    if path is not None:
         load_checkpoint(network, path, f"{files.name}, {path.name}")
         provenance |= {files.weights_are: path.name, "sha256": sha256_of(path)}
     preprocess, remarks = find_preprocess(files, config, request.image_size)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equicli.errors import EquicliError, UsageError, reason
-from equicli.prediction.checkpoint import load_checkpoint, sha256_of
+from equicli.prediction.checkpoint import allowance, load_checkpoint, sha256_of
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
 from equicli.prediction.published_files import WEIGHT_FILES, PublishedFiles, read_json
 from equicli.prediction.transformers_library import description, quiet, transformers, translate
@@ -40,13 +40,14 @@ def load(files: PublishedFiles, published: Mapping[str, Any], request: NetworkRe
     arguments: dict[str, Any] = {"vision_config": description(vision)}
     if "projection_dim" in published:
         arguments["projection_dim"] = published["projection_dim"]
-    if set(request.arguments) - set(arguments):
+    if any(arguments.get(key) != value for key, value in request.arguments.items()):
         raise UsageError("--model-arg: a zero-shot network takes none; --prompts says what its classes are.")
     tokens = {key: text[key] for key in _TOKENS if isinstance(text.get(key), int)}
-    towers = TwoTowers(_build(architecture, arguments, {**description(text), **tokens}))
+    path = files.get(WEIGHT_FILES) if request.pretrained else None
+    with allowance(path, files.name):
+        towers = TwoTowers(_build(architecture, arguments, {**description(text), **tokens}))
     provenance = dict(files.provenance)
-    if request.pretrained:
-        path = files.get(WEIGHT_FILES)
+    if path is not None:
         load_checkpoint(towers, path, f"{files.name}, {path.name}")
         provenance |= {files.weights_are: path.name, "sha256": sha256_of(path)}
     towers.tokenize = _tokenizer(architecture, files, towers.config.text_config.max_position_embeddings)

@@ -97,8 +97,8 @@ def _preprocessing(preprocess: Mapping[str, Any]) -> Rows:
 
 
 def _examples(classes: Iterable[tuple[str, int]]) -> str:
-    shown = [f"{name} = {output}" for name, output in islice(classes, FEW + 1)]
-    return ", ".join([*shown[:FEW], "…"] if len(shown) > FEW else shown)
+    texts = [f"{name} = {output}" for name, output in islice(classes, FEW + 1)]
+    return ", ".join([*texts[:FEW], "…"] if len(texts) > FEW else texts)
 
 
 def _text(value: Any) -> str:

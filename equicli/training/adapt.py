@@ -118,7 +118,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
             features.write(run.features)
     run.append_log({"unreadable": images.unreadable})
     if trains:
-        outputs = [labels[name] for name in folder.classes] if labels else [-1]
+        outputs = [labels[name] for name in folder.classes] or [-1]
         _train(config, canonicalizer, context, prior, images, torch.tensor(outputs), run, progress)
     else:
         progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train: training options do nothing")
@@ -262,6 +262,9 @@ def _decide_labels(
     """The output of each class; None where a head is to be fitted."""
     with torch.inference_mode():
         outputs = classification.count_outputs(found.network, image)
+    if not folder.classes and config.prompts is not None and found.class_names is not None:
+        progress.say("labels: none in this folder; outputs are named by the prompts")
+        return {name: output for output, (name, *_) in enumerate(found.class_names)}
     if not folder.classes:
         progress.say("labels: none in this folder; accuracy is agreement with the network's own upright prediction")
         return {}

@@ -14,6 +14,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
+import equicli
+from equicli.errors import EquicliError
 from tests.prediction.tiny import pickled, repository, weights
 
 TINY = ("adapt", "data", "--model", "test_resnet", "--model-arg", "num_classes=4", "--preprocess", "none")
@@ -190,3 +192,13 @@ def test_an_adapter_that_says_not_of_what_is_refused(refused, made: Path, tmp_pa
 def test_the_files_that_these_are_made_of_are_good(cli, made: Path, tmp_path: Path) -> None:
     exported = cli("export", made / "run", "-o", tmp_path / "out.safetensors", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
+
+
+def test_an_adapter_builds_no_network_far_larger_than_the_weights_that_it_names(made: Path, tmp_path: Path) -> None:
+    with safe_open(made / "run" / "model.safetensors", "pt") as file:
+        content = json.loads(file.metadata()["equicli"])
+    content["adapter_only"] = True
+    content["prediction_network"]["arguments"] = {"num_classes": 10**8}
+    save_file({"x": torch.zeros(1)}, tmp_path / "odd.safetensors", metadata={"equicli": json.dumps(content)})
+    with pytest.raises(EquicliError, match="far larger than its weights"):
+        equicli.load(tmp_path / "odd.safetensors", checkpoint=made / "network.safetensors")

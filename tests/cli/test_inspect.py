@@ -346,7 +346,7 @@ def test_options_of_models_are_refused_with_an_artifact(cli, quickstart, tmp_pat
     [
         (("vit_bsae",), 2, "MODEL vit_bsae: timm knows no such network. Did you mean 'vit_base'?"),
         (("torchvision:nonesuch",), 2, "MODEL torchvision:nonesuch"),
-        (("test_vit", "--checkpoint", "gone.pth"), 2, "--checkpoint gone.pth: no such file"),
+        (("test_vit", "--checkpoint", "gone.pth"), 2, "gone.pth: no such file"),
         (("test_vit", "--model-arg", "classes"), 2, "--model-arg classes"),
         (("test_vit", "--checkpoint", "w.safetensors"), 1, "Check MODEL and --model-arg."),
         (("acme/tiny",), 1, "acme/tiny"),  # tests are offline

@@ -206,7 +206,7 @@ def test_images_without_classes_want_prompts_that_name_them(tmp_path: Path) -> N
         adapt_to(model, data, tmp_path / "refused")
     (tmp_path / "mine.yaml").write_text("cat: a cat\ndog: [a dog, some dogs]\n")
     adapted = adapt_to(model, data, tmp_path / "run", prompts=str(tmp_path / "mine.yaml"))
-    assert adapted.config.labels == {} and adapted.config.prediction_network.head_outputs == 2
+    assert adapted.config.labels == {"cat": 0, "dog": 1} and adapted.config.prediction_network.head_outputs == 2
     assert adapted.config.provenance["prompts"] == "mine.yaml"
 
 
