@@ -98,7 +98,7 @@ def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adap
 
 
 def read_config(path: str | Path) -> ModelConfig:
-    """Read an artifact's configuration from its header; no weight is read.
+    """Read the configuration of an artifact, or of the one in a run folder, from its header; no weight is read.
 
     Its `preprocess(picture)` turns an RGB `PIL.Image` into pixels, and `preprocess.normalization(pixels)` into what the
     model takes; `labels` gives the output of each class.
@@ -108,6 +108,8 @@ def read_config(path: str | Path) -> ModelConfig:
         EquicliError: not an artifact, or of a newer format.
     """
     path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
     if not path.is_file():
         raise UsageError(f"{path}: no such file. RUN is a run folder or an exported .safetensors file.")
     try:

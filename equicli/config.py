@@ -306,10 +306,11 @@ def _check_keys(tree: Mapping[str, Any]) -> None:
     kind = nested.get("kind") or _default_kind(str(tree.get("group", "c4")))
     inner = [f"canonicalizer.{key}" for key in _find_kind(kind).Settings.model_fields] if nested else []
     known = [*AdaptConfig.model_fields, *inner]
+    remedy = " The resolved.yaml of a run has all of them."
     for key in (*tree, *(f"canonicalizer.{key}" for key in nested)):
         if key not in known:
             owner = f" of --canonicalizer {kind}" if str(key).startswith("canonicalizer.") else ""
-            raise UsageError(f"unknown key '{key}'{owner}.{did_you_mean(str(key), known)}")
+            raise UsageError(f"unknown key '{key}'{owner}.{did_you_mean(str(key), known) or remedy}")
 
 
 def _drop_other_kind(merged: dict[str, Any], recipe: Mapping[str, Any], flags: Iterable[str]) -> None:

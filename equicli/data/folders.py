@@ -195,6 +195,8 @@ def _read_as(root: Path, classes: tuple[str, ...], train_root: Path) -> tuple[Sa
 
 def _class_images(folder: Path) -> list[Path]:
     images = _images(folder)
+    if not images and (folder / "resolved.yaml").is_file():
+        raise EquicliError(f"{folder}: a run folder, no class. DATA is the folder with the images alone.")
     if not images:
         raise EquicliError(f"{folder}: an empty class, no image in it. Add images or remove the folder.")
     return images

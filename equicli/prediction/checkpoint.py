@@ -131,9 +131,10 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str) -
             problems.append(f"{len(missing)} missing ({missing[0]})")
         if unexpected:
             problems.append(f"{len(unexpected)} unexpected ({shown(unexpected[0])})")
-        raise EquicliError(
-            f"{name}: not the weights of this network: {'; '.join(problems)}. Check --model and --model-arg."
-        )
+        classes = {len(weights[key]) for key in misshapen if own[key].shape[1:] == weights[key].shape[1:]}
+        only_classes = len(classes) == 1 and len(misshapen) <= 2 and not missing and not unexpected
+        remedy = f"Try --model-arg num_classes={min(classes)}." if only_classes else "Check --model and --model-arg."
+        raise EquicliError(f"{name}: not the weights of this network: {'; '.join(problems)}. {remedy}")
     # Into its own state: that has `num_batches_tracked`, which old checkpoints lack and inference never reads, and
     # tells of which version each module's names are, which files of plain tensors don't and MNASNet asks for.
     own.update(weights)

@@ -113,7 +113,9 @@ def _or_a_file(filenames: Sequence[str]) -> str:
     """What else gives what these files would: a file of weights does not say of which network they are."""
     if any(name.endswith((".safetensors", ".bin")) for name in filenames):
         return ", or give --checkpoint FILE"
-    return ", or name an architecture of timm's with --checkpoint FILE" if "config.json" in filenames else ""
+    if "config.json" not in filenames:
+        return ""
+    return ", or name a local copy: transformers:FOLDER, or a network of timm's with --checkpoint FILE"
 
 
 def _name(repository: str, revision: str | None, source: str) -> str:

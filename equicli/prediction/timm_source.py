@@ -169,7 +169,7 @@ def _build(
             with allowance(weights, file):
                 plain = _create(name, arguments, pretrained_cfg=config)
             load_weights(plain, read_weights(weights, file), file)
-        raise EquicliError(f"{source}: {error}") from error
+        raise EquicliError(str(error) if source == name else f"{source}: {error}") from error
     outputs = getattr(network, "num_classes", None)
     if outputs == 0:
         raise EquicliError(

@@ -45,8 +45,9 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     if "num_classes" in arguments:  # what timm calls it
         arguments["num_labels"] = arguments.pop("num_classes")
     path = files.get(WEIGHT_FILES) if request.pretrained else None
+    guard = allowance(path, f"{files.name}, {path.name}" if path else None)
     try:
-        with allowance(path, files.name):
+        with guard:
             network = create(architecture, arguments)
     except EquicliError as error:
         raise EquicliError(f"{files.name}: {error}") from error

@@ -44,7 +44,7 @@ def load(files: PublishedFiles, published: Mapping[str, Any], request: NetworkRe
         raise UsageError("--model-arg: a zero-shot network takes none; --prompts says what its classes are.")
     tokens = {key: text[key] for key in _TOKENS if isinstance(text.get(key), int)}
     path = files.get(WEIGHT_FILES) if request.pretrained else None
-    with allowance(path, files.name):
+    with allowance(path, f"{files.name}, {path.name}" if path else None):
         towers = TwoTowers(_build(architecture, arguments, {**description(text), **tokens}))
     provenance = dict(files.provenance)
     if path is not None:

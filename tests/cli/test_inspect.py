@@ -348,7 +348,7 @@ def test_options_of_models_are_refused_with_an_artifact(cli, quickstart, tmp_pat
         (("torchvision:nonesuch",), 2, "MODEL torchvision:nonesuch"),
         (("test_vit", "--checkpoint", "gone.pth"), 2, "gone.pth: no such file"),
         (("test_vit", "--model-arg", "classes"), 2, "--model-arg classes"),
-        (("test_vit", "--checkpoint", "w.safetensors"), 1, "Check MODEL and --model-arg."),
+        (("test_vit", "--checkpoint", "w.safetensors"), 1, "Try --model-arg num_classes=5."),
         (("acme/tiny",), 1, "acme/tiny"),  # tests are offline
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
