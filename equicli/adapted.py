@@ -1,13 +1,43 @@
 """AdaptedModel: a canonicalizer in front of a frozen prediction network. What is evaluated is what is shipped."""
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
+from equicli.groups import Group, as_finite, is_finite
 from equicli.groups.action import act
+
+Average = Literal["none", "probabilities", "logits"]
+
+
+def average_outputs(pose: Pose, outputs: Iterable[Tensor], average: Average) -> Tensor:
+    """The mean of a classifier's outputs at g⁻¹·x over all g of a finite group, each weighted by p(g | x).
+
+    Without scores all weights are equal: symmetrization (arXiv 1804.10306), and equi-tuning where the network is
+    trained so (arXiv 2210.06475). Learned weights are those of λ-equitune (arXiv 2305.09900), λ(g⁻¹·x) = exp s(g | x).
+
+    Args:
+        outputs: logits (b, k) of each view, in the order of the group.
+        average: `logits`, or `probabilities`, whose logarithm is returned.
+    """
+    stacked = torch.stack([logits.float() for logits in outputs], dim=1)  # (b, |G|, k)
+    if pose.scores is None:
+        log_weights = stacked.new_full(stacked.shape[:2], -math.log(stacked.shape[1]))
+    else:
+        log_weights = pose.scores.log_softmax(dim=1)
+    if average == "probabilities":
+        return (stacked.log_softmax(dim=2) + log_weights[..., None]).logsumexp(dim=1)
+    return (stacked * log_weights.exp()[..., None]).sum(dim=1)
+
+
+def each_view(group: Group, x: Tensor, padding: str) -> Iterator[Tensor]:
+    """g⁻¹·x for each g of a finite group, one by one: all at once take |G| times the memory of a network."""
+    finite = as_finite(group)
+    return (act(finite, finite.inverse(g), x, padding=padding) for g in range(finite.order))
 
 
 class AdaptedModel(nn.Module):
@@ -17,15 +47,23 @@ class AdaptedModel(nn.Module):
     The prediction network is frozen: its parameters want no gradient and it stays in eval mode, also under `train()`.
     """
 
-    def __init__(self, canonicalizer: Canonicalizer, prediction_network: nn.Module, padding: str = "edge") -> None:
+    def __init__(
+        self,
+        canonicalizer: Canonicalizer,
+        prediction_network: nn.Module,
+        padding: str = "edge",
+        average: Average = "none",
+    ) -> None:
         """
         Args:
             padding: what images that are turned off the grid show from outside (see `groups.action.act`).
+            average: instead of choosing a pose, average over all; see `average_outputs`.
         """
         super().__init__()
         self.canonicalizer = canonicalizer
         self.prediction_network = prediction_network.requires_grad_(False)
         self.padding = padding
+        self.average: Average = average
         self.eval()
 
     def train(self, mode: bool = True) -> "AdaptedModel":
@@ -45,15 +83,29 @@ class AdaptedModel(nn.Module):
 
     def canonicalize(self, x: Tensor) -> Tensor:
         """Return the canonical form ĝ⁻¹·x of each image, (b, c, h, w): the same for x and for every g·x."""
-        return self._undo(self._find_pose(x), x)
+        return self._undo(self.find_pose(x), x)
 
     def predict(self, x: Tensor) -> tuple[Any, Pose]:
         """Return the prediction network's output at the canonical form, and the pose that was found."""
-        pose = self._find_pose(x)
+        pose = self.find_pose(x)
+        if self.average != "none":
+            seen = each_view(self.canonicalizer.group, x, self.padding)
+            return average_outputs(pose, map(self.prediction_network, seen), self.average), pose
         return self.prediction_network(self._undo(pose, x)), pose
 
-    def _find_pose(self, x: Tensor) -> Pose:
-        # In float32 whatever the prediction network runs in, because near ties decide poses.
+    @property
+    def passes(self) -> int:
+        """Of the prediction network, for each image."""
+        group = self.canonicalizer.group
+        return self.canonicalizer.passes + (group.order if self.average != "none" and is_finite(group) else 1)
+
+    @property
+    def finds_poses(self) -> bool:
+        """Whether it chooses one pose for each image."""
+        return self.canonicalizer.finds_poses and self.average == "none"
+
+    def find_pose(self, x: Tensor) -> Pose:
+        """Poses, in float32 whatever the prediction network runs in, because near ties decide them."""
         with torch.autocast(x.device.type, enabled=False):
             return self.canonicalizer(x.float())
 

@@ -11,14 +11,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
-from equicli.adapted import AdaptedModel
+from equicli.adapted import AdaptedModel, Average
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError, reason, shown
 from equicli.files import write_atomically
-from equicli.groups import parse_group
+from equicli.groups import is_finite, parse_group
 from equicli.groups.action import PADDINGS
 from equicli.groups.planar import parse_label
 from equicli.prediction.checkpoint import Allowance, allowance, load_checkpoint, load_weights, sha256_of
@@ -53,6 +53,8 @@ class ModelConfig:
 
     prior: the poses of the training folder that the prediction network expects.
     padding: what images that are turned off the grid show from outside.
+    average: whether outputs are averaged over poses; see `AdaptedModel`.
+    trained_base: whether the prediction network was trained, too, so that it is no longer that of `provenance`.
     labels: the output that stands for each class name of the dataset; empty where it had no labels.
     provenance: what was loaded as prediction network (see `PretrainedNetwork`).
     """
@@ -66,6 +68,8 @@ class ModelConfig:
     provenance: Mapping[str, str]
     prior: Prior
     padding: str
+    average: Average = "none"
+    trained_base: bool = False
     adapter_only: bool = False
     format: int = field(default=FORMAT)
 
@@ -84,6 +88,8 @@ def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adap
     """
     kept: tuple[str, ...] = (_CANONICALIZER, _NETWORK)
     if adapter_only:
+        if config.trained_base:
+            raise EquicliError("--adapter-only: the prediction network was trained, too; export the whole model.")
         if "sha256" not in config.provenance:
             raise EquicliError(
                 "--adapter-only: the network's weights came from your own code, not from a file to be verified. "
@@ -151,6 +157,8 @@ def _check(config: ModelConfig) -> None:
     kind = REGISTRY.get(config.canonicalizer.kind)
     if kind is None or group.dimension != 2 or not kind.takes(group):
         raise ValueError(f"canonicalizer.kind: '{config.canonicalizer.kind}' is none for {group.name}")
+    if config.average != "none" and not is_finite(group):
+        raise ValueError(f"average: {group.name} has infinitely many poses")
     if config.padding not in PADDINGS:
         raise ValueError(f"padding: '{config.padding}' is none")
     for label in config.prior.poses:
@@ -204,7 +212,7 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
         raise type(error)(f"{path}: {error}") from error
     except Exception as error:  # constructors fail in any way
         raise EquicliError(f"{path}: its networks cannot be built ({reason(error)}).") from error
-    model = AdaptedModel(canonicalizer, network, config.padding)
+    model = AdaptedModel(canonicalizer, network, config.padding, config.average)
     load_weights(model, weights, str(path))
     return model.requires_grad_(False)
 

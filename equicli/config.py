@@ -1,8 +1,9 @@
 """The typed configuration of `equicli adapt`: a flag wins over the recipe, the recipe over the default."""
 
+import copy
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -100,11 +101,16 @@ class AdaptConfig(Settings):
     group: str = "c4"
     # Settings of one kind of canonicalizer; which keys there are is the kind's own affair.
     canonicalizer: SerializeAsAny[CanonicalizerSettings] = Field(None, validate_default=True)
+    average: Literal["none", "probabilities", "logits"] = Field(
+        "none", description="instead of choosing a pose: the mean of the network's outputs over all, weighted by p(g|x)"
+    )
+    train_base: bool = Field(False, description="train the prediction network, too, on the task's own loss")
+    augment: bool = Field(False, description="turn training images at random; --canonicalizer none only")
     prior: tuple[str, ...] | dict[str, Share] = Field(
         (), validate_default=True, description="poses that the network expects; or the share of each, adding up to 1"
     )
     padding: Literal["edge", "reflect", "zeros"] = Field("edge", description="what turned images show from outside")
-    prior_weight: float = Field(1.0, ge=0)
+    prior_weight: float = Field(None, ge=0, validate_default=True, description="default: 1 where poses are found")
     contrast_weight: float = Field(
         None, ge=0, validate_default=True, description="default: 0.1 where views are compared"
     )
@@ -112,10 +118,20 @@ class AdaptConfig(Settings):
         0.0, ge=0, description="makes poses off the grid agree, at the cost of a second pass"
     )
     mirror: bool = Field(True, description="mirror training images at random, where the prior allows; not for text")
-    task_weight: float = Field(0.0, ge=0, description="of the task's own loss, which needs labels and whole images")
+    task_weight: float = Field(
+        None,
+        ge=0,
+        validate_default=True,
+        description="of the task's own loss, which needs labels and whole images; default: 1 with train_base, else 0",
+    )
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(None, gt=0, validate_default=True, description="default: what the canonicalizer wants")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with momentum 0.9")
+    schedule: Literal["cosine", "steps", "constant"] = Field(
+        "cosine", description="cosine: with a warm-up; steps: to a tenth after a third and a half of the epochs"
+    )
+    base_learning_rate: float = Field(1e-4, gt=0, description="of the prediction network, with train_base")
     weight_decay: float = Field(0.01, ge=0)
     validation_fraction: float = Field(
         0.1, gt=0, lt=1, description="share of the training images that chooses the epoch"
@@ -123,6 +139,7 @@ class AdaptConfig(Settings):
     test_fraction: float = Field(0.2, gt=0, lt=1, description="share held out where the folder has no test split")
 
     seed: int = Field(0, ge=0)
+    split_seed: int | None = Field(None, ge=0, description="of the split into parts; default: seed")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="of training; auto: bf16 on CUDA")
     strict: bool = Field(False, description="stop at an unreadable image instead of skipping it")
@@ -158,25 +175,45 @@ class AdaptConfig(Settings):
             return ()
         return _read_prior(value, info.data["group"])
 
-    @field_validator("contrast_weight", mode="before")
+    @field_validator("prior_weight", "contrast_weight", "task_weight", "learning_rate", mode="before")
     @classmethod
-    def _contrast_of_views(cls, value: Any, info: ValidationInfo) -> Any:
-        if "canonicalizer" not in info.data:
-            return 0.0  # it is wrong, which is told first
-        kind = info.data["canonicalizer"].kind
-        compares = kind in _kinds() and _find_kind(kind).compares_views
-        if value and not compares:
-            raise ValueError(f"contrast_weight: --canonicalizer {kind} compares no views; leave it out")
-        return (0.1 if compares else 0.0) if value is None else value
-
-    @field_validator("learning_rate", mode="before")
-    @classmethod
-    def _learning_rate_of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
-        if value is not None:
-            return value
-        # Where the group or the canonicalizer is wrong, that is told instead.
+    def _of_the_canonicalizer(cls, value: Any, info: ValidationInfo) -> Any:
+        """Fill in what depends on the kind of canonicalizer, and refuse what does nothing for it."""
         kind = info.data["canonicalizer"].kind if "canonicalizer" in info.data else ""
-        return _find_kind(kind).learning_rate if kind in _kinds() else 1.0
+        if kind not in _kinds():
+            return 1.0 if value is None else value  # something is wrong, which is told first
+        canonicalizer, name, base = _find_kind(kind), info.field_name, info.data.get("train_base", False)
+        if value and name == "prior_weight" and not canonicalizer.finds_poses:
+            raise ValueError(f"prior_weight: --canonicalizer {kind} finds no poses; leave it out")
+        if value and name == "contrast_weight" and not canonicalizer.compares_views:
+            raise ValueError(f"contrast_weight: --canonicalizer {kind} compares no views; leave it out")
+        if value == 0 and name == "task_weight" and base:
+            raise ValueError("task_weight: --train-base trains on the task's loss; leave it out, or above 0")
+        defaults = {
+            "prior_weight": float(canonicalizer.finds_poses),
+            "contrast_weight": 0.1 * canonicalizer.compares_views,
+            "task_weight": float(base),
+            "learning_rate": canonicalizer.learning_rate,
+        }
+        return defaults[str(name)] if value is None else value
+
+    @field_validator("average")
+    @classmethod
+    def _averages_over_finitely_many(cls, value: str, info: ValidationInfo) -> str:
+        group = parse_group(info.data.get("group", "c4"))
+        if value != "none" and not is_finite(group):
+            raise ValueError(f"average: {group.name} has infinitely many poses; take a group such as c8")
+        return value
+
+    @field_validator("augment")
+    @classmethod
+    def _augments_what_has_no_pose(cls, value: bool, info: ValidationInfo) -> bool:
+        kind = info.data["canonicalizer"].kind if "canonicalizer" in info.data else ""
+        if value and kind in _kinds() and _find_kind(kind).finds_poses:
+            raise ValueError(f"augment: --canonicalizer {kind} learns from the poses that images have; leave it out")
+        if value and not info.data.get("train_base"):
+            raise ValueError("augment: nothing is trained without --train-base")
+        return value
 
     @field_validator("artifact_weight")
     @classmethod
@@ -188,7 +225,8 @@ class AdaptConfig(Settings):
 
     @model_validator(mode="after")
     def _learns(self) -> "AdaptConfig":
-        if self.prior_weight == 0 and self.task_weight == 0:
+        finds = _find_kind(self.canonicalizer.kind).finds_poses
+        if finds and self.prior_weight == 0 and self.task_weight == 0:
             raise ValueError("prior_weight and task_weight are both 0, so nothing is learned; leave prior_weight at 1")
         return self
 
@@ -199,26 +237,29 @@ class AdaptConfig(Settings):
         return self
 
 
-def build_config(flags: Mapping[str, Any], settings: list[str], recipe: str | None) -> AdaptConfig:
+def build_config(
+    flags: Mapping[str, Any], settings: Sequence[str], recipe: str | Mapping[str, Any] | None
+) -> AdaptConfig:
     """Merge recipe, `--set` pairs and flags into one checked configuration.
 
     Args:
         flags: keys as in `AdaptConfig`, dotted for nested ones; a value of None means not given.
         settings: `key=value` texts; keys dotted, values as in YAML.
-        recipe: a recipe's name or YAML file, or None.
+        recipe: a recipe's name or YAML file, what `load_recipe` read of one, or None.
 
     Raises:
         UsageError: an unknown key (with the nearest known one), or a value that does not fit.
     """
-    merged: dict[str, Any] = load_recipe(recipe) if recipe else {}
+    shared = load_recipe(recipe) if isinstance(recipe, str) else recipe or {}
+    merged: dict[str, Any] = copy.deepcopy(dict(shared))
     for text in settings:
         key, value = parse_pair(text, "--set")
         _put(merged, key, value)
     for key, value in flags.items():
         if value is not None:
             _put(merged, key, value)
-    if recipe:
-        _drop_other_kind(merged, load_recipe(recipe), {key for key, value in flags.items() if value is not None})
+    if shared:
+        _drop_other_kind(merged, shared, {key for key, value in flags.items() if value is not None})
     _check_keys(merged)
     for key, flag in (("data", "DATA"), ("model", "--model")):
         if key not in merged:
@@ -299,12 +340,19 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
     tree[leaf] = value
 
 
+def canonicalizer_keys(tree: Mapping[str, Any]) -> list[str]:
+    """The keys that the canonicalizer of a configuration has, dotted."""
+    nested = tree.get("canonicalizer", {})
+    kind = nested.get("kind") or _default_kind(str(tree.get("group", "c4")))
+    return [f"canonicalizer.{key}" for key in _find_kind(kind).Settings.model_fields]
+
+
 def _check_keys(tree: Mapping[str, Any]) -> None:
     nested = tree.get("canonicalizer", {})
     if not isinstance(nested, Mapping):
         raise UsageError(f"canonicalizer = {nested!r}: holds further keys, such as canonicalizer.kind.")
     kind = nested.get("kind") or _default_kind(str(tree.get("group", "c4")))
-    inner = [f"canonicalizer.{key}" for key in _find_kind(kind).Settings.model_fields] if nested else []
+    inner = canonicalizer_keys(tree) if nested else []
     known = [*AdaptConfig.model_fields, *inner]
     remedy = " The resolved.yaml of a run has all of them."
     for key in (*tree, *(f"canonicalizer.{key}" for key in nested)):

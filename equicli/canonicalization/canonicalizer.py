@@ -55,6 +55,8 @@ class Canonicalizer(nn.Module):
     method: its name and paper, for the model card.
     Settings: what a user can set, `--set canonicalizer.KEY=VALUE`.
     Spec: a dataclass of plain values that is stored in artifacts and, with the weights, makes the canonicalizer again.
+    learns: whether it has anything to train.
+    finds_poses: whether its poses tell inputs apart; False for baselines that have none to find.
     compares_views: whether its poses have `vectors`, on which the contrast loss acts.
     learning_rate: by default; networks that can only start untrained want a higher one.
     size: side in pixels of the square image that it looks at; None: images as they are.
@@ -64,6 +66,8 @@ class Canonicalizer(nn.Module):
     method: ClassVar[str]
     Settings: ClassVar[type[CanonicalizerSettings]] = CanonicalizerSettings
     Spec: ClassVar[type[Any]] = Nothing
+    learns: ClassVar[bool] = True
+    finds_poses: ClassVar[bool] = True
     compares_views: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 1e-3
 

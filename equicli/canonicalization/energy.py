@@ -16,6 +16,7 @@ class EnergyCanonicalizer(Canonicalizer):
     """
 
     method = "energy canonicalization, by the [energy score](https://arxiv.org/abs/2010.03759) of each view"
+    learns = False
     group: FiniteGroup
 
     def __init__(self, context: Context) -> None:

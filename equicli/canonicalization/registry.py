@@ -5,10 +5,13 @@ from equicli.canonicalization.energy import EnergyCanonicalizer
 from equicli.canonicalization.equivariant import EquivariantCanonicalizer
 from equicli.canonicalization.optimized import OptimizedCanonicalizer
 from equicli.canonicalization.steerable import SteerableCanonicalizer
+from equicli.canonicalization.untrained import FrameCanonicalizer, NoCanonicalizer
 
 REGISTRY: dict[str, type[Canonicalizer]] = {
     "optimized": OptimizedCanonicalizer,
     "equivariant": EquivariantCanonicalizer,
     "steerable": SteerableCanonicalizer,
     "energy": EnergyCanonicalizer,
+    "frame": FrameCanonicalizer,
+    "none": NoCanonicalizer,
 }

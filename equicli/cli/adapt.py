@@ -52,6 +52,9 @@ def adapt(
     padding: Annotated[
         str | None, typer.Option(help="What images turned off the grid show from outside: edge, reflect or zeros.")
     ] = None,
+    train_base: Annotated[
+        bool, typer.Option("--train-base", help="Train the network, too, on labels; it is frozen otherwise.")
+    ] = False,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in a batch.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, initialization and shuffling.")] = None,
@@ -79,7 +82,7 @@ def adapt(
 ) -> None:
     """Train a canonicalizer in front of a frozen pretrained network.
 
-    Writes runs/<name>/ with model.safetensors and reports; nothing of the network changes.
+    Writes runs/<name>/ with model.safetensors and reports; nothing of the network changes without --train-base.
 
     Example: equicli adapt --model vit_base --group c4 data/
     """
@@ -106,6 +109,7 @@ def adapt(
         "canonicalizer.size": canonicalizer_size,
         "prior": prior,
         "padding": padding,
+        "train_base": train_base or None,
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,

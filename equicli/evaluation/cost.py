@@ -30,6 +30,14 @@ def relative_time(model: AdaptedModel, images: Tensor, precision: str) -> float:
     return median(own for own, _ in pairs) / median(network for _, network in pairs)
 
 
+def relative_cost(model: AdaptedModel, images: Tensor, precision: str) -> float:
+    """Time of the whole adapted model ÷ time of the prediction network alone; see `relative_time`."""
+    with torch.inference_mode(), arithmetic(images.device, precision):
+        model(images)
+        pairs = [(_seconds(model, images), _seconds(model.prediction_network, images)) for _ in range(REPEATS)]
+    return median(whole for whole, _ in pairs) / median(network for _, network in pairs)
+
+
 def added_parameters(model: AdaptedModel) -> int:
     return sum(parameter.numel() for parameter in model.canonicalizer.parameters())
 

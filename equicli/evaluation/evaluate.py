@@ -1,13 +1,13 @@
 """Vanilla, adapted, symmetrized and oracle on the same images, turned by every element of a group."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from equicli.adapted import AdaptedModel
+from equicli.adapted import AdaptedModel, average_outputs
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import Prior, same_pose
 from equicli.data.loading import Batch
@@ -21,6 +21,13 @@ from equicli.tasks import classification
 
 SYSTEMS = ("vanilla", "adapted", "symmetrized", "oracle")
 
+# For each system and turn, from outputs (b, k) and targets (b,) to (b,).
+_COUNTED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "correct": classification.correct,
+    "correct_top": classification.correct_top,
+    "confidence": lambda logits, _: classification.confidence(logits),
+}
+
 # Scores closer than this may order differently on the same image turned by 90°: a rounding apart.
 TIE = 1e-5
 
@@ -29,7 +36,9 @@ TIE = 1e-5
 class Evaluation:
     """Counts over a whole test set of n images and |R| elements; nothing is averaged over batches.
 
-    correct: for each of SYSTEMS, bool (n, |R|).
+    correct, correct_top, confidence: for each of the systems bool (n, |R|), bool, and float32; see
+        `tasks.classification`.
+    targets: int64 (n,), the output that counted as right.
     predictions: of the adapted model, int64 (n, |R|).
     shared: the elements h of R that the adapted group has, too; the first is the identity.
     expected: whether ĝ(h·x) = h·s for a pose s of the prior's set, bool (n, |shared|).
@@ -45,6 +54,9 @@ class Evaluation:
     elements: PlanarGroup
     group: Group
     correct: Mapping[str, Tensor]
+    correct_top: Mapping[str, Tensor]
+    confidence: Mapping[str, Tensor]
+    targets: Tensor
     predictions: Tensor
     shared: tuple[int, ...]
     expected: Tensor
@@ -64,6 +76,7 @@ def evaluate(
     elements: PlanarGroup,
     *,
     prior: Prior,
+    systems: Sequence[str] = SYSTEMS,
     turned: bool = False,
     device: torch.device,
     precision: str = "fp32",
@@ -74,6 +87,7 @@ def evaluate(
         batches: uint8 images (b, 1, 3, h, w), turned here; with `turned` (b, |R|, 3, h, w), already turned as files.
         targets: int64 (samples,), the output that is right for each sample; -1 throughout where there are no labels.
         elements: R, the group whose every element acts on the images.
+        systems: which of SYSTEMS; `adapted` is always one.
         prior: the true poses of untouched images, for the oracle and for what is expected of ĝ.
     """
     place(model.eval(), device)
@@ -83,7 +97,8 @@ def evaluate(
     shared = _shared(elements, group)
     # Where the prior has one pose; of several, the one that stands for all.
     fine, upright = _turn_upright(prior, group, elements)
-    correct: dict[str, list[Tensor]] = {name: [] for name in SYSTEMS}
+    counted: dict[str, list[Tensor]] = {f"{name} {what}": [] for name in systems for what in _COUNTED}
+    right: list[Tensor] = []
     predictions, poses, expected, consistent, ties, deltas = [], [], [], [], [], []
     with torch.inference_mode(), arithmetic(device, precision):
         for batch in batches:
@@ -94,21 +109,25 @@ def evaluate(
                 if unlabelled
                 else targets[batch.indices].to(device)
             )
-            outputs: dict[str, list[Tensor]] = {name: [] for name in SYSTEMS}
+            right.append(target.cpu())
+            outputs: dict[str, list[Tensor]] = {name: [] for name in systems}
             found: list[Pose] = []
             for element in elements.elements():
                 variant = element if turned else 0
                 turns: list[Turn] = [] if turned else [(elements, element)]
-                logits, pose = model.predict(predictor.images(variant, turns))
-                outputs["vanilla"].append(predictor.logits(variant, turns))
+                logits, pose = _predict(model, predictor, variant, turns)
                 outputs["adapted"].append(logits.float())
-                outputs["symmetrized"].append(predictor.mean_probabilities(variant, turns, views))
-                undo = fine.inverse(_in(fine, elements, element))
-                outputs["oracle"].append(predictor.logits(variant, [*turns, (fine, fine.compose(upright, undo))]))
+                if "vanilla" in systems:
+                    outputs["vanilla"].append(predictor.logits(variant, turns))
+                if "symmetrized" in systems:
+                    outputs["symmetrized"].append(predictor.mean_probabilities(variant, turns, views).log())
+                if "oracle" in systems:
+                    undo = fine.inverse(_in(fine, elements, element))
+                    outputs["oracle"].append(predictor.logits(variant, [*turns, (fine, fine.compose(upright, undo))]))
                 found.append(pose)
             for name, values in outputs.items():
-                hits = torch.stack([classification.correct(v, target) for v in values], dim=1)  # (b, |R|)
-                correct[name].append(hits.cpu())
+                for what, count in _COUNTED.items():
+                    counted[f"{name} {what}"].append(torch.stack([count(v, target) for v in values], dim=1).cpu())
             adapted = torch.stack(outputs["adapted"], dim=1)  # (b, |R|, k)
             if not adapted.isfinite().all():
                 raise EquicliError(
@@ -125,7 +144,8 @@ def evaluate(
     return Evaluation(
         elements=elements,
         group=group,
-        correct={name: torch.cat(parts) for name, parts in correct.items()},
+        **{what: {name: torch.cat(counted[f"{name} {what}"]) for name in systems} for what in _COUNTED},
+        targets=torch.cat(right),
         predictions=torch.cat(predictions),
         shared=tuple(shared),
         expected=torch.cat(expected),
@@ -136,6 +156,17 @@ def evaluate(
         views=views,
         agreement=unlabelled,
     )
+
+
+def _predict(model: AdaptedModel, predictor: TurnedBatch, variant: int, turns: Sequence[Turn]) -> tuple[Tensor, Pose]:
+    """What the model predicts for turned images; where it averages, from outputs that were computed before."""
+    images = predictor.images(variant, turns)
+    if model.average == "none":
+        return model.predict(images)
+    pose, group = model.find_pose(images), model.canonicalizer.group
+    assert isinstance(group, PlanarGroup)
+    seen = (predictor.logits(variant, [*turns, (group, group.inverse(g))]) for g in group.elements())
+    return average_outputs(pose, seen, model.average), pose
 
 
 def _shared(elements: PlanarGroup, group: Group) -> dict[int, Element]:

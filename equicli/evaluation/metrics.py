@@ -8,9 +8,11 @@ from torch import Tensor
 from equicli.canonicalization.prior import Prior
 from equicli.evaluation.evaluate import Evaluation
 from equicli.evaluation.intervals import bootstrap, wilson
-from equicli.groups import Group, PlanarGroup, as_finite
+from equicli.groups import Group, as_finite
 
 SCHEMA = 1
+_POSES = "identity_rate pose_accuracy pose_consistency pose_consistency_off_grid poses".split()
+_NO_POSES = {"ties": 0, **dict.fromkeys(_POSES)}
 
 
 def metrics_document(
@@ -19,7 +21,8 @@ def metrics_document(
     rotate: str,
     split: str,
     prior: Prior,
-    passes: int = 0,
+    passes: int = 1,
+    finds_poses: bool = True,
     cost: Mapping[str, float],
     unreadable: int,
     provenance: Mapping[str, Any],
@@ -30,13 +33,14 @@ def metrics_document(
         rotate: `input` or `file`, what was turned.
         split: which images: `test`, `validation` or `all`.
         prior: the poses that were expected of untouched images.
-        passes: of the prediction network that the canonicalizer takes for each image.
+        passes: of the prediction network, for each image.
+        finds_poses: whether the adapted model chooses a pose; else nothing is said of poses.
     """
-    systems = {name: _system(evaluation.elements, hits) for name, hits in evaluation.correct.items()}
-    counts = {"vanilla": 1, "adapted": 1.0 + passes, "symmetrized": evaluation.views.order, "oracle": 1}
+    systems = {name: _system(evaluation, name) for name in evaluation.correct}
+    counts = {"vanilla": 1, "adapted": float(passes), "symmetrized": evaluation.views.order, "oracle": 1}
     for name, count in counts.items():
         systems[name]["passes"] = count
-    systems["adapted"] |= _equivariance(evaluation, prior)
+    systems["adapted"] |= equivariance(evaluation, prior) | ({} if finds_poses else _NO_POSES)
     return {
         "schema": SCHEMA,
         "task": "classification",
@@ -55,16 +59,29 @@ def metrics_document(
     }
 
 
-def _system(elements: PlanarGroup, correct: Tensor) -> dict[str, Any]:
-    """Accuracies of one system: bool (n, |R|)."""
+def accuracies(evaluation: Evaluation, system: str) -> dict[str, float]:
+    """Of one system: `acc`, `top5_acc` and `ece` of untouched images, and the same over all turns, `avg_acc`, …"""
+    correct, top, sure = (of[system] for of in (evaluation.correct, evaluation.correct_top, evaluation.confidence))
+    return {
+        "acc": _share(correct[:, 0]),
+        "avg_acc": _share(correct),
+        "worst_acc": float(correct.double().mean(dim=0).min()),
+        "top5_acc": _share(top[:, 0]),
+        "avg_top5_acc": _share(top),
+        "ece": calibration_error(sure[:, 0], correct[:, 0]),
+        "avg_ece": calibration_error(sure.flatten(), correct.flatten()),
+    }
+
+
+def _system(evaluation: Evaluation, name: str) -> dict[str, Any]:
+    """Accuracies of one system, with their intervals."""
+    elements, correct = evaluation.elements, evaluation.correct[name]
     n = len(correct)
     counts = [int(c) for c in correct.sum(dim=0)]
     return {
-        "acc": counts[0] / n,
+        **accuracies(evaluation, name),
         "acc_ci": wilson(counts[0], n),
-        "avg_acc": sum(counts) / (n * len(counts)),
         "avg_acc_ci": bootstrap(correct.numpy()),
-        "worst_acc": min(counts) / n,
         "per_element": [
             {
                 "element": elements.label(g),
@@ -79,7 +96,8 @@ def _system(elements: PlanarGroup, correct: Tensor) -> dict[str, Any]:
     }
 
 
-def _equivariance(evaluation: Evaluation, prior: Prior) -> dict[str, Any]:
+def equivariance(evaluation: Evaluation, prior: Prior) -> dict[str, Any]:
+    """What is said of the adapted model's poses, and how far it is from invariant."""
     elements = evaluation.elements
     turns = [g for g in elements.elements() if g != 0]
     off_grid = [g for g in turns if elements.angle(g) % 90 != 0]
@@ -116,6 +134,17 @@ def _pose_shares(group: Group, poses: Tensor) -> dict[str, float]:
     group = as_finite(group)
     counts = poses.bincount(minlength=group.order).tolist()
     return {group.label(g): count / len(poses) for g, count in enumerate(counts)}
+
+
+def calibration_error(confidence: Tensor, correct: Tensor) -> float:
+    """Expected calibration error in [0, 1], of 15 equal bins (Guo et al., arXiv 1706.04599).
+
+    Args:
+        confidence: the probability of each prediction; correct: bool, whether it was right. Both (n,).
+    """
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    return float(binary_calibration_error(confidence.contiguous(), correct.int(), n_bins=15))
 
 
 def _share(hits: Tensor) -> float:

@@ -75,14 +75,15 @@ def evaluate_images(
         rotate="file" if turned else "input",
         split=split,
         prior=config.prior,
-        passes=model.canonicalizer.passes,
+        passes=model.passes,
+        finds_poses=model.finds_poses,
         cost=cost,
         unreadable=len(images.unreadable),
-        provenance=_provenance(config, seed, device),
+        provenance=provenance(config, seed, device),
     )
 
 
-def _provenance(config: ModelConfig, seed: int, device: torch.device) -> dict[str, Any]:
+def provenance(config: ModelConfig, seed: int, device: torch.device) -> dict[str, Any]:
     command = ["equicli", *sys.argv[1:]] if Path(sys.argv[0]).stem in ("equicli", "__main__") else sys.argv
     return {
         "model": config.provenance["model"],

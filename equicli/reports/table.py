@@ -54,7 +54,9 @@ def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
 def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is said below the table, name and value."""
     adapted, cost = metrics["adapted"], metrics["cost"]
-    lines = [("identity rate", f"{100 * adapted['identity_rate']:.2f} %"), *_found_poses(metrics)]
+    lines = _found_poses(metrics)
+    if adapted["identity_rate"] is not None:
+        lines.insert(0, ("identity rate", f"{100 * adapted['identity_rate']:.2f} %"))
     if adapted["pose_accuracy"] is not None:
         lines.append(("pose accuracy", f"{100 * adapted['pose_accuracy']:.2f} %"))
     if adapted["pose_consistency_off_grid"] is not None:

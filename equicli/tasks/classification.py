@@ -115,6 +115,19 @@ def correct(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.argmax(dim=1) == targets
 
 
+TOP = 5
+
+
+def correct_top(logits: Tensor, targets: Tensor) -> Tensor:
+    """Whether the right output is among the TOP largest: logits (b, k) and output indices (b,) to bool (b,)."""
+    return (logits.topk(min(TOP, logits.shape[1]), dim=1).indices == targets[:, None]).any(dim=1)
+
+
+def confidence(logits: Tensor) -> Tensor:
+    """The probability of each prediction: logits (b, k) to (b,) in [0, 1]."""
+    return logits.softmax(dim=1).amax(dim=1)
+
+
 def loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of logits (b, k) and output indices (b,), a scalar."""
     return torch.nn.functional.cross_entropy(logits, targets)

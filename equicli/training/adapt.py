@@ -74,7 +74,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     labels = _decide_labels(config, folder, found, first, progress)
     context = Context(group, network, preprocess.normalization, config.padding)
     canonicalizer = _create_canonicalizer(config, context, first)
-    trains = any(parameter.requires_grad for parameter in canonicalizer.parameters())
+    trains = config.train_base or any(parameter.requires_grad for parameter in canonicalizer.parameters())
     if config.task_weight and not trains:
         raise UsageError(f"task_weight: --canonicalizer {config.canonicalizer.kind} trains nothing; leave it out.")
     features = Features.read(run.features) if resume and labels is None else None
@@ -108,6 +108,8 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         provenance=found.provenance,
         prior=prior,
         padding=config.padding,
+        average=config.average,
+        trained_base=config.train_base,
     )
     if resume:
         _check_resumed(run, model_config)
@@ -118,11 +120,12 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
             features.write(run.features)
     run.append_log({"unreadable": images.unreadable})
     if trains:
+        run.append_log({"trainable_parameters": _count_trainable(config, canonicalizer, network)})
         outputs = [labels[name] for name in folder.classes] or [-1]
         _train(config, canonicalizer, context, prior, images, torch.tensor(outputs), run, progress)
     else:
         progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train: training options do nothing")
-    model = AdaptedModel(canonicalizer.ship(), network, config.padding)
+    model = AdaptedModel(canonicalizer.ship(), network.eval(), config.padding, config.average)
     write_artifact(run.model, model, model_config)
     for needed_to_resume in (run.state, run.features):
         needed_to_resume.unlink(missing_ok=True)
@@ -134,7 +137,8 @@ def _open_data(config: AdaptConfig, run: Run, progress: Progress, *, resume: boo
     if resume:  # images that came since must not move any between the parts
         split = recorded_split(folder, run.read_split())
     else:
-        split = split_folder(folder, validation=config.validation_fraction, test=config.test_fraction, seed=config.seed)
+        seed = config.seed if config.split_seed is None else config.split_seed
+        split = split_folder(folder, validation=config.validation_fraction, test=config.test_fraction, seed=seed)
     progress.say(
         f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images"
         + (f" in {len(folder.classes)} classes" if folder.classes else ", unlabelled")
@@ -209,9 +213,13 @@ def _train(
     progress: Progress,
 ) -> None:
     """Fit the canonicalizer; `outputs` has the right output of each class."""
-    progress.say(f"prior: the pose of training images is taken to be {prior} (r0 is upright, as the network knows)")
+    if config.prior_weight:
+        progress.say(f"prior: the pose of training images is taken to be {prior} (r0 is upright, as the network knows)")
+    network = context.prediction_network.requires_grad_(config.train_base)
+    if config.train_base:
+        progress.say("training the prediction network, too: the artifact holds other weights than were loaded")
     outputs = outputs.to(images.train.device)
-    task = Task(context.prediction_network, classification.loss) if config.task_weight else None
+    task = Task(network, classification.loss, config.average) if config.task_weight else None
     epoch, scores = fit(
         canonicalizer,
         Images(images.train, outputs[images.train_labels]),
@@ -219,12 +227,21 @@ def _train(
         context.normalization,
         Objective.of(config, prior, task),
         config,
+        base=network if config.train_base else None,
         state=run.state,
         log=run.append_log,
         progress=progress,
     )
+    if not canonicalizer.finds_poses:
+        return progress.say(f"keeping epoch {epoch}: loss {scores.loss:.3f} on validation images")
     progress.say(f"keeping epoch {epoch}: identity rate {scores.identity_rate:.1%} on validation images")
-    _tell_chance(context.group, prior, scores.identity_rate, progress)
+    if config.prior_weight:
+        _tell_chance(context.group, prior, scores.identity_rate, progress)
+
+
+def _count_trainable(config: AdaptConfig, canonicalizer: Canonicalizer, network: nn.Module) -> int:
+    modules = [canonicalizer, network] if config.train_base else [canonicalizer]
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
 def describe(found: PretrainedNetwork) -> str:

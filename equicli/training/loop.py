@@ -1,6 +1,7 @@
 """The training loop of a canonicalizer: small images in memory, AdamW, the best epoch by validation, resume."""
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
@@ -17,16 +18,21 @@ from equicli.data.normalization import Normalization
 from equicli.devices import find_precision
 from equicli.errors import EquicliError
 from equicli.files import write_atomically
+from equicli.groups import as_finite
+from equicli.groups.action import act
 from equicli.progress import Progress
 from equicli.training.objective import Objective
 
 WARMUP = 0.1  # share of the training over which the learning rate rises
 MAX_CROP = 0.4
+MOMENTUM = 0.9
+# After these fractions of the epochs, 1/3 and 1/2, the learning rate falls to a tenth; in long trainings earlier, too.
+STEPS, STEPS_OF_LONG = (3, 2), (6, 3, 2)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """A canonicalizer measured on a set of untouched images.
+    """A model measured on a set of untouched images; with `augment` the loss is that of turned ones.
 
     identity_rate: share of images found in a pose of the prior's set. loss: the weighted sum that training minimizes,
     without the contrast and artifact losses.
@@ -52,6 +58,7 @@ def fit(
     objective: Objective,
     config: AdaptConfig,
     *,
+    base: nn.Module | None = None,
     state: Path,
     log: Callable[[Mapping[str, Any]], None],
     progress: Progress,
@@ -60,47 +67,61 @@ def fit(
 
     Args:
         normalization: the prediction network's, as `canonicalizer` expects its input.
+        base: the prediction network, where it is trained, too; it is the one of the objective's task.
         state: file that holds the last whole epoch; where it exists, training goes on from it to the same weights.
         log: takes one entry an epoch.
 
     Returns:
         The best epoch, counted from 1, and its scores on the validation images.
     """
-    trainer = _Trainer(canonicalizer, normalization, objective, config)
+    trainer = _Trainer(canonicalizer, normalization, objective, config, base)
     if state.is_file():
         trainer.restore(state)
         progress.say(f"going on after epoch {trainer.epoch} of {config.epochs}")
     while trainer.epoch < config.epochs:
+        start = time.monotonic()
         losses = trainer.run_epoch(train, progress)
+        seconds = time.monotonic() - start
         scores = trainer.measure(validation)
         trainer.keep_if_best(scores)
-        log({"epoch": trainer.epoch, **losses, "validation": vars(scores)})
+        log({"epoch": trainer.epoch, "seconds": seconds, **losses, "validation": vars(scores)})
         trainer.save(state)
         progress.say(
             f"epoch {trainer.epoch}/{config.epochs}: loss {losses['loss']:.3f}; "
-            f"validation: loss {scores.loss:.3f}, identity rate {scores.identity_rate:.1%}"
+            f"validation: loss {scores.loss:.3f}"
+            + (f", identity rate {scores.identity_rate:.1%}" if canonicalizer.finds_poses else "")
         )
     return trainer.finish()
 
 
 def measure(
-    canonicalizer: Canonicalizer, images: Images, normalization: Normalization, objective: Objective, batch_size: int
+    canonicalizer: Canonicalizer,
+    images: Images,
+    normalization: Normalization,
+    objective: Objective,
+    batch_size: int,
+    *,
+    turn: bool = False,
 ) -> Scores:
-    """Score a canonicalizer on untouched images."""
+    """Score a canonicalizer on untouched images, or with `turn` on each in one of the group's poses, in turn."""
     canonicalizer.eval()
     group, task_only, poses, task = canonicalizer.group, objective.only("task"), [], 0.0
     with torch.inference_mode():
         for pixels, targets in zip(images.pixels.split(batch_size), images.targets.split(batch_size), strict=True):
             x = normalization(pixels)
+            if turn:
+                poses_in_turn = torch.arange(len(x), device=x.device) % as_finite(group).order
+                x = act(group, poses_in_turn, x, padding=objective.padding)
             pose, losses = task_only.losses(canonicalizer, x, targets)
             poses.append((pose.element, pose.scores))
             task += float(objective.total(losses)) * len(x) / len(images.pixels)
         # Of all images at once: how often each pose occurs is not a mean over batches.
         elements, scores = zip(*poses, strict=True)
         pose = Pose(torch.cat(elements), None if scores[0] is None else torch.cat(scores))
-        prior = objective.prior.loss(group, pose) * objective.weights.get("prior", 0.0)
+        weight = objective.weights.get("prior")
+        prior = weight * float(objective.prior.loss(group, pose)) if weight else 0.0
         right = objective.prior.is_identity(group, pose.element)
-    return Scores(float(right.double().mean()), float(prior) + task)
+    return Scores(float(right.double().mean()), prior + task)
 
 
 class _Trainer:
@@ -111,9 +132,16 @@ class _Trainer:
     """
 
     def __init__(
-        self, canonicalizer: Canonicalizer, normalization: Normalization, objective: Objective, config: AdaptConfig
+        self,
+        canonicalizer: Canonicalizer,
+        normalization: Normalization,
+        objective: Objective,
+        config: AdaptConfig,
+        base: nn.Module | None,
     ) -> None:
         self.canonicalizer = canonicalizer
+        # All that is trained, by the names that a saved state has.
+        self.trained = nn.ModuleDict({"canonicalizer": canonicalizer, **({} if base is None else {"base": base})})
         self.normalization = normalization
         self.objective = objective
         self.config = config
@@ -121,18 +149,18 @@ class _Trainer:
         self.epoch = 0
         # In fp16 small gradients would vanish; in other precisions this does nothing.
         self.scaler = torch.amp.GradScaler(
-            next(canonicalizer.parameters()).device.type, enabled=config.precision == "fp16", init_scale=2.0**12
+            next(self.trained.parameters()).device.type, enabled=config.precision == "fp16", init_scale=2.0**12
         )
         self.best: tuple[int, Scores, dict[str, Tensor]] | None = None
-        parameters = list(canonicalizer.parameters())
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-                # Biases, norms and the temperature have no reason to be small.
-                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-        )
+        rates = {"canonicalizer": config.learning_rate, "base": config.base_learning_rate}
+        groups = []
+        for name, module in self.trained.items():
+            # Biases, norms and the temperature have no reason to be small.
+            for large, decay in ((True, config.weight_decay), (False, 0.0)):
+                parameters = [p for p in module.parameters() if (p.ndim > 1) == large]
+                groups += [{"params": parameters, "weight_decay": decay, "peak": rates[name]}] if parameters else []
+        adamw = config.optimizer == "adamw"
+        self.optimizer = torch.optim.AdamW(groups) if adamw else torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
 
     def run_epoch(self, images: Images, progress: Progress) -> dict[str, float]:
         """Pass once over the images; return the mean of the weighted sum, `loss`, and of each loss, `prior_loss`, …"""
@@ -140,20 +168,25 @@ class _Trainer:
         torch.manual_seed(config.seed * 1_000_003 + self.epoch)  # dropout
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch)
         precision = find_precision(config.precision, device)
-        self.canonicalizer.train()
+        self.trained.train()
         totals = {"loss": 0.0, **{f"{name}_loss": 0.0 for name in self.objective.weights}}
         batches = torch.randperm(n, generator=generator).split(config.batch_size)
         if self.objective.prior.shares and len(batches) > 1:
             batches = batches[: n // config.batch_size]  # the rest would be too few to tell how often a pose occurs
+        elif "base" in self.trained and len(batches[-1]) == 1 < len(batches):
+            batches = batches[:-1]  # of which batch normalization could make nothing
         seen = sum(map(len, batches))
         label = f"epoch {self.epoch + 1}/{config.epochs}"
         for step, indices in enumerate(progress.track(batches, label, len(batches))):
             for group in self.optimizer.param_groups:
-                group["lr"] = config.learning_rate * learning_rate_factor(
-                    self.epoch + step / len(batches), config.epochs
+                group["lr"] = group["peak"] * learning_rate_factor(
+                    self.epoch + step / len(batches), config.epochs, config.schedule
                 )
             chosen = indices.to(device)
             x = self.normalization(augment(images.pixels[chosen], generator, mirror=self.mirrors))
+            if config.augment:
+                h = torch.randint(as_finite(self.canonicalizer.group).order, (len(x),), generator=generator)
+                x = act(self.canonicalizer.group, h.to(device), x, padding=config.padding)
             _, losses = self.objective.losses(self.canonicalizer, x, images.targets[chosen], generator, precision)
             loss = self.objective.total(losses)
             if not loss.isfinite():
@@ -169,30 +202,33 @@ class _Trainer:
         return totals
 
     def measure(self, images: Images) -> Scores:
-        return measure(self.canonicalizer, images, self.normalization, self.objective, 4 * self.config.batch_size)
+        self.trained.eval()
+        size = 4 * self.config.batch_size
+        return measure(self.canonicalizer, images, self.normalization, self.objective, size, turn=self.config.augment)
 
     def keep_if_best(self, scores: Scores) -> None:
         if self.best is None or self._rank(scores) > self._rank(self.best[1]):
-            weights = {key: value.detach().clone() for key, value in self.canonicalizer.state_dict().items()}
+            weights = {key: value.detach().clone() for key, value in self.trained.state_dict().items()}
             self.best = self.epoch, scores, weights
 
     def _rank(self, scores: Scores) -> tuple[float, ...]:
         # Where no single pose is right for all, only the loss tells.
-        tells = "prior" in self.objective.weights and not self.objective.prior.shares
+        weights = self.objective.weights
+        tells = "prior" in weights and "task" not in weights and not self.objective.prior.shares
         return (scores.identity_rate, -scores.loss) if tells else (-scores.loss,)
 
     def finish(self) -> tuple[int, Scores]:
         assert self.best is not None
         epoch, scores, weights = self.best
-        self.canonicalizer.load_state_dict(weights)
-        self.canonicalizer.eval()
+        self.trained.load_state_dict(weights)
+        self.trained.eval()
         return epoch, scores
 
     def save(self, path: Path) -> None:
         """Write the whole state as one file."""
         assert self.best is not None
         epoch, scores, weights = self.best
-        tensors = {f"current.{k}": v for k, v in self.canonicalizer.state_dict().items()}
+        tensors = {f"current.{k}": v for k, v in self.trained.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in weights.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
@@ -208,7 +244,7 @@ class _Trainer:
         for key, value in tensors.items():
             part, _, name = key.partition(".")
             parts[part][name] = value
-        self.canonicalizer.load_state_dict(parts["current"])
+        self.trained.load_state_dict(parts["current"])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in parts["optimizer"].items():
             index, _, moment = name.partition(".")
@@ -219,8 +255,15 @@ class _Trainer:
         self.best = int(best_epoch), Scores(identity_rate, best_loss), parts["best"]
 
 
-def learning_rate_factor(epoch: float, epochs: int) -> float:
-    """Linear warm-up, then a half cosine to 0, at `epoch` in [0, epochs); needs no state to resume."""
+def learning_rate_factor(epoch: float, epochs: int, schedule: str = "cosine") -> float:
+    """What the learning rate is multiplied with at `epoch` in [0, epochs); needs no state to resume.
+
+    `cosine` is a linear warm-up, then a half cosine to 0; the others are those of EquiAdapt's published code.
+    """
+    if schedule == "constant":
+        return 1.0
+    if schedule == "steps":
+        return 0.1 ** sum(epoch >= epochs // part for part in (STEPS_OF_LONG if epochs > 100 else STEPS))
     warmup = WARMUP * epochs
     if epoch < warmup:
         return 0.05 + 0.95 * epoch / warmup

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from equicli.adapted import Average, average_outputs, each_view
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.canonicalization.losses import artifact_loss, contrast_loss, straight_through
 from equicli.canonicalization.prior import Prior
@@ -24,6 +25,15 @@ class Task:
 
     network: nn.Module
     loss: Callable[[Tensor, Tensor], Tensor]
+    average: Average = "none"
+
+    def predict(self, group: Group, pose: Pose, x: Tensor, padding: str) -> Tensor:
+        """What the adapted model returns, in a form through which gradients reach the scores."""
+        if self.average != "none":
+            return average_outputs(pose, map(self.network, each_view(group, x, padding)), self.average)
+        chosen = x if is_finite(group) and pose.scores is None else straight_through(group, pose, x, padding)
+        output: Tensor = self.network(chosen)
+        return output
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ class Objective:
         if "task" in self.weights:
             assert self.task is not None
             with arithmetic(x.device, precision):
-                output = self.task.network(straight_through(group, pose, x, self.padding))
+                output = self.task.predict(group, pose, x, self.padding)
             losses["task"] = self.task.loss(output.float(), targets)
         return pose, losses
 

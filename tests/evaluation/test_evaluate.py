@@ -252,7 +252,7 @@ def test_energy_takes_a_pass_for_each_element_and_one_more():
     assert network.passes == 5
     found = run(model, batches(bright(TOP, LEFT)), torch.full((2,), TOP))
     arguments = {"rotate": "input", "split": "test", "unreadable": 0, "cost": {}, "provenance": {}, "prior": UPRIGHT}
-    document = metrics_document(found, passes=model.canonicalizer.passes, **arguments)
+    document = metrics_document(found, passes=model.passes, **arguments)
     assert {name: document[name]["passes"] for name in SYSTEMS} == {
         "vanilla": 1,
         "adapted": 5,
@@ -266,3 +266,33 @@ def test_a_network_that_is_as_sure_of_every_pose_leaves_energy_undecided():
     model = AdaptedModel(EnergyCanonicalizer(Context(C4, network, HALF)), network)
     found = run(model, batches(bright(TOP, LEFT)), torch.full((2,), TOP))
     assert found.ties.all()
+
+
+@pytest.mark.parametrize("average", ["logits", "probabilities"])
+@pytest.mark.parametrize("elements", [C4, C8], ids=str)
+def test_an_average_is_counted_as_the_model_itself_predicts(average, elements):
+    plain = random_model()
+    model = AdaptedModel(plain.canonicalizer, plain.prediction_network, average=average)
+    images = noise(6)
+    found = run(model, batches(images), torch.zeros(6, dtype=torch.int64), elements, systems=("adapted",))
+    with torch.inference_mode():
+        direct = [model(act(elements, g, HALF(images))).argmax(dim=1) for g in elements.elements()]
+    assert torch.equal(found.predictions, torch.stack(direct, dim=1))
+    assert found.correct.keys() == {"adapted"}
+
+
+def test_an_average_sees_each_exact_view_once():
+    network = EdgeNetwork()
+    model = AdaptedModel(conv_canonicalizer("c4", size=8), network, average="logits")
+    run(model, batches(noise(5), 5), torch.zeros(5, dtype=torch.int64), systems=("adapted",))
+    assert network.passes == 4
+
+
+def test_top_five_and_confidence_are_counted_for_every_system_and_turn():
+    images = bright(TOP, LEFT)
+    found = run(finding_top(EdgeNetwork()), batches(images), torch.tensor([TOP, TOP]))
+    for name in SYSTEMS:
+        assert found.correct_top[name].all()  # of four outputs any is among the first five
+        assert found.confidence[name].shape == (2, 4)
+        assert ((found.confidence[name] > 0.24) & (found.confidence[name] <= 1)).all()
+    assert found.targets.tolist() == [TOP, TOP]

@@ -5,7 +5,7 @@ import torch
 
 from equicli.canonicalization.prior import Prior
 from equicli.evaluation.evaluate import SYSTEMS, Evaluation
-from equicli.evaluation.metrics import metrics_document
+from equicli.evaluation.metrics import calibration_error, metrics_document
 from equicli.groups import PlanarGroup, is_finite, parse_group
 
 COST = {"added_parameters": 1234, "relative_time": 0.03}
@@ -17,6 +17,9 @@ def evaluation(elements="c4", group="c4", n=10, **changes):
     generator = torch.Generator().manual_seed(0)
     fields = {
         "correct": {name: torch.rand(n, elements.order, generator=generator) < 0.6 for name in SYSTEMS},
+        "correct_top": {name: torch.ones(n, elements.order, dtype=torch.bool) for name in SYSTEMS},
+        "confidence": {name: torch.full((n, elements.order), 0.6) for name in SYSTEMS},
+        "targets": torch.zeros(n, dtype=torch.int64),
         "predictions": torch.zeros(n, elements.order, dtype=torch.int64),
         "shared": tuple(elements.elements()),
         "poses": torch.zeros(n, dtype=torch.int64) if is_finite(group) else None,
@@ -153,9 +156,12 @@ def test_a_continuous_group_has_no_shares_of_poses_and_is_symmetrized_over_the_t
     assert made["prior"] == ["r90"]
 
 
-@pytest.mark.parametrize("passes", [0, 4])
-def test_passes_of_the_canonicalizer_are_added_to_those_of_the_adapted_model(passes):
-    assert document(evaluation(), passes=passes)["adapted"]["passes"] == 1 + passes
+def test_where_no_pose_is_found_nothing_is_said_of_poses():
+    made = document(evaluation(), passes=4, finds_poses=False)["adapted"]
+    assert made["passes"] == 4 and made["ties"] == 0
+    assert {
+        name: made[name] for name in ("identity_rate", "pose_accuracy", "pose_consistency", "poses")
+    } == dict.fromkeys(("identity_rate", "pose_accuracy", "pose_consistency", "poses"))
 
 
 def test_ties_are_counted():
@@ -166,3 +172,13 @@ def test_ties_are_counted():
 @pytest.mark.parametrize(("agreement", "word"), [(True, "agreement"), (False, "folders")])
 def test_the_document_says_what_counted_as_right(agreement, word):
     assert document(evaluation(agreement=agreement))["labels"] == word
+
+
+def test_calibration_is_the_gap_between_confidence_and_accuracy():
+    right = torch.tensor([True, True, True, False])
+    assert calibration_error(torch.full((4,), 0.75), right) == pytest.approx(0, abs=1e-6)
+    assert calibration_error(torch.full((4,), 0.95), right) == pytest.approx(0.2)
+    # Bins are weighed by their images: 1/4 · |1 − 0.55| + 3/4 · |2/3 − 0.95|.
+    assert calibration_error(torch.tensor([0.55, 0.95, 0.95, 0.95]), right) == pytest.approx(
+        0.25 * 0.45 + 0.75 * (0.95 - 2 / 3)
+    )

@@ -25,6 +25,9 @@ def metrics(elements="c4", group="c4", prior=UPRIGHT, **options):
         elements=elements,
         group=group,
         correct={name: torch.rand(n, elements.order, generator=generator) < 0.7 for name in SYSTEMS},
+        correct_top={name: torch.ones(n, elements.order, dtype=torch.bool) for name in SYSTEMS},
+        confidence={name: torch.full((n, elements.order), 0.6) for name in SYSTEMS},
+        targets=torch.zeros(n, dtype=torch.int64),
         predictions=torch.randint(0, 3, (n, elements.order), generator=generator),
         shared=tuple(elements.elements()),
         expected=torch.arange(n)[:, None].expand(-1, elements.order) < 30,
@@ -45,6 +48,7 @@ def metrics(elements="c4", group="c4", prior=UPRIGHT, **options):
 def card_config(source=SOURCE, library="timm", size=224, head_outputs=None, canonicalizer=None):
     return {
         "provenance": source,
+        "trained_base": False,
         "prediction_network": {"library": library, "architecture": "resnet50", "head_outputs": head_outputs},
         "labels": {"cat": 0, "dog": 1},
         "preprocess": {"size": size, "normalization": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))},
@@ -248,3 +252,8 @@ def test_a_model_card_names_the_canonicalizer_its_size_and_its_paper(kind, words
     size = CANONICALIZERS[kind]["spec"].get("size")
     assert f"- canonicalizer: {kind}{f', looking at {size} pixels' if size else ''}\n" in card
     assert words in card
+
+
+def test_a_model_card_of_a_trained_network_does_not_call_it_frozen():
+    text = model_card(metrics(), card_config() | {"trained_base": True})
+    assert "trained on together" in text and "rozen" not in text and "untouched" not in text

@@ -237,14 +237,22 @@ def test_the_weights_of_the_network_are_untouched_by_a_task_loss(workplace):
     stored, given = load_file(run.model), load_file(workplace / "weights.safetensors")
     assert all(torch.equal(stored[f"prediction_network.{key}"], value) for key, value in given.items())
     epochs = [entry for entry in logged(run) if "epoch" in entry]
-    assert [entry.keys() for entry in epochs] == [{"epoch", "loss", "task_loss", "validation"}] * 2
+    assert [entry.keys() for entry in epochs] == [{"epoch", "seconds", "loss", "task_loss", "validation"}] * 2
 
 
 def test_only_the_losses_that_are_asked_for_are_logged(workplace):
     run, _ = run_adapt("out", canonicalizer=EQUIVARIANT)
-    assert logged(run)[-1].keys() == {"epoch", "loss", "prior_loss", "validation"}
+    assert logged(run)[-1].keys() == {"epoch", "seconds", "loss", "prior_loss", "validation"}
     run, _ = run_adapt("off-grid", group="c8", artifact_weight=0.5)
-    assert logged(run)[-1].keys() == {"epoch", "loss", "prior_loss", "contrast_loss", "artifact_loss", "validation"}
+    assert logged(run)[-1].keys() == {
+        "epoch",
+        "seconds",
+        "loss",
+        "prior_loss",
+        "contrast_loss",
+        "artifact_loss",
+        "validation",
+    }
 
 
 def test_energy_adapts_without_training_and_leaves_no_epoch(workplace):

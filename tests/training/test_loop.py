@@ -370,7 +370,7 @@ def test_the_task_alone_teaches_the_pose_that_the_network_knows(tmp_path):
     assert scores.identity_rate > 0.9
     losses = [entry["validation"]["loss"] for entry in entries]
     assert losses[epoch - 1] == min(losses)
-    assert entries[0].keys() == {"epoch", "loss", "task_loss", "validation"}
+    assert entries[0].keys() == {"epoch", "seconds", "loss", "task_loss", "validation"}
 
 
 def test_losses_are_logged_one_by_one_and_add_up(tmp_path):

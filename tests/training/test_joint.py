@@ -1,0 +1,87 @@
+"""`train_base`: the prediction network is trained, too, alone, behind a canonicalizer, or averaged over poses."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from equicli.artifact import load, read_config, write_artifact
+from equicli.errors import EquicliError, UsageError
+from equicli.groups.action import act
+from equicli.training.loop import learning_rate_factor
+from tests.training.test_adapt import SIDE, resume, run_adapt, workplace
+from tests.training.test_loop import Killed, Killing
+
+__all__ = ["workplace"]  # a fixture
+
+SMALL = {"size": 16, "width": 4, "vector_size": 8}
+SYSTEMS = {
+    "augmentation": {"canonicalizer": {"kind": "none"}, "augment": True},
+    "learned": {"canonicalizer": {"kind": "equivariant", "size": 17, "width": 4}, "prior_weight": 0},
+    "equioptadapt": {"canonicalizer": SMALL},
+    "equituning": {"canonicalizer": {"kind": "none"}, "average": "logits"},
+    "lambda": {"canonicalizer": SMALL, "average": "logits", "prior_weight": 0, "contrast_weight": 0},
+    "sgd": {"canonicalizer": SMALL, "optimizer": "sgd", "schedule": "steps"},
+}
+
+
+@pytest.mark.parametrize("changes", SYSTEMS.values(), ids=SYSTEMS)
+def test_the_network_is_trained_and_the_artifact_gives_it_back(workplace, changes) -> None:
+    run, adapted = run_adapt("out", train_base=True, **changes)
+    stored, given = load_file(run.model), load_file(workplace / "weights.safetensors")
+    moved = [key for key, value in given.items() if not torch.equal(stored[f"prediction_network.{key}"], value)]
+    assert "fc.weight" in moved and "bn1.running_mean" in moved
+    x = torch.rand(2, 3, SIDE, SIDE)
+    with torch.inference_mode():
+        # Weights laid out otherwise round otherwise.
+        torch.testing.assert_close(load(run.model)(x), adapted.model(x), rtol=1e-5, atol=1e-5)
+    config = read_config(run.model)
+    assert config.trained_base and config.average == changes.get("average", "none")
+    with pytest.raises(EquicliError, match="--adapter-only: the prediction network was trained"):
+        write_artifact(workplace / "adapter.safetensors", adapted.model, config, adapter_only=True)
+
+
+@pytest.mark.parametrize("changes", SYSTEMS.values(), ids=SYSTEMS)
+def test_a_killed_run_resumes_to_the_same_artifact(workplace, changes) -> None:
+    whole, _ = run_adapt("whole", train_base=True, **changes)
+    with pytest.raises(Killed):
+        run_adapt("killed", Killing("epoch 1/2:"), train_base=True, **changes)
+    resume("killed", train_base=True, **changes)
+    assert whole.model.read_bytes() == (workplace / "killed" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("average", ["logits", "probabilities"])
+def test_averages_over_the_group_are_the_same_for_every_turn(workplace, average: str) -> None:
+    _, adapted = run_adapt("out", canonicalizer={"kind": "none"}, average=average)
+    model, x = adapted.model.eval(), torch.rand(3, 3, SIDE, SIDE)
+    group = model.canonicalizer.group
+    with torch.inference_mode():
+        outputs = torch.stack([model(act(group, g, x)) for g in range(group.order)])
+        alone = torch.stack([model.prediction_network(act(group, g, x)) for g in range(group.order)])
+    torch.testing.assert_close(outputs, outputs[:1].expand_as(outputs), rtol=1e-5, atol=1e-5)
+    expected = alone.mean(dim=0) if average == "logits" else alone.softmax(dim=2).mean(dim=0).log()
+    torch.testing.assert_close(outputs[0], expected, rtol=1e-5, atol=1e-5)
+    assert model.passes == 4 and not model.finds_poses
+
+
+def test_learned_weights_average_as_the_scores_say(workplace) -> None:
+    _, adapted = run_adapt("out", canonicalizer=SMALL, average="logits")
+    model, x = adapted.model.eval(), torch.rand(2, 3, SIDE, SIDE)
+    group = model.canonicalizer.group
+    with torch.inference_mode():
+        weights = model.find_pose(x).scores.softmax(dim=1)
+        views = [model.prediction_network(act(group, group.inverse(g), x)) for g in range(group.order)]
+        expected = sum(weights[:, g, None] * views[g] for g in range(group.order))
+        torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_without_labels_nothing_is_trained_on_the_task(workplace) -> None:
+    with pytest.raises(UsageError, match="labels"):
+        run_adapt("out", train_base=True, data="photos/ant")
+    assert not (workplace / "out").exists()
+
+
+def test_steps_are_those_of_the_published_code() -> None:
+    short = [learning_rate_factor(epoch, 12, "steps") for epoch in (0, 3.9, 4, 5.9, 6, 11.9)]
+    assert short == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    long = [learning_rate_factor(epoch, 200, "steps") for epoch in (32, 33, 66, 100)]
+    assert long == pytest.approx([1, 0.1, 0.01, 0.001])
