@@ -1,6 +1,7 @@
-"""The three verbs as functions: adapt, evaluate, export. Each joins the rooms and writes what a user keeps."""
+"""The verbs as functions: adapt, evaluate, compare, export. Each joins the rooms and writes what a user keeps."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from equicli import artifact
+from equicli.comparison import compare as comparison
+from equicli.comparison.systems import Part
 from equicli.config import AdaptConfig, expand_path
 from equicli.data.folders import Sample, open_folder, recorded_split
 from equicli.data.loading import Loader, Preloaded
@@ -18,9 +21,11 @@ from equicli.evaluation.run import evaluate_images
 from equicli.files import write_atomically
 from equicli.groups import PlanarGroup, is_finite, parse_group, parse_planar_group
 from equicli.prediction.checkpoint import sha256_of
+from equicli.prediction.load import load_network
 from equicli.progress import Progress
+from equicli.reports import comparison as comparison_report
 from equicli.reports import markdown
-from equicli.runs import RUNS, Run, find_run
+from equicli.runs import RUNS, Run, find_run, short_name
 from equicli.training import adapt as training
 
 EVALUATION_BATCH = 32
@@ -143,6 +148,54 @@ def export(
         "bytes": target.stat().st_size,
         "adapter_only": adapter_only,
     }
+
+
+def compare(
+    parts: Sequence[Part], output: str | None, *, rotations: int | None, overwrite: bool, progress: Progress
+) -> tuple[dict[str, Any], Path]:
+    """Compare systems and write the table; see `comparison.compare`.
+
+    Args:
+        parts: what `comparison.systems.plan` made.
+        output: folder; None is `runs/compare-<model>-<group>`, where the same command goes on.
+        rotations: turn by each element of C_n; None is each element of the adapted group.
+
+    Returns:
+        The document of `compare.json`, and the folder.
+    """
+    first = parts[0].config
+    folder = Path(output) if output else RUNS / f"compare-{short_name(first.model)}-{first.group}"
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output {folder}: is a file; name a folder.")
+    if not open_folder(Path(first.data)).classes:
+        without = sorted({part.system for part in parts if part.config.task_weight})
+        if without:
+            progress.say(f"left out, as the images have no labels to train on: {', '.join(without)}")
+        parts = [part for part in parts if not part.config.task_weight]
+
+    def open_test(run: Run) -> tuple[list[Sample], tuple[str, ...]]:
+        samples, classes, _ = _samples(None, run, progress)
+        return samples, classes
+
+    def own_network(config: AdaptConfig) -> nn.Module | None:
+        if not config.model.startswith("python:"):
+            return None
+        return load_network(config.model, arguments=config.model_args).network
+
+    document = comparison.compare(
+        parts,
+        folder,
+        _elements(first.group, rotations),
+        overwrite=overwrite,
+        open_test=open_test,
+        own_network=own_network,
+        device=find_device(first.device),
+        progress=progress,
+    )
+    write_atomically(folder / "compare.json", json.dumps(document, indent=2) + "\n")
+    for name, text in comparison_report.files(document).items():
+        write_atomically(folder / name, text)
+    return document, folder
 
 
 def _find_artifact(path: str | None) -> tuple[Path, Run | None]:

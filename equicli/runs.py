@@ -54,6 +54,11 @@ class Run:
         """The files of `train`, `validation` and `test`, relative to the dataset folder."""
         return dict(json.loads(self.split.read_text(encoding="utf-8")))
 
+    def remove(self) -> None:
+        """Remove what runs write here."""
+        for name in FILES:
+            (self.folder / name).unlink(missing_ok=True)
+
     def append_log(self, entry: Mapping[str, Any]) -> None:
         """Add one JSON line to `log.jsonl`."""
         with self.log.open("a", encoding="utf-8") as file:
@@ -77,6 +82,11 @@ class Run:
         temporary.replace(link)
 
 
+def short_name(model: str) -> str:
+    """What stands for a model in the name of a folder."""
+    return model.rpartition(":")[2].rpartition("/")[2].partition("@")[0]
+
+
 def new_run(output: str | None, model: str, group: str, *, overwrite: bool) -> Run:
     """Choose the folder of a new run: `output`, or `runs/<model>-<group>-<time>`. Nothing is written yet.
 
@@ -84,8 +94,7 @@ def new_run(output: str | None, model: str, group: str, *, overwrite: bool) -> R
         UsageError: the folder exists and may not be overwritten, or is no run folder.
     """
     if output is None:
-        name = model.rpartition(":")[2].rpartition("/")[2].partition("@")[0]
-        stem = f"{name}-{group}-{time.strftime('%Y%m%d-%H%M%S')}"
+        stem = f"{short_name(model)}-{group}-{time.strftime('%Y%m%d-%H%M%S')}"
         names = (stem if n == 1 else f"{stem}-{n}" for n in itertools.count(1))
         run = next(Run(RUNS / name) for name in names if not (RUNS / name).exists())
     else:
@@ -102,8 +111,7 @@ def new_run(output: str | None, model: str, group: str, *, overwrite: bool) -> R
 
 def start_run(run: Run, settings: Mapping[str, Any], split: Mapping[str, Any]) -> None:
     """Remove an earlier run's files, which `new_run` allowed, and record what this run is made from."""
-    for name in FILES:
-        (run.folder / name).unlink(missing_ok=True)
+    run.remove()
     run.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(run.settings, yaml.safe_dump(dict(settings), sort_keys=False))
     run.write(run.split.name, split)

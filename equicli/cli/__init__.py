@@ -8,6 +8,7 @@ import traceback
 import typer
 
 from equicli.cli.adapt import adapt
+from equicli.cli.compare import compare
 from equicli.cli.evaluate import evaluate
 from equicli.cli.export import export
 from equicli.cli.inspect import inspect
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with `equicli quickstart`: two minutes, offline, on real handwritten digits.",
 )
-for command in (adapt, evaluate, export, inspect, models, quickstart):
+for command in (adapt, compare, evaluate, export, inspect, models, quickstart):
     app.command()(command)
 
 

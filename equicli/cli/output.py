@@ -62,6 +62,22 @@ class Output:
         for name, value in table.facts(document):
             self._stdout.print(f" {name + ':':<21}{value}", markup=False)
 
+    def comparison(self, document: Mapping[str, Any]) -> None:
+        """A comparison: as the table, or as it is with `--json`."""
+        if self._json:
+            print(json.dumps(document, indent=2))
+            return
+        from equicli.reports import comparison
+
+        grid = _empty_grid(comparison.caption(document))
+        for index, (title, _) in enumerate(comparison.columns(document, self._stdout.width)):
+            grid.add_column(title, justify="right" if index else "left", no_wrap=True)
+        for system, row in zip(document["systems"], comparison.rows(document, self._stdout.width), strict=True):
+            grid.add_row(*row, style="bold" if system["best"] else None)
+        self._stdout.print(grid)
+        for line in document["warnings"]:
+            self._stdout.print(f" mind: {line}", markup=False)
+
     def _track_plainly(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
         start = told = time.monotonic()
         for count, item in enumerate(items, start=1):
@@ -72,16 +88,14 @@ class Output:
                 print(f"{label}: {count}/{total} ({now - start:.0f} s)", file=sys.stderr, flush=True)
 
 
+def _empty_grid(caption: str) -> Table:
+    return Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
+
+
 def _grid(document: Mapping[str, Any], *, angles: bool) -> Table:
     from equicli.reports import table
 
-    grid = Table(
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        caption=table.caption(document, angles=angles),
-        caption_justify="left",
-    )
+    grid = _empty_grid(table.caption(document, angles=angles))
     for index, title in enumerate(table.header(document, angles=angles)):
         grid.add_column(title, justify="right" if index else "left", no_wrap=True)
     for row in table.rows(document, angles=angles, narrow=True):

@@ -1,0 +1,188 @@
+"""What can be compared: every recipe in `recipes/systems/`, the network alone among them, and the oracle."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from equicli.canonicalization.registry import REGISTRY
+from equicli.config import AdaptConfig, build_config, load_recipe, parse_pair
+from equicli.errors import UsageError, did_you_mean
+from equicli.groups import is_finite, parse_group
+
+# In the order of the papers' tables; `Cn` stands for the group. Each but the oracle is a recipe of the same name.
+TITLES = {
+    "vanilla": "vanilla",
+    "oracle": "oracle",
+    "augmentation": "Cn-augmentation",
+    "learned": "learned canonicalization, frozen",
+    "learned-joint": "learned canonicalization",
+    "equiadapt": "EquiAdapt, frozen",
+    "equiadapt-gwrn": "EquiAdapt (G-WRN), frozen",
+    "equiadapt-joint": "EquiAdapt",
+    "equioptadapt": "EquiOptAdapt, frozen",
+    "equioptadapt-joint": "EquiOptAdapt",
+    "energy": "energy canonicalization, frozen",
+    "frame": "frame averaging, frozen",
+    "symmetrization": "symmetrized (probabilities), frozen",
+    "symmetrization-logits": "symmetrized (logits), frozen",
+    "equituning": "equi-tuning",
+    "lambda-equitune": "λ-equitune",
+}
+# Counted when the network alone is evaluated.
+ORACLE = "oracle"
+# What makes a system is its own choice, whatever all share.
+_OWN = ("train_base", "average", "augment", "prior_weight", "contrast_weight", "task_weight")
+_FIXED = ("train_base", "average", "augment", "canonicalizer.kind")
+# What would make rows that cannot be compared.
+_NOT_SWEPT = ("data", "model", "group", "seed", "split_seed")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One system with one seed, and where a sweep varies a setting, one value of it: one run.
+
+    settings: what the sweep sets, as `key=value`; empty without one.
+    """
+
+    system: str
+    settings: tuple[str, ...]
+    config: AdaptConfig
+
+    @property
+    def row(self) -> str:
+        """What stands for all seeds of the same system."""
+        return " ".join((self.system, *self.settings))
+
+    @property
+    def folder(self) -> str:
+        return f"{self.row.replace(' ', '-').replace('/', '_')}-seed{self.config.seed}"
+
+
+def parse_systems(text: str | None) -> list[str]:
+    """Read `--systems`: names, and the words `all` and `frozen`, separated by commas; default: all.
+
+    Returns:
+        Names in the order of TITLES, the network alone and the oracle always among them.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    frozen = [name for name in TITLES if name == ORACLE or not _recipe(name).get("train_base")]
+    words = {"all": list(TITLES), "frozen": frozen}
+    chosen = {"vanilla", ORACLE}
+    for word in (text or "all").split(","):
+        name = word.strip()
+        if name not in TITLES and name not in words:
+            hint = did_you_mean(name, [*TITLES, *words]) or f" Known: {', '.join([*words, *TITLES])}."
+            raise UsageError(f"--systems {name}: no such system.{hint}")
+        chosen.update(words.get(name, [name]))
+    return [name for name in TITLES if name in chosen]
+
+
+def plan(
+    systems: Sequence[str],
+    seeds: int,
+    flags: Mapping[str, Any],
+    settings: Sequence[str],
+    recipe: str | None,
+    sweep: str | None = None,
+) -> tuple[list[Part], list[str]]:
+    """Configure every run of a comparison.
+
+    Args:
+        systems: what `parse_systems` returned.
+        flags, settings, recipe: see `config.build_config`. They change nothing that a system's own recipe says, and a
+            setting reaches the systems that take it.
+        sweep: `key=value,value,…`, each of which makes every system anew that trains something and takes it.
+
+    Returns:
+        The runs, the network alone first; and the systems that there are none of for this group.
+
+    Raises:
+        UsageError: a setting is wrong, or no system takes it.
+    """
+    base = load_recipe(recipe) if recipe else {}
+    group = parse_group(str(flags.get("group") or base.get("group", "c4")))
+    if not is_finite(group):
+        raise UsageError(f"--group {group.name}: systems are compared for a finite group, such as c8.")
+    given = {key: value for key, value in flags.items() if value is not None}
+    wanted = {text: dict([parse_pair(text, "--set")]) for text in settings}
+    variants = _read_sweep(sweep)
+    reached: set[str] = set()
+    refusals: dict[str, UsageError] = {}
+    parts, absent = [], []
+    for name in systems:
+        if name == ORACLE:
+            continue
+        own = _recipe(name)
+        kind = REGISTRY[own["canonicalizer"]["kind"]]
+        if not kind.takes(group):
+            absent.append(name)
+            continue
+        merged = _over(base, own)
+        taken: dict[str, Any] = {"split_seed": 0}
+        for text, pair in wanted.items():
+            if _takes(taken | pair | given, pair, own, merged, refusals.setdefault, text):
+                taken |= pair
+                reached.add(text)
+        taken |= given
+        learns = kind.learns or bool(own.get("train_base"))
+        swept: list[tuple[str, ...]] = []
+        for text, pair in variants.items():
+            if learns and _takes(taken | pair, pair, own, merged, refusals.setdefault, text):
+                swept.append((text,))
+                reached.add(text)
+        for chosen in swept or [()]:
+            pairs: dict[str, Any] = {key: value for text in chosen for key, value in variants[text].items()}
+            for seed in range(seeds if learns else 1):
+                config = build_config({**taken, **pairs, "seed": seed}, [], merged)
+                parts.append(Part(name, chosen, config))
+    for text in (*wanted, *variants):
+        if text not in reached:
+            why = f" ({refusals[text]})" if text in refusals else ""
+            raise UsageError(f"{text}: none of the systems compared takes it{why}.")
+    return parts, absent
+
+
+def _takes(
+    flags: Mapping[str, Any],
+    pair: Mapping[str, Any],
+    own: Mapping[str, Any],
+    merged: Mapping[str, Any],
+    note: Callable[[str, UsageError], object],
+    text: str,
+) -> bool:
+    """Whether a system can be configured with a setting that its own recipe leaves open; notes why not."""
+    fixed = {*_FIXED, *own, *(f"canonicalizer.{key}" for key in own["canonicalizer"])}
+    if own.get("prior_weight"):
+        fixed -= {"prior_weight"}  # of 0 there is no other: it makes the system
+    if fixed & set(pair):
+        return False
+    try:
+        build_config(flags, [], merged)
+    except UsageError as error:
+        note(text, error)
+        return False
+    return True
+
+
+def _recipe(name: str) -> dict[str, Any]:
+    return load_recipe(f"systems/{name}")
+
+
+def _read_sweep(sweep: str | None) -> dict[str, dict[str, Any]]:
+    if sweep is None:
+        return {}
+    key, _ = parse_pair(sweep, "--sweep")
+    if key in _NOT_SWEPT:
+        raise UsageError(f"--sweep {sweep}: '{key}' is the same for all that is compared.")
+    texts = [f"{key}={value.strip()}" for value in sweep.partition("=")[2].split(",")]
+    return {text: dict([parse_pair(text, "--sweep")]) for text in texts}
+
+
+def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A system's settings over those that all share; the shared ones of another canonicalizer are left out."""
+    shared, canonicalizer = base.get("canonicalizer") or {}, own["canonicalizer"]
+    same = shared.get("kind", "optimized") == canonicalizer["kind"]
+    rest = {key: value for key, value in base.items() if key not in _OWN}
+    return {**rest, **own, "canonicalizer": {**(shared if same else {}), **canonicalizer}}

@@ -1,0 +1,176 @@
+"""The table of a comparison: in the terminal, as Markdown, LaTeX and HTML."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+Row = Mapping[str, Any]
+Column = tuple[str, Callable[[Row], str]]
+
+_SETTINGS: dict[str, Any] = {"undefined": StrictUndefined, "keep_trailing_newline": True}
+_SETTINGS |= {"trim_blocks": True, "lstrip_blocks": True}
+_LOADER = PackageLoader("equicli.reports", "templates")
+_PLAIN = Environment(loader=_LOADER, autoescape=False, **_SETTINGS)
+# LaTeX is full of braces.
+_LATEX = Environment(
+    loader=_LOADER, autoescape=False, variable_start_string="<<", variable_end_string=">>",
+    block_start_string="<%", block_end_string="%>", **_SETTINGS,
+)  # fmt: skip
+_HTML = Environment(loader=_LOADER, autoescape=True, **_SETTINGS)
+
+
+def files(document: Mapping[str, Any]) -> dict[str, str]:
+    """The reports by file name."""
+    context = {
+        "document": document,
+        "group": document["group"].upper(),
+        "elements": document["elements"].upper(),
+        "caption": caption(document),
+        "columns": [title for title, _ in columns(document)],
+        "rows": rows(document),
+        "best": [row["best"] for row in document["systems"]],
+    }
+    latex = {"columns": [_tex(c) for c in context["columns"]], "rows": [[_tex(c) for c in r] for r in context["rows"]]}
+    return {
+        "compare.md": _PLAIN.get_template("compare.md").render(context),
+        "compare.tex": _LATEX.get_template("compare.tex").render({**context, **latex}),
+        "compare.html": _HTML.get_template("compare.html").render({**context, "figures": _figures(document)}),
+    }
+
+
+def columns(document: Mapping[str, Any], width: int | None = None) -> list[Column]:
+    """Titles, and what stands in a row below each; with `width` those that fit a terminal of so many columns."""
+    average = f"{document['elements'].upper()}-Avg Acc"
+    group = document["group"].upper()
+    if width is not None:
+        name: Column = ("", lambda row: " ".join((row["system"], *row["settings"])))
+        short = [name, ("Acc", _percent("acc")), (average, _percent("avg_acc")), ("to best", _to_best)]
+        rate: Column = ("identity rate", _percent("identity_rate"))
+        cost: Column = ("cost", _number("relative_cost", "{:.2f}"))
+        residual: Column = ("residual", _percent("invariance_residual"))
+        return short if width < 90 else [*short, cost] if width < 115 else [*short, residual, rate, cost]
+    return [
+        ("", lambda row: row["title"].replace("Cn-", f"{group}-")),
+        ("Acc", _percent("acc")),
+        (average, _percent("avg_acc")),
+        ("to best", _to_best),
+        ("worst", _percent("worst_acc")),
+        ("residual", _percent("invariance_residual")),
+        ("identity rate", _percent("identity_rate")),
+        ("avg top-5", _percent("avg_top5_acc")),
+        ("avg ECE", _percent("avg_ece")),
+        ("TV", _number("total_variation", "{:.3f}")),
+        ("W1 [°]", _number("wasserstein", "{:.1f}")),
+        ("MMD", _number("mmd", "{:.3f}")),
+        ("trainable", _number("trainable_parameters", "{:,.0f}")),
+        ("added", _number("added_parameters", "{:,.0f}")),
+        ("training [s]", _number("training_seconds", "{:.0f}")),
+        ("passes", _number("passes", "{:g}")),
+        ("cost", _number("relative_cost", "{:.2f}")),
+    ]
+
+
+def rows(document: Mapping[str, Any], width: int | None = None) -> list[list[str]]:
+    shown = columns(document, width)
+    return [[cell(row) for _, cell in shown] for row in document["systems"]]
+
+
+def caption(document: Mapping[str, Any]) -> str:
+    seeds = max(len(row["seeds"]) for row in document["systems"])
+    spread = f"mean ± std over {seeds} seeds; " if seeds > 1 else ""
+    return (
+        f"{document['n']} test images, {document['epochs']} epochs; {spread}accuracy in %; to best: paired difference "
+        f"of {document['elements'].upper()}-Avg Acc, 95 % interval; cost: time ÷ that of the network alone"
+    )
+
+
+def _percent(name: str) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        value, spread = row["mean"][name], row["std"][name]
+        return "-" if value is None else f"{100 * value:.2f}" + ("" if spread is None else f" ± {100 * spread:.2f}")
+
+    return cell
+
+
+def _number(name: str, form: str) -> Callable[[Row], str]:
+    return lambda row: "-" if row["mean"][name] is None else form.format(row["mean"][name])
+
+
+def _to_best(row: Row) -> str:
+    if row["best"]:
+        return "best"
+    apart = row["to_best"]
+    return "-" if apart is None else f"{100 * apart['value']:.1f} [{100 * apart['low']:.1f}, {100 * apart['high']:.1f}]"
+
+
+def _tex(text: str) -> str:
+    for old, new in (
+        ("&", r"\&"),
+        ("%", r"\%"),
+        ("_", r"\_"),
+        ("±", r"$\pm$"),
+        ("λ", r"$\lambda$"),
+        ("°", r"$^\circ$"),
+    ):
+        text = text.replace(old, new)
+    return text
+
+
+def _figures(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Caption and PNG, in base64, of each figure."""
+    swept = [row for row in document["systems"] if row["settings"]]
+    figures = []
+    if swept:
+        figures.append(("Accuracy against the swept value, added parameters and cost.", _sweep_figure(swept)))
+    curves = [curve for curve in document["curves"] if len(curve["points"]) > 1 and curve["system"] in _CURVES]
+    if curves:
+        figures.append(("Identity rate on validation images against training time.", _curve_figure(curves)))
+    return figures
+
+
+# Those whose training the identity rate tells about.
+_CURVES = ("equiadapt", "equiadapt-gwrn", "equiadapt-joint", "equioptadapt", "equioptadapt-joint")
+
+
+def _sweep_figure(swept: Sequence[Row]) -> str:
+    figure, (left, middle, right) = _subplots(3)
+    for system in dict.fromkeys(row["system"] for row in swept):
+        own = [row for row in swept if row["system"] == system]
+        accuracy = [100 * row["mean"]["avg_acc"] for row in own]
+        left.plot([row["settings"][0].partition("=")[2] for row in own], accuracy, "o-", label=system)
+        middle.plot([row["mean"]["added_parameters"] for row in own], accuracy, "o-")
+        right.plot([row["mean"]["relative_cost"] for row in own], accuracy, "o-")
+    left.set(xlabel=swept[0]["settings"][0].partition("=")[0], ylabel="group-averaged accuracy [%]")
+    middle.set(xlabel="added parameters")
+    right.set(xlabel="time ÷ that of the network alone")
+    left.legend()
+    return _png(figure)
+
+
+def _curve_figure(curves: Sequence[Mapping[str, Any]]) -> str:
+    figure, (axes,) = _subplots(1)
+    systems = list(dict.fromkeys(curve["system"] for curve in curves))
+    for curve in curves:
+        color = f"C{systems.index(curve['system'])}"
+        seconds, rates = zip(*((p["seconds"], 100 * p["identity_rate"]) for p in curve["points"]), strict=True)
+        first = curve is next(c for c in curves if c["system"] == curve["system"])
+        axes.plot(seconds, rates, color=color, label=curve["system"] if first else None)
+    axes.set(xlabel="training time [s]", ylabel="identity rate [%]")
+    axes.legend()
+    return _png(figure)
+
+
+def _subplots(count: int) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * count, 3.6), layout="constrained")
+    return figure, figure.subplots(1, count, squeeze=False)[0]
+
+
+def _png(figure: Any) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,164 @@
+"""`equicli compare` on a few digits: the whole table, what it writes, and going on after an interruption."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from equicli.comparison.systems import TITLES
+from equicli.training import loop
+
+CHOSEN = "vanilla,oracle,augmentation,equioptadapt,symmetrization,equituning"
+
+
+@pytest.fixture(scope="module")
+def few(quickstart, tmp_path_factory) -> Path:
+    """A folder with some of the digits, and the network that knows them."""
+    here = tmp_path_factory.mktemp("few")
+    for split, count in (("train", 30), ("test", 12)):
+        for label in sorted((quickstart.folder / "data" / split).iterdir()):
+            (here / "data" / split / label.name).mkdir(parents=True)
+            for image in sorted(label.iterdir())[:count]:
+                (here / "data" / split / label.name / image.name).symlink_to(image)
+    (here / "network.safetensors").symlink_to(quickstart.folder / "network.safetensors")
+    return here
+
+
+def command(*more: object) -> tuple[object, ...]:
+    shared = ("compare", "data", "--recipe", "quickstart", "--checkpoint", "network.safetensors", "--epochs", "2")
+    return (*shared, "--systems", CHOSEN, "--seeds", "2", *more)
+
+
+@pytest.fixture(scope="module")
+def compared(cli, few: Path) -> Path:
+    result = cli(*command(), cwd=few)
+    assert result.returncode == 0, result.stderr
+    assert "augmentation" in result.stdout and "few: accuracies are uncertain" in result.stdout
+    return few / "runs" / "compare-test_resnet-c4"
+
+
+def rows_of(folder: Path) -> dict[str, dict]:
+    document = json.loads((folder / "compare.json").read_text())
+    assert document["n"] == 9 * 12 and document["rotations"] == 4
+    return {row["system"]: row for row in document["systems"]}
+
+
+def test_systems_are_counted_on_the_same_images(compared: Path) -> None:
+    rows = rows_of(compared)
+    assert list(rows) == [name for name in TITLES if name in CHOSEN.split(",")]
+    assert [len(rows[name]["seeds"]) for name in rows] == [1, 1, 2, 2, 1, 2]
+    # Acc is that of the network where nothing is turned; and what is exact at 90° has one accuracy.
+    assert rows["oracle"]["mean"]["avg_acc"] == rows["vanilla"]["mean"]["acc"]
+    for name in ("equioptadapt", "symmetrization", "equituning"):
+        assert rows[name]["mean"]["invariance_residual"] == 0
+        assert rows[name]["mean"]["avg_acc"] == rows[name]["mean"]["acc"] == rows[name]["mean"]["worst_acc"]
+    assert rows["vanilla"]["mean"]["invariance_residual"] > 0.5
+    assert sum(row["best"] for row in rows.values()) == 1
+    assert rows["equioptadapt"]["mean"]["identity_rate"] > 0.3 and rows["equituning"]["mean"]["identity_rate"] is None
+
+
+def test_cost_tells_what_trains_and_how_often_the_network_runs(compared: Path) -> None:
+    mean = {name: row["mean"] for name, row in rows_of(compared).items()}
+    assert mean["augmentation"]["trainable_parameters"] > mean["equioptadapt"]["trainable_parameters"] > 0
+    assert mean["vanilla"]["trainable_parameters"] == mean["symmetrization"]["training_seconds"] == 0
+    assert [mean[name]["passes"] for name in ("vanilla", "equioptadapt", "symmetrization", "equituning")] == [
+        1,
+        1,
+        4,
+        4,
+    ]
+
+
+def test_reports_hold_the_whole_table(compared: Path) -> None:
+    for name in ("compare.md", "compare.tex", "compare.html"):
+        text = (compared / name).read_text()
+        for word in ("C4-augmentation", "EquiOptAdapt", "equi-tuning", "C4-Avg Acc", "identity rate", "trainable"):
+            assert word in text, (name, word)
+    assert (compared / "compare.html").read_text().count("data:image/png;base64,") == 1
+
+
+def test_what_is_finished_is_taken_over(cli, compared: Path, few: Path) -> None:
+    before = rows_of(compared)
+    again = cli(*command("--json"), cwd=few)
+    assert again.returncode == 0 and again.stderr.count("finished before") == 8
+    after = {row["system"]: row for row in json.loads(again.stdout)["systems"]}
+    for name, row in before.items():
+        assert [r["correct"] for r in row["runs"]] == [r["correct"] for r in after[name]["runs"]]
+
+
+def test_an_interrupted_comparison_goes_on_to_the_same_accuracies(
+    cli, compared: Path, few: Path, tmp_path: Path, monkeypatch
+) -> None:
+    save, calls = loop._Trainer.save, []
+
+    def interrupt(trainer, path: Path) -> None:
+        save(trainer, path)
+        calls.append(path)
+        if len(calls) == 3:  # in the middle of the second run that trains
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop._Trainer, "save", interrupt)
+    stopped = cli(*command("-o", tmp_path / "other"), cwd=few)
+    assert stopped.returncode == 130 and "give the same command again" in stopped.stderr
+    monkeypatch.setattr(loop._Trainer, "save", save)
+    assert cli(*command("-o", tmp_path / "other"), cwd=few).returncode == 0
+    whole, resumed = rows_of(compared), rows_of(tmp_path / "other")
+    for name, row in whole.items():
+        assert [r["correct"] for r in row["runs"]] == [r["correct"] for r in resumed[name]["runs"]]
+
+
+def test_runs_of_other_settings_are_not_taken_over(cli, compared: Path, few: Path) -> None:
+    refused = cli(*command("--batch-size", "32"), cwd=few)
+    assert refused.returncode == 2 and "other settings" in refused.stderr and "--overwrite" in refused.stderr
+
+
+def test_images_without_labels_are_compared_by_what_needs_none(cli, few: Path, tmp_path: Path) -> None:
+    data = few / "data" / "train" / "1"
+    base = ("compare", data, "--recipe", "quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
+    result = cli(*base, "--systems", "learned,equioptadapt,augmentation", "--seeds", 1, "-o", tmp_path / "o", cwd=few)
+    assert result.returncode == 0, result.stderr
+    assert "no labels to train on: augmentation, learned" in result.stderr
+    document = json.loads((tmp_path / "o" / "compare.json").read_text())
+    assert [row["system"] for row in document["systems"]] == ["vanilla", "oracle", "equioptadapt"]
+    assert document["systems"][0]["mean"]["acc"] == 1  # it agrees with itself
+
+
+def test_a_sweep_is_a_table_and_a_figure(cli, few: Path, tmp_path: Path) -> None:
+    base = ("compare", "data", "--recipe", "quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
+    swept = (
+        "--systems",
+        "equioptadapt",
+        "--seeds",
+        "1",
+        "--sweep",
+        "canonicalizer.width=4,8",
+        "-o",
+        tmp_path / "swept",
+    )
+    result = cli(*base, *swept, cwd=few)
+    assert result.returncode == 0, result.stderr
+    document = json.loads((tmp_path / "swept" / "compare.json").read_text())
+    assert [row["settings"] for row in document["systems"]] == [
+        [],
+        [],
+        ["canonicalizer.width=4"],
+        ["canonicalizer.width=8"],
+    ]
+    assert document["provenance"]["command"] and document["provenance"]["versions"]
+    assert "added parameters and cost" in (tmp_path / "swept" / "compare.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--systems", "equiadpat"], ["--systems equiadpat", "Did you mean 'equiadapt'"]),
+        (["--sweep", "width"], ["--sweep width", "key=value"]),
+        (["--set", "canonicalizer.nothing=1"], ["canonicalizer.nothing=1", "none of the systems"]),
+        (["-o", "network.safetensors"], ["--output network.safetensors", "is a file"]),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(cli, few: Path, arguments, words) -> None:
+    result = cli(*command(*arguments), cwd=few)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("equicli: ")]
+    assert result.returncode == 2 and len(lines) == 1, result.stderr
+    assert all(word in lines[0] for word in words)

@@ -1,0 +1,124 @@
+"""Which runs a comparison is made of."""
+
+import pytest
+
+from equicli.comparison.systems import ORACLE, TITLES, Part, parse_systems, plan
+from equicli.config import load_recipe, recipe_folder
+from equicli.errors import UsageError
+
+FLAGS = {"data": "data", "model": "test_resnet", "group": "c4"}
+JOINT = {"augmentation", "learned-joint", "equiadapt-joint", "equioptadapt-joint", "equituning", "lambda-equitune"}
+
+
+def parts_of(systems: str | None = None, *settings: str, seeds: int = 1, **options) -> list[Part]:
+    flags = {**FLAGS, **options.pop("flags", {})}
+    return plan(parse_systems(systems), seeds, flags, settings, options.pop("recipe", None), **options)[0]
+
+
+def test_every_system_is_a_recipe_and_every_recipe_a_system() -> None:
+    shipped = {path.stem for path in (recipe_folder() / "systems").glob("*.yaml")}
+    assert shipped == set(TITLES) - {ORACLE}
+
+
+def test_every_system_is_one_complete_configuration() -> None:
+    parts = {part.system: part.config for part in parts_of()}
+    assert list(parts) == [name for name in TITLES if name != ORACLE]
+    assert {name for name, config in parts.items() if config.train_base} == JOINT
+    for name in parts:
+        first_line = (recipe_folder() / "systems" / f"{name}.yaml").read_text().splitlines()[0]
+        assert first_line.startswith("# ") and first_line.endswith(".")
+
+
+def test_words_stand_for_several_systems_in_the_order_of_the_table() -> None:
+    assert parse_systems(None) == parse_systems("all") == list(TITLES)
+    assert parse_systems("energy") == ["vanilla", "oracle", "energy"]
+    assert set(TITLES) - set(parse_systems("frozen")) == JOINT
+    assert parse_systems("frozen,equituning")[-1] == "equituning"
+    with pytest.raises(UsageError, match="Did you mean 'equiadapt'"):
+        parse_systems("equiadpat")
+
+
+def test_what_is_random_is_run_with_every_seed_and_all_share_the_split() -> None:
+    parts = parts_of("energy,equioptadapt", seeds=3)
+    assert [(p.system, p.config.seed) for p in parts] == [
+        ("vanilla", 0),
+        *(("equioptadapt", seed) for seed in range(3)),
+        ("energy", 0),
+    ]
+    assert {p.config.split_seed for p in parts} == {0}
+    assert len({p.folder for p in parts}) == len(parts)
+    assert {p.config.split_seed for p in parts_of("energy", "split_seed=3")} == {3}
+
+
+def test_settings_reach_the_systems_that_take_them() -> None:
+    parts = {p.system: p.config for p in parts_of("energy,equiadapt", "canonicalizer.width=8", "prior_weight=5")}
+    assert parts["equiadapt"].canonicalizer.width == 8 and parts["equiadapt"].prior_weight == 5
+    assert parts["energy"].prior_weight == 5 and parts["vanilla"].prior_weight == 0
+    with pytest.raises(UsageError, match=r"canonicalizer\.vector_size=9.*none of the systems"):
+        parts_of("energy", "canonicalizer.vector_size=9")
+    with pytest.raises(UsageError, match="epochs"):
+        parts_of("energy", "epochs=0")
+
+
+def test_what_makes_a_system_is_its_own() -> None:
+    parts = {p.system: p.config for p in parts_of("learned,equiadapt-gwrn", "prior_weight=5", "canonicalizer.width=8")}
+    assert parts["learned"].prior_weight == 0 and parts["equiadapt-gwrn"].canonicalizer.network == "gwrn"
+    for own in ("train_base=true", "average=logits", "canonicalizer.kind=energy"):
+        with pytest.raises(UsageError, match="none of the systems"):
+            parts_of("learned", own)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "cifar10-resnet50-c4", "compare-cifar10-resnet20"])
+def test_any_recipe_can_be_shared(name: str, monkeypatch) -> None:
+    monkeypatch.setenv("EQUICLI_TEST_DATA", "/data")
+    shared = load_recipe(name)
+    parts = {p.system: p.config for p in parts_of("vanilla,equiadapt,equioptadapt,augmentation", recipe=name)}
+    assert {config.epochs for config in parts.values()} == {shared["epochs"]}
+    assert not parts["vanilla"].train_base and parts["augmentation"].train_base
+    assert parts["equiadapt"].canonicalizer.kind == "equivariant" and parts["equiadapt"].prior_weight == 1
+    assert parts["equioptadapt"].canonicalizer.kind == "optimized"
+
+
+@pytest.mark.parametrize(
+    ("sweep", "systems", "values"),
+    [
+        ("canonicalizer.width=8,16", "energy,equioptadapt", {"equioptadapt": ["8", "16"]}),
+        (
+            "prior_weight=0,1,10,100,1000",
+            "vanilla,learned,equiadapt,equiadapt-joint",
+            {"equiadapt": ["1", "10", "100", "1000"], "equiadapt-joint": ["0", "1", "10", "100", "1000"]},
+        ),
+        ("epochs=1,2", "energy,equiadapt", {"equiadapt": ["1", "2"]}),
+    ],
+)
+def test_a_sweep_makes_each_system_that_trains_and_takes_it_anew(sweep: str, systems: str, values) -> None:
+    parts = parts_of(systems, sweep=sweep, flags={"epochs": 5})
+    found = {
+        name: [p.settings[0].partition("=")[2] for p in parts if p.system == name and p.settings] for name in TITLES
+    }
+    assert {name: of for name, of in found.items() if of} == values
+    key = sweep.partition("=")[0]
+    for part in parts:
+        assert "/" not in part.folder and " " not in part.folder
+        if part.settings and key in ("prior_weight", "epochs"):
+            assert getattr(part.config, key) == float(part.settings[0].partition("=")[2])
+
+
+@pytest.mark.parametrize(
+    ("sweep", "words"), [("width", "--sweep width"), ("seed=1,2", "is the same for all"), ("foo=1", "foo")]
+)
+def test_a_sweep_that_makes_no_sense_is_refused(sweep: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parts_of("equiadapt", sweep=sweep)
+
+
+def test_systems_that_a_group_has_not_are_left_out() -> None:
+    parts, absent = plan(parse_systems("all"), 1, {**FLAGS, "group": "d4"}, [], None)
+    assert absent == ["frame"] and "frame" not in {p.system for p in parts}
+    with pytest.raises(UsageError, match="finite group"):
+        plan(parse_systems("frozen"), 1, {**FLAGS, "group": "so2"}, [], None)
+
+
+def test_recipes_of_systems_name_neither_data_nor_model() -> None:
+    for path in (recipe_folder() / "systems").glob("*.yaml"):
+        assert not {"data", "model", "group", "checkpoint", "epochs"} & set(load_recipe(f"systems/{path.stem}"))
