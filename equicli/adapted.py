@@ -44,7 +44,8 @@ class AdaptedModel(nn.Module):
     """Takes what the prediction network takes and returns what it returns, at the canonical form of the input.
 
     x ↦ network(ĝ⁻¹·x) with ĝ = canonicalizer(x).element, so that an invariant output is the same for every g·x.
-    The prediction network is frozen: its parameters want no gradient and it stays in eval mode, also under `train()`.
+    The prediction network is frozen here, also where `train_base` trained it before: its parameters want no gradient
+    and it stays in eval mode, also under `train()`.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from equicli.files import write_atomically
 from equicli.groups import is_finite, parse_group
 from equicli.groups.action import PADDINGS
 from equicli.groups.planar import parse_label
-from equicli.prediction.checkpoint import Allowance, allowance, load_checkpoint, load_weights, sha256_of
+from equicli.prediction.checkpoint import Allowance, load_checkpoint, load_weights, read_weights, sha256_of
 from equicli.prediction.head import find_head, replace_head
 from equicli.prediction.hub import ON_THE_HUB, open_checkpoint
 from equicli.prediction.load import load_network, rebuild_network
@@ -247,10 +247,11 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
     if spec.library == "python" or (spec.library == "transformers" and "checkpoint" in source):
         # All but the weights is in the spec; a folder of the user's has no name that others know.
         file, _ = open_checkpoint(str(checkpoint))
+        weights = read_weights(file)
         if network is None:
-            with allowance(file):
+            with Allowance(weights):
                 network = rebuild_network(replace(spec, head_outputs=None))
-        load_checkpoint(network, file)
+        load_checkpoint(network, weights, str(file))
         digest = sha256_of(file)
     else:
         if network is not None:

@@ -1,13 +1,10 @@
 """The typed configuration of `equicli adapt`: a flag wins over the recipe, the recipe over the default."""
 
 import copy
-import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -23,52 +20,18 @@ from pydantic import (
 from equicli.errors import UsageError, did_you_mean
 from equicli.groups import Group, is_finite, parse_group
 from equicli.groups.planar import parse_label
+from equicli.recipes import expand_checkpoint, expand_path, load_recipe, local_path, parse_pair, read_yaml
 
 Scalar = bool | int | float | str | None
 
 
-def expand_path(path: str) -> str:
-    """Make a path absolute, so that a run can be used from anywhere; replace `~` and `${VARIABLE}` in it.
-
-    Raises:
-        UsageError: a variable is not set.
-    """
-    missing = [name for name in re.findall(r"\$\{(\w+)\}", path) if not os.environ.get(name)]
-    if missing:
-        raise UsageError(f"{path}: the environment variable {missing[0]} is not set; it is to name a folder.")
-    try:
-        return str(Path(os.path.expandvars(path)).expanduser().absolute())
-    except RuntimeError:
-        raise UsageError(f"{path}: there is no such home folder.") from None
-
-
-def _local_path(value: Any) -> Any:
-    if value == "":
-        raise ValueError("an empty path")
-    return expand_path(value) if isinstance(value, str) else value
-
-
-def expand_checkpoint(value: Any) -> Any:
-    """Make a file's path absolute; what is on the Hub stays as it is."""
-    return value if str(value).startswith("hf-hub:") else _local_path(value)
-
-
-LocalPath = Annotated[str, BeforeValidator(_local_path)]
+LocalPath = Annotated[str, BeforeValidator(local_path)]
 # hf-hub:owner/name[@revision]/file, or a local file.
 CheckpointPath = Annotated[str, BeforeValidator(expand_checkpoint)]
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads `1e-4` as a number, as YAML 1.2 and people do; PyYAML takes it for text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 class Settings(BaseModel):
@@ -280,57 +243,6 @@ def build_config(
         ) from None
 
 
-def parse_pair(text: str, flag: str) -> tuple[str, Any]:
-    """Split `key=value` and read the value as YAML does (numbers, true, lists), never by evaluating it."""
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise UsageError(f"{flag} {text}: write it as key=value.")
-    try:
-        return key, yaml.load(value, _Loader)
-    except yaml.YAMLError:
-        raise UsageError(f"{flag} {text}: the value is not valid YAML.") from None
-
-
-def recipe_folder() -> Path:
-    """Where the shipped recipes lie: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent
-    installed = package / "recipes"
-    return installed if installed.is_dir() else package.parent / "recipes"
-
-
-def load_recipe(name: str) -> dict[str, Any]:
-    """Read a recipe by name (one that is shipped) or by file.
-
-    Raises:
-        UsageError: there is no such recipe, or it is not a YAML mapping.
-    """
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = recipe_folder() / f"{name}.yaml"
-        if not path.is_file():
-            known = sorted(p.stem for p in recipe_folder().glob("*.yaml"))
-            hint = did_you_mean(name, known) or f" Known: {', '.join(known)}."
-            raise UsageError(f"--recipe {name}: no such recipe.{hint} A recipe of your own is a .yaml file.")
-    content = read_yaml(path, "--recipe")
-    if not isinstance(content, dict):
-        raise UsageError(f"--recipe {path}: a recipe is a mapping of keys to values.")
-    return content
-
-
-def read_yaml(path: Path, flag: str) -> Any:
-    """Read a YAML file; `flag` is what an error says that named it.
-
-    Raises:
-        UsageError: it cannot be read, or is not valid.
-    """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise UsageError(f"{flag} {path}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise UsageError(f"{flag} {path}: not a valid YAML file.") from None
-
-
 def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, leaf = dotted.split(".")
     for parent in parents:
@@ -340,19 +252,12 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
     tree[leaf] = value
 
 
-def canonicalizer_keys(tree: Mapping[str, Any]) -> list[str]:
-    """The keys that the canonicalizer of a configuration has, dotted."""
-    nested = tree.get("canonicalizer", {})
-    kind = nested.get("kind") or _default_kind(str(tree.get("group", "c4")))
-    return [f"canonicalizer.{key}" for key in _find_kind(kind).Settings.model_fields]
-
-
 def _check_keys(tree: Mapping[str, Any]) -> None:
     nested = tree.get("canonicalizer", {})
     if not isinstance(nested, Mapping):
         raise UsageError(f"canonicalizer = {nested!r}: holds further keys, such as canonicalizer.kind.")
     kind = nested.get("kind") or _default_kind(str(tree.get("group", "c4")))
-    inner = canonicalizer_keys(tree) if nested else []
+    inner = [f"canonicalizer.{key}" for key in _find_kind(kind).Settings.model_fields] if nested else []
     known = [*AdaptConfig.model_fields, *inner]
     remedy = " The resolved.yaml of a run has all of them."
     for key in (*tree, *(f"canonicalizer.{key}" for key in nested)):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from equicli import artifact
 from equicli.comparison import compare as comparison
 from equicli.comparison.systems import Part
-from equicli.config import AdaptConfig, expand_path
+from equicli.config import AdaptConfig
 from equicli.data.folders import Sample, open_folder, recorded_split
 from equicli.data.loading import Loader, Preloaded
 from equicli.devices import find_device, find_precision
@@ -23,6 +23,7 @@ from equicli.groups import PlanarGroup, is_finite, parse_group, parse_planar_gro
 from equicli.prediction.checkpoint import sha256_of
 from equicli.prediction.load import load_network
 from equicli.progress import Progress
+from equicli.recipes import expand_path
 from equicli.reports import comparison as comparison_report
 from equicli.reports import markdown
 from equicli.runs import RUNS, Run, find_run, short_name

@@ -9,12 +9,13 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from equicli import config as configuration
+from equicli import recipes as configuration
 from equicli.canonicalization.equivariant import EquivariantSettings
 from equicli.canonicalization.optimized import OptimizedSettings
 from equicli.canonicalization.steerable import SteerableSettings
-from equicli.config import AdaptConfig, build_config, expand_path, load_recipe, parse_pair
+from equicli.config import AdaptConfig, build_config
 from equicli.errors import UsageError
+from equicli.recipes import expand_path, load_recipe, parse_pair
 
 RECIPES = sorted(path.stem for path in configuration.recipe_folder().glob("*.yaml"))
 NEEDED = {"data": "photos", "model": "test_resnet"}

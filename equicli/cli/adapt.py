@@ -4,7 +4,19 @@ from typing import Annotated
 
 import typer
 
-from equicli.cli.options import Checkpoint, ImageSize, Json, ModelArg, Overwrite, Quiet, Revision
+from equicli.cli.options import (
+    BatchSize,
+    Checkpoint,
+    ImageSize,
+    Json,
+    Mean,
+    ModelArg,
+    Overwrite,
+    Preprocessing,
+    Quiet,
+    Revision,
+    Std,
+)
 from equicli.cli.output import Output
 
 
@@ -28,14 +40,10 @@ def adapt(
     head: Annotated[
         str | None, typer.Option(help="auto fits a linear head where classes do not match; none refuses.")
     ] = None,
-    preprocess: Annotated[
-        str | None, typer.Option(help="checkpoint: as the network was trained; none: only normalize.")
-    ] = None,
+    preprocess: Preprocessing = None,
     image_size: ImageSize = None,
-    mean: Annotated[
-        tuple[float, float, float] | None, typer.Option(help="Normalization mean of red, green, blue.")
-    ] = None,
-    std: Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization standard deviation.")] = None,
+    mean: Mean = None,
+    std: Std = None,
     canonicalizer: Annotated[
         str | None, typer.Option(help="optimized, equivariant or energy; steerable for so2 and o2.")
     ] = None,
@@ -56,7 +64,7 @@ def adapt(
         bool, typer.Option("--train-base", help="Train the network, too, on labels; it is frozen otherwise.")
     ] = False,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images in a batch.")] = None,
+    batch_size: BatchSize = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, initialization and shuffling.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     precision: Annotated[str | None, typer.Option(help="Of training: auto (bf16 on CUDA), fp32, bf16 or fp16.")] = None,
@@ -86,8 +94,9 @@ def adapt(
 
     Example: equicli adapt --model vit_base --group c4 data/
     """
-    from equicli.config import build_config, parse_pair
+    from equicli.config import build_config
     from equicli.errors import UsageError
+    from equicli.recipes import parse_pair
     from equicli.runs import Run, find_unfinished, new_run
 
     flags = {

@@ -4,7 +4,19 @@ from typing import Annotated
 
 import typer
 
-from equicli.cli.options import Checkpoint, ImageSize, Json, ModelArg, Overwrite, Quiet, Revision
+from equicli.cli.options import (
+    BatchSize,
+    Checkpoint,
+    ImageSize,
+    Json,
+    Mean,
+    ModelArg,
+    Overwrite,
+    Preprocessing,
+    Quiet,
+    Revision,
+    Std,
+)
 from equicli.cli.output import Output
 
 
@@ -28,16 +40,12 @@ def compare(
     checkpoint: Checkpoint = None,
     revision: Revision = None,
     model_arg: ModelArg = None,
-    preprocess: Annotated[
-        str | None, typer.Option(help="checkpoint: as the network was trained; none: only normalize.")
-    ] = None,
+    preprocess: Preprocessing = None,
     image_size: ImageSize = None,
-    mean: Annotated[
-        tuple[float, float, float] | None, typer.Option(help="Normalization mean of red, green, blue.")
-    ] = None,
-    std: Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization standard deviation.")] = None,
+    mean: Mean = None,
+    std: Std = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images, the same for all.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images in a batch.")] = None,
+    batch_size: BatchSize = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="What all systems share: a shipped recipe, or a YAML file.")
@@ -60,7 +68,7 @@ def compare(
     Example: equicli compare --model vit_base --group c4 --systems frozen data/
     """
     from equicli.comparison.systems import parse_systems, plan
-    from equicli.config import parse_pair
+    from equicli.recipes import parse_pair
 
     chosen = parse_systems(systems)
     flags = {

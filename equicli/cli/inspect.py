@@ -26,9 +26,9 @@ def inspect(
 
     Example: equicli inspect vit_base
     """
-    from equicli.config import expand_checkpoint, parse_pair
     from equicli.errors import UsageError
     from equicli.inspection import find_artifact, inspect_artifact, inspect_model
+    from equicli.recipes import expand_checkpoint, parse_pair
     from equicli.reports.listing import listing
 
     artifact = find_artifact(name)

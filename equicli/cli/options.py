@@ -40,13 +40,19 @@ Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the
 ImageSize = Annotated[
     int | None, typer.Option(min=8, max=4096, help="Side of the prediction network's input in pixels.")
 ]
+Preprocessing = Annotated[
+    str | None, typer.Option("--preprocess", help="checkpoint: as the network was trained; none: only normalize.")
+]
+Mean = Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization mean of red, green, blue.")]
+Std = Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization standard deviation.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images in a batch.")]
 
 
 def own_network(model: str | None, arguments: list[str] | None):  # type: ignore[no-untyped-def]
     """Build the user's own network for an artifact that stores none; None without `--model`."""
-    from equicli.config import parse_pair
     from equicli.errors import UsageError
     from equicli.prediction.load import load_network
+    from equicli.recipes import parse_pair
 
     if model is None:
         if arguments:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from equicli.canonicalization.registry import REGISTRY
-from equicli.config import AdaptConfig, build_config, load_recipe, parse_pair
+from equicli.config import AdaptConfig, build_config
 from equicli.errors import UsageError, did_you_mean
 from equicli.groups import is_finite, parse_group
+from equicli.recipes import load_recipe, parse_pair
 
 # In the order of the papers' tables; `Cn` stands for the group. Each but the oracle is a recipe of the same name.
 TITLES = {

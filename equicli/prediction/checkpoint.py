@@ -4,7 +4,6 @@ import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +37,6 @@ class Allowance(TorchDispatchMode):
             if self._left < 0:
                 raise ValueError("far larger than its weights")
         return func(*args, **kwargs)
-
-
-def allowance(path: Path | None, name: str | None = None) -> AbstractContextManager[object]:
-    """The allowance that a file's weights give to whoever builds the network for them; without a file none is needed.
-
-    Raises:
-        EquicliError: see `read_weights`.
-    """
-    return nullcontext() if path is None else Allowance(read_weights(path, name))
 
 
 def read_weights(path: Path, name: str | None = None) -> dict[str, Tensor]:
@@ -93,19 +83,17 @@ def _is_state_dict(content: object) -> bool:
     return all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
 
 
-def load_checkpoint(network: nn.Module, path: Path, name: str | None = None) -> None:
-    """Load a file's weights into a network, all of them and no others.
+def load_checkpoint(network: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
+    """Load what `read_weights` read into a network, all of it.
 
     A network with a method `own_names` translates the names that files have to those that it has.
 
     Args:
-        name: what an error calls the file; default: its path.
+        name: what an error calls the file.
 
     Raises:
-        EquicliError: the file cannot be read or its weights do not fit; says how many and which.
+        EquicliError: the weights do not fit; says how many and which.
     """
-    name = name or str(path)
-    weights = read_weights(path, name)
     own_names = getattr(network, "own_names", None)
     if own_names is not None:
         try:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 
 from torch import nn
@@ -9,7 +10,7 @@ from torch import nn
 from equicli.config import Scalar
 from equicli.errors import EquicliError, UsageError
 from equicli.prediction import python_source, timm_source, torchvision_source, transformers_source
-from equicli.prediction.checkpoint import allowance, load_checkpoint, sha256_of
+from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights, sha256_of
 from equicli.prediction.head import replace_head
 from equicli.prediction.hub import download_first, open_checkpoint, split_revision
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
@@ -61,12 +62,13 @@ def load_network(
         )
     request = NetworkRequest(name, dict(arguments or {}), file is None, image_size, revision)
     load = _load_from_hub if not source and REPOSITORY.fullmatch(name) else SOURCES[source]
-    path, recorded = file or (None, "")
+    weights = None if file is None else read_weights(file[0], checkpoint)
     # The user's own code may make what it likes.
-    with allowance(path if source != "python" else None, checkpoint):
+    with nullcontext() if weights is None or source == "python" else Allowance(weights):
         found = load(request)
-    if path is not None:
-        load_checkpoint(found.network, path, checkpoint)
+    if file is not None and weights is not None:
+        path, recorded = file
+        load_checkpoint(found.network, weights, str(checkpoint))
         found = replace(found, provenance={**found.provenance, "checkpoint": recorded, "sha256": sha256_of(path)})
     if image_size is not None and found.spec.library == "timm":
         found = timm_source.resize(found, image_size)

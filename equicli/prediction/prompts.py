@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from equicli.config import read_yaml
 from equicli.errors import UsageError, did_you_mean
 from equicli.prediction.classes import imagenet_class_names
+from equicli.recipes import read_yaml
 
 Prompts = dict[str, tuple[str, ...]]
 

@@ -15,7 +15,7 @@ from torch import nn
 from equicli.data.normalization import Finite, Normalization, Positive
 from equicli.data.preprocess import INTERPOLATIONS, Interpolation, Preprocess, Side
 from equicli.errors import EquicliError, UsageError, did_you_mean, reason, shown
-from equicli.prediction.checkpoint import Allowance, allowance, load_weights, read_weights, sha256_of
+from equicli.prediction.checkpoint import Allowance, load_weights, read_weights, sha256_of
 from equicli.prediction.classes import imagenet_class_names
 from equicli.prediction.hub import download, download_first, split_revision
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
@@ -166,7 +166,7 @@ def _build(
             )
     except EquicliError as error:
         if weights is not None:  # is it the weights or the arguments?
-            with allowance(weights, file):
+            with Allowance(state or {}):
                 plain = _create(name, arguments, pretrained_cfg=config)
             load_weights(plain, read_weights(weights, file), file)
         raise EquicliError(str(error) if source == name else f"{source}: {error}") from error

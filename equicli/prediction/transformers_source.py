@@ -9,6 +9,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from equicli.errors import EquicliError, reason
 from equicli.prediction import zero_shot
-from equicli.prediction.checkpoint import allowance, load_checkpoint, sha256_of
+from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights, sha256_of
 from equicli.prediction.classes import imagenet_class_names
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
 from equicli.prediction.published_files import WEIGHT_FILES, open_files, read_json
@@ -45,16 +46,16 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     if "num_classes" in arguments:  # what timm calls it
         arguments["num_labels"] = arguments.pop("num_classes")
     path = files.get(WEIGHT_FILES) if request.pretrained else None
-    guard = allowance(path, f"{files.name}, {path.name}" if path else None)
+    weights = None if path is None else read_weights(path, f"{files.name}, {path.name}")
     try:
-        with guard:
+        with nullcontext() if weights is None else Allowance(weights):
             network = create(architecture, arguments)
     except EquicliError as error:
         raise EquicliError(f"{files.name}: {error}") from error
     config: Any = network.config
     provenance = dict(files.provenance)
-    if path is not None:
-        load_checkpoint(network, path, f"{files.name}, {path.name}")
+    if path is not None and weights is not None:
+        load_checkpoint(network, weights, f"{files.name}, {path.name}")
         provenance |= {files.weights_are: path.name, "sha256": sha256_of(path)}
     preprocess, remarks = find_preprocess(files, config, request.image_size)
     class_names = _class_names(published.get("id2label"), config.num_labels)

@@ -1,7 +1,6 @@
 """Files made to do harm, through the command line: nothing runs, nothing is written, and one clear line says why."""
 
 import json
-import os
 import pickle
 import struct
 from collections.abc import Callable
@@ -16,17 +15,11 @@ from safetensors.torch import load_file, save, save_file
 
 import equicli
 from equicli.errors import EquicliError
+from tests.prediction.test_hostile import Touch
 from tests.prediction.tiny import pickled, repository, weights
 
 TINY = ("adapt", "data", "--model", "test_resnet", "--model-arg", "num_classes=4", "--preprocess", "none")
 QUICK = ("--epochs", "1", "--canonicalizer-size", "16", "--set", "canonicalizer.width=4")
-
-
-class Touch:
-    """Unpickled by a careless reader, it creates a folder where the command runs."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, ("sprung",)
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +64,9 @@ def header(content: object, data: int = 0) -> bytes:
 
 
 HOSTILE_WEIGHTS = {
-    "code.pth": (pickled({"fc.weight": Touch()}), "code from a checkpoint is never run"),
-    "plain.pkl": (pickle.dumps({"state_dict": Touch()}), "code from a checkpoint is never run"),
-    "code.safetensors": (pickled({"fc.weight": Touch()}), "not a valid safetensors file"),
+    "code.pth": (pickled({"fc.weight": Touch(Path("sprung"))}), "code from a checkpoint is never run"),
+    "plain.pkl": (pickle.dumps({"state_dict": Touch(Path("sprung"))}), "code from a checkpoint is never run"),
+    "code.safetensors": (pickled({"fc.weight": Touch(Path("sprung"))}), "not a valid safetensors file"),
     "long.safetensors": (struct.pack("<Q", 1 << 60) + b"{}", "not a valid safetensors file"),
     "text.safetensors": (struct.pack("<Q", 9) + b"no header", "not a valid safetensors file"),
     "huge.safetensors": (
@@ -102,7 +95,7 @@ def test_hostile_weights_are_refused(refused, tmp_path: Path, name: str) -> None
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
 def test_hostile_weights_of_a_repository_are_refused(hub, refused, name: str) -> None:
     files = {file: content for file, content in repository().items() if file != "model.safetensors"}
-    hub({"acme/tiny": {"main": files | {name: pickled({"fc.weight": Touch()})}}})
+    hub({"acme/tiny": {"main": files | {name: pickled({"fc.weight": Touch(Path("sprung"))})}}})
     message = refused("adapt", "data", "--model", "hf-hub:acme/tiny")
     assert "acme/tiny" in message and name in message
 

@@ -3,8 +3,8 @@
 import pytest
 
 from equicli.comparison.systems import ORACLE, TITLES, Part, parse_systems, plan
-from equicli.config import load_recipe, recipe_folder
 from equicli.errors import UsageError
+from equicli.recipes import load_recipe, recipe_folder
 
 FLAGS = {"data": "data", "model": "test_resnet", "group": "c4"}
 JOINT = {"augmentation", "learned-joint", "equiadapt-joint", "equioptadapt-joint", "equituning", "lambda-equitune"}
