@@ -81,6 +81,12 @@ class AdaptConfig(Settings):
         0.0, ge=0, description="makes poses off the grid agree, at the cost of a second pass"
     )
     mirror: bool = Field(True, description="mirror training images at random, where the prior allows; not for text")
+    crop: Literal["zoom", "shift"] = Field(
+        None,
+        validate_default=True,
+        description="crop training images at random. zoom: to 60-100 % of the side; shift: by up to an eighth of it, "
+        "which does not blur; default: shift with train_base, else zoom",
+    )
     task_weight: float = Field(
         None,
         ge=0,
@@ -159,6 +165,11 @@ class AdaptConfig(Settings):
             "learning_rate": canonicalizer.learning_rate,
         }
         return defaults[str(name)] if value is None else value
+
+    @field_validator("crop", mode="before")
+    @classmethod
+    def _crop_for_what_is_trained(cls, value: Any, info: ValidationInfo) -> Any:
+        return ("shift" if info.data.get("train_base") else "zoom") if value is None else value
 
     @field_validator("average")
     @classmethod

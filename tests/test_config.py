@@ -352,7 +352,13 @@ def test_defaults_fit_the_group(group: str, kind: str, prior: tuple[str], contra
     config = settings_of(group)
     assert (config.canonicalizer.kind, config.prior) == (kind, prior)
     assert (config.prior_weight, config.contrast_weight, config.artifact_weight) == (1, contrast, 0)
-    assert (config.task_weight, config.padding) == (0, "edge")
+    assert (config.task_weight, config.padding, config.crop) == (0, "edge", "zoom")
+
+
+def test_a_network_that_is_trained_sees_no_blurred_crops_unless_asked() -> None:
+    assert settings_of("c4", train_base=True).crop == "shift"
+    assert settings_of("c4", train_base=True, crop="zoom").crop == "zoom"
+    assert settings_of("c4", crop="shift").crop == "shift"
 
 
 @pytest.mark.parametrize("kind", ["equivariant", "energy"])

@@ -24,7 +24,8 @@ from equicli.progress import Progress
 from equicli.training.objective import Objective
 
 WARMUP = 0.1  # share of the training over which the learning rate rises
-MAX_CROP = 0.4
+MAX_ZOOM = 0.4  # of the side is left out at most
+MAX_SHIFT = 1 / 8  # of the side; the papers' 4 of 32 pixels
 MOMENTUM = 0.9
 # After these fractions of the epochs, 1/3 and 1/2, the learning rate falls to a tenth; in long trainings earlier, too.
 STEPS, STEPS_OF_LONG = (3, 2), (6, 3, 2)
@@ -183,7 +184,7 @@ class _Trainer:
                     self.epoch + step / len(batches), config.epochs, config.schedule
                 )
             chosen = indices.to(device)
-            x = self.normalization(augment(images.pixels[chosen], generator, mirror=self.mirrors))
+            x = self.normalization(augment(images.pixels[chosen], generator, crop=config.crop, mirror=self.mirrors))
             if config.augment:
                 h = torch.randint(as_finite(self.canonicalizer.group).order, (len(x),), generator=generator)
                 x = act(self.canonicalizer.group, h.to(device), x, padding=config.padding)
@@ -270,19 +271,23 @@ def learning_rate_factor(epoch: float, epochs: int, schedule: str = "cosine") ->
     return 0.5 + 0.5 * math.cos(math.pi * (epoch - warmup) / (epochs - warmup))
 
 
-def augment(images: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
-    """Crop at random to between 1 and 1 - MAX_CROP of the side, which leaves poses as they are.
+def augment(images: Tensor, generator: torch.Generator, *, crop: str, mirror: bool) -> Tensor:
+    """Crop at random, which leaves poses as they are.
 
     Args:
         images: uint8 (b, 3, s, s).
+        crop: `zoom` shows a square of between 1 - MAX_ZOOM and 1 of the side, enlarged. `shift` moves by whole pixels,
+            up to MAX_SHIFT of the side: a network that is to stay as sharp-eyed as it is sees no pixel between others.
         mirror: mirror left-right at random, too, which leaves poses as the prior has them if it is symmetric.
 
     Returns:
         float32 (b, 3, s, s) in [0, 1].
     """
-    b = len(images)
-    scale = 1 - MAX_CROP * torch.rand(b, generator=generator)
-    shift = (2 * torch.rand(2, b, generator=generator) - 1) * (1 - scale)
+    b, side = len(images), images.shape[-1]
+    scale = 1 - (MAX_ZOOM if crop == "zoom" else 0) * torch.rand(b, generator=generator)
+    shift = 2 * torch.rand(2, b, generator=generator) - 1
+    # In halves of the side, as the grid below counts.
+    shift = shift * (1 - scale) if crop == "zoom" else (shift * MAX_SHIFT * side).round() / (side / 2)
     flip = torch.where(torch.rand(b, generator=generator) < 0.5, -1.0, 1.0) if mirror else torch.ones(b)
     zero = torch.zeros(b)
     affine = torch.stack([torch.stack([flip * scale, zero, shift[0]], 1), torch.stack([zero, scale, shift[1]], 1)], 1)

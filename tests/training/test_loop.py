@@ -254,21 +254,52 @@ def test_the_learning_rate_warms_up_and_then_falls_to_nothing(epochs, steps):
     assert learning_rate_factor(epochs, epochs) == pytest.approx(0)
 
 
-@given(st.integers(1, 6), st.sampled_from([8, 15, 32]), st.integers(0, 1000), st.booleans())
+CROPS = ["zoom", "shift"]
+
+
+@given(st.integers(1, 6), st.sampled_from([8, 15, 32]), st.integers(0, 1000), st.sampled_from(CROPS), st.booleans())
 @settings(deadline=None, max_examples=30)
-def test_augmenting_keeps_shape_range_and_what_the_seed_decides(batch, side, seed, mirror):
+def test_augmenting_keeps_shape_range_and_what_the_seed_decides(batch, side, seed, crop, mirror):
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
-    augmented = augment(images, torch.Generator().manual_seed(seed), mirror=mirror)
+    augmented = augment(images, torch.Generator().manual_seed(seed), crop=crop, mirror=mirror)
     assert (augmented.shape, augmented.dtype) == (images.shape, torch.float32)
     assert augmented.min() >= 0 and augmented.max() <= 1 + 1e-6
-    assert torch.equal(augmented, augment(images, torch.Generator().manual_seed(seed), mirror=mirror))
+    assert torch.equal(augmented, augment(images, torch.Generator().manual_seed(seed), crop=crop, mirror=mirror))
 
 
+@pytest.mark.parametrize("side", [8, 15, 32])
+def test_shifting_moves_whole_pixels_by_up_to_an_eighth_in_every_direction(side):
+    images = torch.randint(0, 256, (60, 3, side, side), dtype=torch.uint8)
+    shifted = augment(images, torch.Generator().manual_seed(0), crop="shift", mirror=False)
+    most = round(side / 8)
+    steps = range(-most, most + 1)
+    inner = slice(most, side - most)  # what no shift moves out of sight
+
+    def moved_by(image, source):
+        return [
+            (down, right)
+            for down in steps
+            for right in steps
+            if torch.allclose(
+                image[:, inner, inner],
+                source[:, most + down : side - most + down, most + right : side - most + right],
+                atol=1e-4,
+            )
+        ]
+
+    found = [moved_by(*pair) for pair in zip(shifted, images.float() / 255, strict=True)]
+    assert all(len(moves) == 1 for moves in found)
+    for moves in zip(*(moves[0] for moves in found), strict=True):
+        assert set(moves) == set(steps)
+
+
+@pytest.mark.parametrize("crop", CROPS)
 @pytest.mark.parametrize("mirror", [True, False])
-def test_augmenting_mirrors_some_images_if_asked_and_keeps_all_upright(mirror):
+def test_augmenting_mirrors_some_images_if_asked_and_keeps_all_upright(crop, mirror):
     down = torch.arange(0, 240, 8, dtype=torch.uint8)[:, None].expand(30, 30)
     image = torch.stack([down, down.T, down])
-    augmented = augment(image.expand(64, -1, -1, -1), torch.Generator().manual_seed(0), mirror=mirror)
+    augmented = augment(image.expand(64, -1, -1, -1), torch.Generator().manual_seed(0), crop=crop, mirror=mirror)
+    augmented = augmented[:, :, 4:-4, 4:-4]  # beyond the border shifting shows the image's reflection
     assert (augmented[:, 0].diff(dim=1) >= -1e-6).all()
     rising = (augmented[:, 1].diff(dim=2) >= -1e-6).all(dim=(1, 2))
     falling = (augmented[:, 1].diff(dim=2) <= 1e-6).all(dim=(1, 2))
@@ -329,7 +360,9 @@ def test_the_poses_of_a_turned_folder_are_learned_as_the_prior_says(tmp_path, ki
 )
 def test_images_are_mirrored_in_training_just_where_that_keeps_the_prior(tmp_path, monkeypatch, prior, mirrors):
     asked = []
-    monkeypatch.setattr(room, "augment", lambda *a, mirror: asked.append(mirror) or augment(*a, mirror=mirror))
+    monkeypatch.setattr(
+        room, "augment", lambda *a, mirror, **more: asked.append(mirror) or augment(*a, mirror=mirror, **more)
+    )
     train(conv_canonicalizer("c4", size=16), tmp_path, epochs=1, prior=prior)
     assert set(asked) == {mirrors}
 
