@@ -64,6 +64,12 @@ class Run:
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
+    def read_log(self) -> list[dict[str, Any]]:
+        """The entries of `log.jsonl`; of an epoch that was begun twice only the last."""
+        entries = [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
+        epochs = {entry["epoch"]: entry for entry in entries if "epoch" in entry}
+        return [entry for entry in entries if "epoch" not in entry or entry is epochs[entry["epoch"]]]
+
     def write(self, name: str, content: str | Mapping[str, Any]) -> None:
         """Write a text file, or a mapping as JSON, into the run folder."""
         text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"

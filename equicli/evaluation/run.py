@@ -3,7 +3,7 @@
 import platform
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from equicli.adapted import AdaptedModel
 from equicli.artifact import ModelConfig
 from equicli.data.loading import Batch, Loader, Preloaded
 from equicli.evaluation.cost import added_parameters, relative_time
-from equicli.evaluation.evaluate import evaluate
+from equicli.evaluation.evaluate import SYSTEMS, Evaluation, evaluate
 from equicli.evaluation.metrics import metrics_document
 from equicli.groups import PlanarGroup
 from equicli.progress import Progress
@@ -44,35 +44,18 @@ def evaluate_images(
         targets: int64, the right output for each sample; -1 throughout where there are no labels.
         split: which images these are, for the document.
     """
-    first: list[Tensor] = []
-
-    def batches() -> Iterator[Batch]:
-        for batch in progress.track(images, "evaluating", len(images)):
-            first.extend([batch.images[:COST_BATCH, 0]] if not first else [])
-            yield batch
-
-    normalization = config.preprocess.normalization
-    turned = images.rotations is not None
-    evaluation = evaluate(
-        model,
-        batches(),
-        targets,
-        normalization,
-        elements,
-        prior=config.prior,
-        turned=turned,
-        device=device,
-        precision=precision,
+    evaluation, sample = count_images(
+        model, config, images, targets, elements, device=device, precision=precision, progress=progress
     )
     for path, why in images.unreadable.items():
         progress.say(f"skipped {path}: {why}")
     cost = {
         "added_parameters": added_parameters(model),
-        "relative_time": relative_time(model, normalization(first[0].to(device)), precision),
+        "relative_time": relative_time(model, sample, precision),
     }
     return metrics_document(
         evaluation,
-        rotate="file" if turned else "input",
+        rotate="file" if images.rotations is not None else "input",
         split=split,
         prior=config.prior,
         passes=model.passes,
@@ -81,6 +64,49 @@ def evaluate_images(
         unreadable=len(images.unreadable),
         provenance=provenance(config, seed, device),
     )
+
+
+def count_images(
+    model: AdaptedModel,
+    config: ModelConfig,
+    images: Loader | Preloaded,
+    targets: Tensor,
+    elements: PlanarGroup,
+    *,
+    systems: Sequence[str] = SYSTEMS,
+    label: str = "evaluating",
+    device: torch.device,
+    precision: str,
+    progress: Progress,
+) -> tuple[Evaluation, Tensor]:
+    """Evaluate; return the first images, too, normalized and on the device, for the cost to be measured on.
+
+    Args:
+        systems, targets: see `evaluate`; images: see `evaluate_images`.
+        label: what progress calls this.
+    """
+    sample: list[Tensor] = []
+    normalization = config.preprocess.normalization
+
+    def batches() -> Iterator[Batch]:
+        for batch in progress.track(images, label, len(images)):
+            if not sample:
+                sample.append(normalization(batch.images[:COST_BATCH, 0].to(device)))
+            yield batch
+
+    evaluation = evaluate(
+        model,
+        batches(),
+        targets,
+        normalization,
+        elements,
+        prior=config.prior,
+        systems=systems,
+        turned=images.rotations is not None,
+        device=device,
+        precision=precision,
+    )
+    return evaluation, sample[0]
 
 
 def provenance(config: ModelConfig, seed: int, device: torch.device) -> dict[str, Any]:
