@@ -9,12 +9,11 @@ RESAMPLES = 2000
 
 
 class Difference(NamedTuple):
-    """Of group-averaged accuracies, a - b, with its 95 % interval; `clear` where that leaves out 0."""
+    """Of group-averaged accuracies, a - b, with its 95 % interval: one that leaves out 0 is clear."""
 
     value: float
     low: float
     high: float
-    clear: bool
 
 
 def difference(a: Tensor, b: Tensor, seed: int = 0) -> Difference:
@@ -27,4 +26,4 @@ def difference(a: Tensor, b: Tensor, seed: int = 0) -> Difference:
     generator = np.random.default_rng(seed)
     means = [gap[generator.integers(0, len(gap), len(gap))].mean() for _ in range(RESAMPLES)]
     low, high = (float(v) for v in np.percentile(means, [2.5, 97.5]))
-    return Difference(float(gap.mean()), low, high, low > 0 or high < 0)
+    return Difference(float(gap.mean()), low, high)

@@ -23,6 +23,7 @@ def metrics_document(
     prior: Prior,
     passes: int = 1,
     finds_poses: bool = True,
+    trained_base: bool = False,
     cost: Mapping[str, float],
     unreadable: int,
     provenance: Mapping[str, Any],
@@ -35,6 +36,7 @@ def metrics_document(
         prior: the poses that were expected of untouched images.
         passes: of the prediction network, for each image.
         finds_poses: whether the adapted model chooses a pose; else nothing is said of poses.
+        trained_base: whether the prediction network was trained, too.
     """
     systems = {name: _system(evaluation, name) for name in evaluation.correct}
     counts = {"vanilla": 1, "adapted": float(passes), "symmetrized": evaluation.views.order, "oracle": 1}
@@ -53,6 +55,7 @@ def metrics_document(
         "labels": "agreement" if evaluation.agreement else "folders",
         "n": len(evaluation.predictions),
         "unreadable": unreadable,
+        "trained_base": trained_base,
         **systems,
         "cost": dict(cost),
         "provenance": dict(provenance),

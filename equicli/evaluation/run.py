@@ -60,6 +60,7 @@ def evaluate_images(
         prior=config.prior,
         passes=model.passes,
         finds_poses=model.finds_poses,
+        trained_base=config.trained_base,
         cost=cost,
         unreadable=len(images.unreadable),
         provenance=provenance(config, seed, device),

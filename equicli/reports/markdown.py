@@ -39,6 +39,7 @@ def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 def _context(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "metrics": metrics,
+        "provenance": metrics["provenance"],
         "header": table.header(metrics),
         "rows": table.rows(metrics),
         "caption": table.caption(metrics),

@@ -3,13 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-TITLES = {
-    "vanilla": "vanilla",
-    "adapted": "adapted",
-    "symmetrized": "symmetrized",
-    "oracle": "oracle",
-}
-
+from equicli.evaluation.evaluate import SYSTEMS
 
 MOST_ANGLES = 8  # that are shown one by one
 
@@ -27,12 +21,12 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
         narrow: write an interval as ± the distance to its farther end, so that the table fits a terminal.
     """
     table = []
-    for name, title in TITLES.items():
+    for name in SYSTEMS:
         system = metrics[name]
         counts = [str(e["correct"]) for e in _angles(metrics, name, shown=angles)]
         table.append(
             [
-                title,
+                name,
                 _with_interval(system["acc"], system["acc_ci"], narrow),
                 _with_interval(system["avg_acc"], system["avg_acc_ci"], narrow),
                 f"{100 * system['worst_acc']:.2f}",
@@ -74,6 +68,8 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"; by 90° steps {100 * quarters['invariance_residual']:.2f} %, "
             f"max |Δlogit| {quarters['max_logit_delta']:.3g}"
         )
+    if metrics["trained_base"]:
+        lines.append(("network", "fine-tuned; vanilla is this network alone, not the one that was loaded"))
     return [
         *lines,
         ("invariance residual", f"{residuals}, {adapted['ties']} ties"),

@@ -164,6 +164,12 @@ def test_the_facts_tell_rates_ties_and_cost():
     assert facts["relative time"].startswith("0.031 ")
 
 
+def test_that_the_network_was_trained_is_said_where_it_was():
+    facts = dict(table.facts(metrics(trained_base=True)))
+    assert "not the one that was loaded" in facts["network"]
+    assert "network" not in dict(table.facts(metrics()))
+
+
 @pytest.mark.parametrize(
     ("source", "base"),
     [(SOURCE, "timm/resnet"), ({"model": "resnet50", "checkpoint": "w.pth", "sha256": "0"}, None)],

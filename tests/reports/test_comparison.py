@@ -1,0 +1,86 @@
+"""The table of a comparison, from a document."""
+
+import pytest
+
+from equicli.comparison.rows import NUMBERS
+from equicli.reports import comparison
+
+KNOWN = {"acc": 0.9, "avg_acc": 0.8, "avg_top5_acc": 1.0, "added_parameters": 7}
+
+
+def row(system, *settings, best=False, std=None, **mean):
+    return {
+        "system": system,
+        "settings": list(settings),
+        "title": f"Cn-{system} & λ_1",
+        "seeds": [0],
+        "mean": {
+            **dict.fromkeys(NUMBERS),
+            "acc": 0.9,
+            "avg_acc": 0.8,
+            "avg_top5_acc": 1.0,
+            "added_parameters": 7,
+            **mean,
+        },
+        "std": {**dict.fromkeys(NUMBERS), "avg_acc": std},
+        "runs": [],
+        "best": best,
+        "to_best": None if best else {"value": -0.1, "low": -0.2, "high": 0.05},
+    }
+
+
+def document(*systems, curves=()):
+    shared = {"model": "m", "data": "d", "group": "c4", "elements": "c4", "rotations": 4, "n": 100, "epochs": 2}
+    rest = {"batch_size": 8, "warnings": ["few <images>"], "curves": list(curves)}
+    provenance = {"model": "m", "sha256": "ffff", "revision": None, "command": "equicli compare --model m", "seed": 0}
+    versions = {"equicli": "0.1.0", "torch": "2.0"}
+    return {
+        **shared,
+        **rest,
+        "systems": list(systems),
+        "provenance": {**provenance, "versions": versions, "device": "cpu"},
+    }
+
+
+def titles(made, width=None):
+    return [title for title, _ in comparison.columns(made, width)]
+
+
+@pytest.mark.parametrize(("width", "most"), [(80, 4), (100, 5), (140, 7)])
+def test_a_terminal_has_the_columns_that_fit(width, most):
+    assert len(titles(document(row("vanilla")), width)) == most
+
+
+def test_top_5_is_told_where_it_tells_anything():
+    assert "avg top-5" not in titles(document(row("vanilla"), row("energy")))
+    assert "avg top-5" in titles(document(row("vanilla"), row("energy", avg_top5_acc=0.99)))
+
+
+def test_cells_are_percent_with_the_spread_over_seeds_and_the_interval_to_the_best():
+    made = document(row("vanilla", std=0.012), row("energy", best=True))
+    shown = [dict(zip(titles(made), cells, strict=True)) for cells in comparison.rows(made)]
+    assert shown[0]["C4-Avg Acc"] == "80.00 ± 1.20" and shown[1]["C4-Avg Acc"] == "80.00"
+    assert shown[0]["to best"] == "-10.0 [-20.0, 5.0]" and shown[1]["to best"] == "best"
+    assert shown[0]["added"] == "7" and shown[0]["identity rate"] == "-"
+    assert shown[0][""] == "C4-vanilla & λ_1"
+
+
+def test_each_format_is_escaped_as_it_wants():
+    made = comparison.files(document(row("vanilla"), row("energy", best=True)))
+    assert r"\& $\lambda$\_1" in made["compare.tex"] and "few <images>" in made["compare.md"]
+    for name in ("compare.md", "compare.html"):
+        assert "equicli compare --model m" in made[name] and "ffff" in made[name]
+    assert "&amp; λ_1" in made["compare.html"] and "few &lt;images&gt;" in made["compare.html"]
+
+
+def test_figures_are_drawn_of_what_was_swept_and_of_training():
+    points = [{"seconds": 1.0, "identity_rate": 0.5}, {"seconds": 2.0, "identity_rate": 0.7}]
+    curve = {"run": "equiadapt-seed0", "system": "equiadapt", "points": points}
+    cost = {"relative_cost": 1.2}
+    swept = [row("equiadapt", f"canonicalizer.width={w}", **cost) for w in (4, 8)]
+    for made, count in (
+        (document(row("vanilla")), 0),
+        (document(row("vanilla"), curves=[curve]), 1),
+        (document(*swept, curves=[curve]), 2),
+    ):
+        assert comparison.files(made)["compare.html"].count("data:image/png;base64,") == count
