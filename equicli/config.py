@@ -81,17 +81,17 @@ class AdaptConfig(Settings):
         0.0, ge=0, description="makes poses off the grid agree, at the cost of a second pass"
     )
     mirror: bool = Field(True, description="mirror training images at random, where the prior allows; not for text")
-    crop: Literal["zoom", "shift"] = Field(
-        None,
-        validate_default=True,
-        description="crop training images at random. zoom: to 60-100 % of the side; shift: by up to an eighth of it, "
-        "which does not blur; default: shift with train_base, else zoom",
-    )
     task_weight: float = Field(
         None,
         ge=0,
         validate_default=True,
         description="of the task's own loss, which needs labels and whole images; default: 1 with train_base, else 0",
+    )
+    crop: Literal["zoom", "shift"] = Field(
+        None,
+        validate_default=True,
+        description="crop training images at random. zoom: to 60-100 % of the side; shift: by up to an eighth of it, "
+        "which does not blur; default: shift where the prediction network sees them (task_weight), else zoom",
     )
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=1)
@@ -168,8 +168,8 @@ class AdaptConfig(Settings):
 
     @field_validator("crop", mode="before")
     @classmethod
-    def _crop_for_what_is_trained(cls, value: Any, info: ValidationInfo) -> Any:
-        return ("shift" if info.data.get("train_base") else "zoom") if value is None else value
+    def _crop_for_who_looks(cls, value: Any, info: ValidationInfo) -> Any:
+        return ("shift" if info.data.get("task_weight") else "zoom") if value is None else value
 
     @field_validator("average")
     @classmethod

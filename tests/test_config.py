@@ -355,7 +355,8 @@ def test_defaults_fit_the_group(group: str, kind: str, prior: tuple[str], contra
     assert (config.task_weight, config.padding, config.crop) == (0, "edge", "zoom")
 
 
-def test_a_network_that_is_trained_sees_no_blurred_crops_unless_asked() -> None:
+def test_a_prediction_network_sees_no_blurred_crops_unless_asked() -> None:
+    assert settings_of("c4", task_weight=1).crop == "shift"
     assert settings_of("c4", train_base=True).crop == "shift"
     assert settings_of("c4", train_base=True, crop="zoom").crop == "zoom"
     assert settings_of("c4", crop="shift").crop == "shift"
