@@ -98,7 +98,8 @@ class AdaptConfig(Settings):
     learning_rate: float = Field(None, gt=0, validate_default=True, description="default: what the canonicalizer wants")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with momentum 0.9")
     schedule: Literal["cosine", "steps", "constant"] = Field(
-        "cosine", description="cosine: with a warm-up; steps: to a tenth after a third and a half of the epochs"
+        "cosine",
+        description="cosine: with a warm-up; steps: a tenth after 1/3 and 1/2 of the epochs, of over 100 after 1/6 too",
     )
     base_learning_rate: float = Field(1e-4, gt=0, description="of the prediction network, with train_base")
     weight_decay: float = Field(0.01, ge=0)
@@ -156,6 +157,8 @@ class AdaptConfig(Settings):
             raise ValueError(f"prior_weight: --canonicalizer {kind} finds no poses; leave it out")
         if value and name == "contrast_weight" and not canonicalizer.compares_views:
             raise ValueError(f"contrast_weight: --canonicalizer {kind} compares no views; leave it out")
+        if value and name == "task_weight" and not canonicalizer.learns and not base:
+            raise ValueError(f"task_weight: --canonicalizer {kind} trains nothing; leave it out, or add --train-base")
         if value == 0 and name == "task_weight" and base:
             raise ValueError("task_weight: --train-base trains on the task's loss; leave it out, or above 0")
         defaults = {
@@ -195,6 +198,9 @@ class AdaptConfig(Settings):
         group = parse_group(info.data.get("group", "so2"))
         if value and is_finite(group) and group.exact:
             raise ValueError(f"artifact_weight: {group.name} permutes pixels, so there are no artifacts; leave it out")
+        kind = info.data["canonicalizer"].kind if "canonicalizer" in info.data else ""
+        if value and kind in _kinds() and not (_find_kind(kind).finds_poses and _find_kind(kind).learns):
+            raise ValueError(f"artifact_weight: --canonicalizer {kind} learns no poses; leave it out")
         return value
 
     @model_validator(mode="after")

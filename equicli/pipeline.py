@@ -6,24 +6,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from equicli import artifact
 from equicli.comparison import compare as comparison
 from equicli.comparison.systems import Part
 from equicli.config import AdaptConfig
-from equicli.data.folders import Sample, open_folder, recorded_split
+from equicli.data.folders import open_folder
 from equicli.data.loading import Loader, Preloaded
 from equicli.devices import find_device, find_precision
-from equicli.errors import EquicliError, UsageError, reason
+from equicli.errors import UsageError, reason
+from equicli.evaluation.images import find_images, targets_of
 from equicli.evaluation.run import evaluate_images
 from equicli.files import write_atomically
 from equicli.groups import PlanarGroup, is_finite, parse_group, parse_planar_group
 from equicli.prediction.checkpoint import sha256_of
-from equicli.prediction.load import load_network
 from equicli.progress import Progress
-from equicli.recipes import expand_path
 from equicli.reports import comparison as comparison_report
 from equicli.reports import markdown
 from equicli.runs import RUNS, Run, find_run, short_name
@@ -39,7 +37,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         adapted.model,
         adapted.config,
         Preloaded(adapted.report_images, EVALUATION_BATCH),
-        _targets(adapted.report_labels, adapted.classes, adapted.config),
+        targets_of(adapted.report_labels, adapted.classes, adapted.config),
         _default_elements(config.group),
         split="validation",
         seed=config.seed,
@@ -89,16 +87,15 @@ def evaluate(
     folder = _report_folder(file, run, output, overwrite)
     config = artifact.read_config(file)
     elements = _elements(config.group, rotations)
-    samples, classes, split = _samples(data, run, progress)
-    labels = torch.tensor([-1 if s.label is None else s.label for s in samples])
-    if not config.labels and classes:
+    images = find_images(data, run, progress)
+    if not config.labels and images.classes:
         progress.say("this model was adapted without labels; accuracy is agreement with the upright vanilla prediction")
-    targets = _targets(labels, classes, config)
+    targets = images.targets(config)
     chosen_device = find_device(device)
     precision = find_precision(precision, chosen_device)
     model = artifact.load(file, network=network, checkpoint=checkpoint)
     turned = elements if rotate == "file" else None
-    loader = Loader(samples, config.preprocess, batch_size, strict=strict, rotations=turned)
+    loader = Loader(images.samples, config.preprocess, batch_size, strict=strict, rotations=turned)
     seed = run.read_settings()["seed"] if run else 0
     metrics = evaluate_images(
         model,
@@ -106,7 +103,7 @@ def evaluate(
         loader,
         targets,
         elements,
-        split=split,
+        split=images.split,
         seed=seed,
         device=chosen_device,
         precision=precision,
@@ -168,28 +165,19 @@ def compare(
     folder = Path(output) if output else RUNS / f"compare-{short_name(first.model)}-{first.group}"
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder}: is a file; name a folder.")
+    if folder.exists() and any(folder.iterdir()) and not any(folder.glob("*/resolved.yaml")):
+        raise UsageError(f"--output {folder}: exists and holds no comparison; name another.")
     if not open_folder(Path(first.data)).classes:
         without = sorted({part.system for part in parts if part.config.task_weight})
         if without:
             progress.say(f"left out, as the images have no labels to train on: {', '.join(without)}")
         parts = [part for part in parts if not part.config.task_weight]
 
-    def open_test(run: Run) -> tuple[list[Sample], tuple[str, ...]]:
-        samples, classes, _ = _samples(None, run, progress)
-        return samples, classes
-
-    def own_network(config: AdaptConfig) -> nn.Module | None:
-        if not config.model.startswith("python:"):
-            return None
-        return load_network(config.model, arguments=config.model_args).network
-
     document = comparison.compare(
         parts,
         folder,
         _elements(first.group, rotations),
         overwrite=overwrite,
-        open_test=open_test,
-        own_network=own_network,
         device=find_device(first.device),
         progress=progress,
     )
@@ -238,38 +226,6 @@ def _elements(group: str, rotations: int | None) -> PlanarGroup:
         return parse_planar_group(f"c{rotations}")
     except UsageError:
         raise UsageError(f"--rotations {rotations}: the number of rotations must be from 1 to 360.") from None
-
-
-def _samples(data: str | None, run: Run | None, progress: Progress) -> tuple[list[Sample], tuple[str, ...], str]:
-    """The images to evaluate on, their class names, and what they are: `test`, or `all` of a folder without a split."""
-    recorded = Path(run.read_settings()["data"]) if run else None
-    root = Path(expand_path(data)) if data is not None else recorded
-    if root is None:
-        raise UsageError("an exported file records no data folder; name one with --data.")
-    folder = open_folder(root)
-    if run is not None and recorded is not None and root.resolve() == recorded.resolve():
-        samples = list(recorded_split(folder, {"train": [], "validation": [], "test": run.read_split()["test"]}).test)
-        split = "test"
-    elif folder.test is not None:
-        samples, split = list(folder.test), "test"
-    else:
-        samples, split = list(folder.train), "all"
-        progress.say(f"{root} has no test split: evaluating on all {len(samples)} images")
-    if not samples:
-        raise EquicliError(f"{root}: no test images.")
-    return samples, folder.classes, split
-
-
-def _targets(labels: Tensor, classes: tuple[str, ...], config: artifact.ModelConfig) -> Tensor:
-    """The right output for each class index; -1 where images or model have no labels."""
-    if not classes or not config.labels:
-        return torch.full_like(labels, -1)
-    unknown = [name for name in classes if name not in config.labels]
-    if unknown:
-        raise EquicliError(
-            f"class folder '{unknown[0]}' is none of the {len(config.labels)} classes that this model was adapted to."
-        )
-    return torch.tensor([config.labels[name] for name in classes])[labels]
 
 
 def _write_reports(

@@ -119,8 +119,9 @@ def start_run(run: Run, settings: Mapping[str, Any], split: Mapping[str, Any]) -
     """Remove an earlier run's files, which `new_run` allowed, and record what this run is made from."""
     run.remove()
     run.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(run.settings, yaml.safe_dump(dict(settings), sort_keys=False))
     run.write(run.split.name, split)
+    # Last: a folder without settings is none of a run that could be gone on with.
+    write_atomically(run.settings, yaml.safe_dump(dict(settings), sort_keys=False))
 
 
 def find_run(path: str | None) -> Run:

@@ -1,6 +1,6 @@
 """What one trained system gets right on the test images, and what it costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -8,16 +8,18 @@ from torch import Tensor, nn
 
 from equicli import artifact
 from equicli.adapted import AdaptedModel
-from equicli.comparison.remember import Memories, Memory, remembering
+from equicli.comparison.cache import Caches, OutputCache
 from equicli.comparison.systems import ORACLE, Part
-from equicli.data.folders import Sample
+from equicli.config import AdaptConfig
 from equicli.data.loading import Loader
 from equicli.evaluation.alignment import align
 from equicli.evaluation.cost import added_parameters, relative_cost
 from equicli.evaluation.evaluate import Evaluation
+from equicli.evaluation.images import EvaluationImages
 from equicli.evaluation.metrics import accuracies, equivariance
 from equicli.evaluation.run import count_images
 from equicli.groups import PlanarGroup
+from equicli.prediction.load import load_network
 from equicli.progress import Progress
 from equicli.runs import Run
 from equicli.training.adapt import tell_unreadable
@@ -27,10 +29,14 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Counted:
-    """One part's hits on every test image and turn, (n, |R|), and its numbers, by the names in `rows.NUMBERS`."""
+    """Of one system with one seed: hits on every test image and turn, bool (n, |R|), and the numbers of `rows.NUMBERS`.
 
-    part: Part
-    row: str
+    settings: see `Part`. per_class: of the class's images, `n`, accuracies and alignment.
+    """
+
+    system: str
+    settings: tuple[str, ...]
+    seed: int
     hits: Tensor
     numbers: Mapping[str, float | None]
     per_class: Mapping[str, Mapping[str, float | None]]
@@ -39,43 +45,38 @@ class Counted:
 def count(
     part: Part,
     run: Run,
-    samples: Sequence[Sample],
-    targets: Tensor,
+    images: EvaluationImages,
     elements: PlanarGroup,
+    caches: Caches,
     *,
-    network: nn.Module | None,
-    memories: Memories,
     device: torch.device,
     progress: Progress,
 ) -> tuple[list[Counted], Evaluation]:
     """Evaluate one trained part; the network alone also gives the oracle.
 
     Args:
-        samples: the test images; targets: int64, the right output of each, -1 throughout without labels.
-        network: the prediction network, where it is the user's own code.
-        memories: of other parts, what their networks returned.
+        caches: what the networks of other parts returned.
     """
     config = artifact.read_config(run.model)
-    model = artifact.load(run.model, network=network)
-    systems = ("adapted", "oracle") if part.system == "vanilla" else ("adapted",)
-    loader = Loader(samples, config.preprocess, BATCH, strict=part.config.strict)
-    network = model.prediction_network
+    model = artifact.load(run.model, network=_own_network(part.config))
+    alone = part.system == "vanilla"
+    loader = Loader(images.samples, config.preprocess, BATCH, strict=part.config.strict)
     # A network that was trained is met once.
-    memory = Memory() if config.trained_base else memories.of(config.prediction_network, network)
-    with remembering(network, memory):
+    cache = OutputCache() if config.trained_base else caches.of(config.prediction_network, model.prediction_network)
+    with cache.in_front_of(model.prediction_network):
         found, sample = count_images(
             model,
             config,
             loader,
-            targets,
+            images.targets(config),
             elements,
-            systems=systems,
+            systems=("adapted", "oracle") if alone else ("adapted",),
             label=f"evaluating {part.folder}",
             device=device,
             precision="fp32",
             progress=progress,
         )
-    if part.system == "vanilla":
+    if alone:
         tell_unreadable({str(path): why for path, why in loader.unreadable.items()}, progress)
     log = run.read_log()
     cost = {
@@ -85,19 +86,21 @@ def count(
         "passes": model.passes,
         "relative_cost": relative_cost(model, sample, "fp32"),
     }
-    counted = [
-        Counted(
-            part,
-            part.row,
-            found.correct["adapted"],
-            _numbers(found, model, config) | cost,
-            _per_class(found, model, config),
-        )
-    ]
-    if "oracle" in systems:
+    hits, numbers = found.correct["adapted"], _numbers(found, model, config) | cost
+    per_class = _per_class(found, model, config)
+    counted = [Counted(part.system, part.settings, part.config.seed, hits, numbers, per_class)]
+    if alone:
         free = dict.fromkeys(cost, 0) | {"passes": 1, "relative_cost": None}
-        counted.append(Counted(part, ORACLE, found.correct["oracle"], {**accuracies(found, "oracle"), **free}, {}))
+        told = {**accuracies(found, ORACLE), **free}
+        counted.append(Counted(ORACLE, (), part.config.seed, found.correct[ORACLE], told, {}))
     return counted, found
+
+
+def _own_network(config: AdaptConfig) -> nn.Module | None:
+    """A new prediction network where it is the user's own code, which artifacts do not hold."""
+    if not config.model.startswith("python:"):
+        return None
+    return load_network(config.model, arguments=config.model_args).network
 
 
 def _numbers(found: Evaluation, model: AdaptedModel, config: artifact.ModelConfig) -> dict[str, float | None]:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from equicli.comparison.count import Counted
-from equicli.comparison.differences import Difference, difference
 from equicli.comparison.systems import ORACLE, TITLES
+from equicli.evaluation.intervals import bootstrap
 
 # What a run counts; of several seeds their mean and standard deviation are told.
 NUMBERS = (
@@ -18,33 +18,40 @@ NUMBERS = (
 
 
 def rows_of(counted: Sequence[Counted]) -> list[dict[str, Any]]:
-    """One row a system: numbers by seed, their mean and standard deviation, and how far it is from the best."""
-    names = list(dict.fromkeys(c.row for c in counted))
-    names.sort(key=lambda name: list(TITLES).index(name.split()[0]))
-    runs = {name: [c for c in counted if c.row == name] for name in names}
+    """One row a system and swept setting, in the order of TITLES.
+
+    Each has its numbers by seed, their mean and standard deviation, and where nothing is swept `to_best`, the paired
+    difference of group-averaged accuracies to the best system's (for the value of a setting that was chosen so would be
+    chosen by the test images). Its 95 % interval resamples images, the same for both, and leaves the seeds as they are.
+    """
+    runs: dict[tuple[str, tuple[str, ...]], list[Counted]] = {}
+    for one in sorted(counted, key=lambda one: list(TITLES).index(one.system)):
+        runs.setdefault((one.system, one.settings), []).append(one)
     # Of each image, the share of seeds and turns in which it was right.
-    shares = {name: torch.stack([c.hits.double().mean(dim=1) for c in runs[name]]).mean(dim=0) for name in names}
-    # A swept setting is no system of its own, and choosing the best of its values would be choosing by the test set.
-    systems = [name for name in names if name != ORACLE and " " not in name] or names
-    best = max(systems, key=lambda name: float(shares[name].mean()))
+    shares = {row: torch.stack([c.hits.double().mean(dim=1) for c in of]).mean(dim=0) for row, of in runs.items()}
+    compared = [] if any(settings for _, settings in runs) else [row for row in runs if row[0] != ORACLE]
+    best = max(compared, key=lambda row: float(shares[row].mean()), default=None)
     rows = []
-    for name in names:
-        values = {number: [c.numbers.get(number) for c in runs[name]] for number in NUMBERS}
+    for row, of in runs.items():
+        values = {number: [c.numbers.get(number) for c in of] for number in NUMBERS}
         known = {number: [v for v in found if v is not None] for number, found in values.items()}
-        apart: Difference | None = None if name in (best, ORACLE) else difference(shares[name], shares[best])
+        to_best = None
+        if best is not None and row in compared and row != best:
+            gap = shares[row] - shares[best]
+            low, high = bootstrap(gap[:, None].numpy())
+            to_best = {"value": float(gap.mean()), "low": low, "high": high}
+        system, settings = row
         rows.append(
             {
-                "system": name.split()[0],
-                "settings": name.split()[1:],
-                "title": " ".join([TITLES[name.split()[0]], *name.split()[1:]]),
-                "seeds": [c.part.config.seed for c in runs[name]],
+                "system": system,
+                "settings": list(settings),
+                "title": " ".join([TITLES[system], *settings]),
+                "seeds": [c.seed for c in of],
                 "mean": {number: mean(found) if found else None for number, found in known.items()},
                 "std": {number: stdev(found) if len(found) > 1 else None for number, found in known.items()},
-                "runs": [
-                    {**c.numbers, "correct": c.hits.sum(dim=0).tolist(), "per_class": c.per_class} for c in runs[name]
-                ],
-                "best": name == best,
-                "to_best": None if apart is None else apart._asdict(),
+                "runs": [{**c.numbers, "correct": c.hits.sum(dim=0).tolist(), "per_class": c.per_class} for c in of],
+                "best": row == best,
+                "to_best": to_best,
             }
         )
     return rows

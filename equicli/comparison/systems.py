@@ -1,6 +1,6 @@
 """What can be compared: every recipe in `recipes/systems/`, the network alone among them, and the oracle."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +32,14 @@ TITLES = {
 # Counted when the network alone is evaluated.
 ORACLE = "oracle"
 # What makes a system is its own choice, whatever all share.
-_OWN = ("train_base", "average", "augment", "prior_weight", "contrast_weight", "task_weight")
-_FIXED = ("train_base", "average", "augment", "canonicalizer.kind")
+_FIXED = ("train_base", "average", "augment")
+# These, too, unless they are named on the command line.
+_OWN = (*_FIXED, "prior_weight", "contrast_weight", "artifact_weight", "task_weight", "crop")
 # What would make rows that cannot be compared.
-_NOT_SWEPT = ("data", "model", "group", "seed", "split_seed")
+_NOT_SWEPT = (
+    "data test_fraction seed split_seed group model model_args checkpoint revision prompts head preprocess image_size "
+    "mean std"
+).split()
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,13 @@ class Part:
     config: AdaptConfig
 
     @property
-    def row(self) -> str:
-        """What stands for all seeds of the same system."""
-        return " ".join((self.system, *self.settings))
+    def folder(self) -> str:
+        return f"{'-'.join((self.system, *self.settings)).replace('/', '_')}-seed{self.config.seed}"
 
     @property
-    def folder(self) -> str:
-        return f"{self.row.replace(' ', '-').replace('/', '_')}-seed{self.config.seed}"
+    def finds_poses(self) -> bool:
+        """Whether it chooses one pose for each image."""
+        return REGISTRY[self.config.canonicalizer.kind].finds_poses and self.config.average == "none"
 
 
 def parse_systems(text: str | None) -> list[str]:
@@ -109,8 +113,8 @@ def plan(
     given = {key: value for key, value in flags.items() if value is not None}
     wanted = {text: dict([parse_pair(text, "--set")]) for text in settings}
     variants = _read_sweep(sweep)
-    reached: set[str] = set()
-    refusals: dict[str, UsageError] = {}
+    # Of each setting, why systems do not take it; None of one that does.
+    refusals: dict[str, list[str | None]] = {text: [] for text in (*wanted, *variants)}
     parts, absent = [], []
     for name in systems:
         if name == ORACLE:
@@ -121,50 +125,45 @@ def plan(
             absent.append(name)
             continue
         merged = _over(base, own)
-        taken: dict[str, Any] = {"split_seed": 0}
+        taken: dict[str, Any] = {"split_seed": base.get("split_seed") or 0}
         for text, pair in wanted.items():
-            if _takes(taken | pair | given, pair, own, merged, refusals.setdefault, text):
-                taken |= pair
-                reached.add(text)
+            refusals[text].append(refusal := _refusal(pair, taken | pair | given, own, merged))
+            taken |= pair if refusal is None else {}
         taken |= given
         learns = kind.learns or bool(own.get("train_base"))
         swept: list[tuple[str, ...]] = []
-        for text, pair in variants.items():
-            if learns and _takes(taken | pair, pair, own, merged, refusals.setdefault, text):
-                swept.append((text,))
-                reached.add(text)
+        for text, pair in variants.items() if learns else ():
+            refusals[text].append(refusal := _refusal(pair, taken | pair, own, merged))
+            swept += [(text,)] if refusal is None else []
         for chosen in swept or [()]:
             pairs: dict[str, Any] = {key: value for text in chosen for key, value in variants[text].items()}
             for seed in range(seeds if learns else 1):
                 config = build_config({**taken, **pairs, "seed": seed}, [], merged)
                 parts.append(Part(name, chosen, config))
-    for text in (*wanted, *variants):
-        if text not in reached:
-            why = f" ({refusals[text]})" if text in refusals else ""
-            raise UsageError(f"{text}: none of the systems compared takes it{why}.")
+    for text, why in refusals.items():
+        if None not in why:
+            raise UsageError(f"{text}: none of the systems compared takes it" + (f" ({why[-1]})." if why else "."))
     return parts, absent
 
 
-def _takes(
-    flags: Mapping[str, Any],
-    pair: Mapping[str, Any],
-    own: Mapping[str, Any],
-    merged: Mapping[str, Any],
-    note: Callable[[str, UsageError], object],
-    text: str,
-) -> bool:
-    """Whether a system can be configured with a setting that its own recipe leaves open; notes why not."""
+def _refusal(
+    pair: Mapping[str, Any], flags: Mapping[str, Any], own: Mapping[str, Any], merged: Mapping[str, Any]
+) -> str | None:
+    """Why a system cannot be configured with a setting, if its own recipe leaves that open at all."""
     fixed = {*_FIXED, *own, *(f"canonicalizer.{key}" for key in own["canonicalizer"])}
     if own.get("prior_weight"):
         fixed -= {"prior_weight"}  # of 0 there is no other: it makes the system
     if fixed & set(pair):
-        return False
+        return "it is what makes a system"
+    if "base_learning_rate" in pair and not own.get("train_base"):
+        return "no network is trained"
+    if "learning_rate" in pair and not REGISTRY[own["canonicalizer"]["kind"]].learns:
+        return "no canonicalizer is trained"
     try:
         build_config(flags, [], merged)
     except UsageError as error:
-        note(text, error)
-        return False
-    return True
+        return str(error).removesuffix(".")
+    return None
 
 
 def _recipe(name: str) -> dict[str, Any]:
@@ -175,15 +174,20 @@ def _read_sweep(sweep: str | None) -> dict[str, dict[str, Any]]:
     if sweep is None:
         return {}
     key, _ = parse_pair(sweep, "--sweep")
-    if key in _NOT_SWEPT:
+    if key.partition(".")[0] in _NOT_SWEPT:
         raise UsageError(f"--sweep {sweep}: '{key}' is the same for all that is compared.")
-    texts = [f"{key}={value.strip()}" for value in sweep.partition("=")[2].split(",")]
+    values = [value.strip() for value in sweep.partition("=")[2].split(",")]
+    if "" in values:
+        raise UsageError(f"--sweep {sweep}: a value is empty; separate values by one comma.")
+    texts = [f"{key}={value}" for value in values]
     return {text: dict([parse_pair(text, "--sweep")]) for text in texts}
 
 
 def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """A system's settings over those that all share; the shared ones of another canonicalizer are left out."""
     shared, canonicalizer = base.get("canonicalizer") or {}, own["canonicalizer"]
+    if not isinstance(shared, Mapping):
+        raise UsageError(f"canonicalizer = {shared!r}: holds further keys, such as canonicalizer.kind.")
     same = shared.get("kind", "optimized") == canonicalizer["kind"]
     rest = {key: value for key, value in base.items() if key not in _OWN}
     return {**rest, **own, "canonicalizer": {**(shared if same else {}), **canonicalizer}}

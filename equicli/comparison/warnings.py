@@ -20,6 +20,8 @@ def warnings_of(alone: Evaluation, labels: Mapping[str, int], rows: Sequence[Map
         lines.append(f"{n} test images are few: accuracies are uncertain by up to ±{98 / n**0.5:.1f} points")
     if not alone.agreement:
         lines += changing_classes(alone, labels)
+    if any(len(row["seeds"]) == 1 and row["mean"]["trainable_parameters"] for row in rows):
+        lines.append("one seed: how much results vary from training to training is not known; --seeds 3 tells")
     oracle = next((row["mean"] for row in rows if row["system"] == "oracle"), None)
     if oracle is not None and oracle["acc"] - oracle["avg_acc"] > LOST_POINTS:
         lost = 100 * (oracle["acc"] - oracle["avg_acc"])
@@ -37,6 +39,8 @@ def changing_classes(alone: Evaluation, labels: Mapping[str, int]) -> list[str]:
     taken = [_shares(alone, g, labels) for g in elements.elements()]
     names, found = list(labels), []
     for g in elements.elements():
+        if g == 0:
+            continue  # then outputs are named wrongly
         # Image and turned image the other way round, too: else the network is merely wrong about one of them.
         swapped = (taken[g] > 0.5) & (taken[elements.inverse(g)].T > 0.5)
         for a, b in swapped.nonzero().tolist():

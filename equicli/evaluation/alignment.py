@@ -23,7 +23,9 @@ class Alignment(NamedTuple):
 
 
 def align(group: PlanarGroup, poses: Tensor, prior: Prior) -> Alignment:
-    """Compare poses of untouched images with a prior; a set stands for the nearest distribution of its poses.
+    """Compare poses of untouched images with a prior.
+
+    A set of poses stands for the distribution of them to which the poses found have the least way on the circle.
 
     Args:
         poses: ĝ(x), int64 (n,).

@@ -15,11 +15,12 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
-def bootstrap(correct: NDArray[np.bool_], seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of a group-averaged accuracy.
+def bootstrap(correct: NDArray[np.bool_ | np.float64], seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of a group-averaged accuracy, or of the paired difference of two.
 
     Args:
-        correct: (n, |R|). Images are resampled, each with all its turned copies: these are no independent trials.
+        correct: (n, |R|), hits, or one system's minus another's. Images are resampled, each with all its turned
+            copies: these are no independent trials.
     """
     per_image = correct.mean(axis=1)
     generator = np.random.default_rng(seed)

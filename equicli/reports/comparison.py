@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -51,7 +51,7 @@ def columns(document: Mapping[str, Any], width: int | None = None) -> list[Colum
         name: Column = ("", lambda row: " ".join((row["system"], *row["settings"])))
         short = [name, ("Acc", _percent("acc")), (average, _percent("avg_acc")), ("to best", _to_best)]
         rate: Column = ("identity rate", _percent("identity_rate"))
-        cost: Column = ("cost", _number("relative_cost", "{:.2f}"))
+        cost: Column = ("cost", _number("relative_cost", "{:.1f}"))
         residual: Column = ("residual", _percent("invariance_residual"))
         return short if width < 90 else [*short, cost] if width < 115 else [*short, residual, rate, cost]
     found: list[Column] = [
@@ -71,7 +71,7 @@ def columns(document: Mapping[str, Any], width: int | None = None) -> list[Colum
         ("added", _number("added_parameters", "{:,.0f}")),
         ("training [s]", _number("training_seconds", "{:.0f}")),
         ("passes", _number("passes", "{:g}")),
-        ("cost", _number("relative_cost", "{:.2f}")),
+        ("cost", _number("relative_cost", "{:.1f}")),
     ]
     # Of five classes or fewer the right one is always among five.
     tells = any(row["mean"]["avg_top5_acc"] < 1 for row in document["systems"])
@@ -86,9 +86,12 @@ def rows(document: Mapping[str, Any], width: int | None = None) -> list[list[str
 def caption(document: Mapping[str, Any]) -> str:
     seeds = max(len(row["seeds"]) for row in document["systems"])
     spread = f"mean ± std over {seeds} seeds; " if seeds > 1 else ""
+    swept = {setting.partition("=")[0] for row in document["systems"] for setting in row["settings"]}
+    epochs = "" if "epochs" in swept else f"{document['epochs']} epochs; "
+    to_best = f"to best: paired difference of {document['elements'].upper()}-Avg Acc, 95 % interval over images; "
     return (
-        f"{document['n']} test images, {document['epochs']} epochs; {spread}accuracy in %; to best: paired difference "
-        f"of {document['elements'].upper()}-Avg Acc, 95 % interval; cost: time ÷ that of the network alone"
+        f"{document['n']} test images; {epochs}{spread}accuracy in %; "
+        f"{'' if swept else to_best}cost: time ÷ that of the network alone"
     )
 
 
@@ -130,29 +133,38 @@ def _figures(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     figures = []
     if swept:
         figures.append(("Accuracy against the swept value, added parameters and cost.", _sweep_figure(swept)))
-    curves = [curve for curve in document["curves"] if len(curve["points"]) > 1 and curve["system"] in _CURVES]
+    curves = [curve for curve in document["curves"] if len(curve["points"]) > 1]
     if curves:
         figures.append(("Identity rate on validation images against training time.", _curve_figure(curves)))
     return figures
 
 
-# Those whose training the identity rate tells about.
-_CURVES = ("equiadapt", "equiadapt-gwrn", "equiadapt-joint", "equioptadapt", "equioptadapt-joint")
-
-
 def _sweep_figure(swept: Sequence[Row]) -> str:
     figure, (left, middle, right) = _subplots(3)
+    values = _in_order({_value(row) for row in swept})
     for system in dict.fromkeys(row["system"] for row in swept):
-        own = [row for row in swept if row["system"] == system]
+        own = sorted((row for row in swept if row["system"] == system), key=lambda row: values.index(_value(row)))
         accuracy = [100 * row["mean"]["avg_acc"] for row in own]
-        left.plot([row["settings"][0].partition("=")[2] for row in own], accuracy, "o-", label=system)
+        left.plot([values.index(_value(row)) for row in own], accuracy, "o-", label=system)
         middle.plot([row["mean"]["added_parameters"] for row in own], accuracy, "o-")
         right.plot([row["mean"]["relative_cost"] for row in own], accuracy, "o-")
+    left.set_xticks(range(len(values)), values)
     left.set(xlabel=swept[0]["settings"][0].partition("=")[0], ylabel="group-averaged accuracy [%]")
     middle.set(xlabel="added parameters")
     right.set(xlabel="time ÷ that of the network alone")
     left.legend()
     return _png(figure)
+
+
+def _value(row: Row) -> str:
+    return str(row["settings"][0].partition("=")[2])
+
+
+def _in_order(values: Iterable[str]) -> list[str]:
+    try:
+        return sorted(values, key=float)
+    except ValueError:
+        return sorted(values)
 
 
 def _curve_figure(curves: Sequence[Mapping[str, Any]]) -> str:

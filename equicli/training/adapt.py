@@ -75,8 +75,6 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     context = Context(group, network, preprocess.normalization, config.padding)
     canonicalizer = _create_canonicalizer(config, context, first)
     trains = config.train_base or any(parameter.requires_grad for parameter in canonicalizer.parameters())
-    if config.task_weight and not trains:
-        raise UsageError(f"task_weight: --canonicalizer {config.canonicalizer.kind} trains nothing; leave it out.")
     features = Features.read(run.features) if resume and labels is None else None
     images = read_training_images(
         split if trains or labels is None else replace(split, train=()),

@@ -27,7 +27,7 @@ WARMUP = 0.1  # share of the training over which the learning rate rises
 MAX_ZOOM = 0.4  # of the side is left out at most
 MAX_SHIFT = 1 / 8  # of the side; the papers' 4 of 32 pixels
 MOMENTUM = 0.9
-# After these fractions of the epochs, 1/3 and 1/2, the learning rate falls to a tenth; in long trainings earlier, too.
+# After 1/3 and 1/2 of the epochs the learning rate falls to a tenth; in more than 100 of them after 1/6, too.
 STEPS, STEPS_OF_LONG = (3, 2), (6, 3, 2)
 
 
@@ -184,7 +184,7 @@ class _Trainer:
                     self.epoch + step / len(batches), config.epochs, config.schedule
                 )
             chosen = indices.to(device)
-            x = self.normalization(augment(images.pixels[chosen], generator, crop=config.crop, mirror=self.mirrors))
+            x = self.normalization(vary(images.pixels[chosen], generator, crop=config.crop, mirror=self.mirrors))
             if config.augment:
                 h = torch.randint(as_finite(self.canonicalizer.group).order, (len(x),), generator=generator)
                 x = act(self.canonicalizer.group, h.to(device), x, padding=config.padding)
@@ -264,14 +264,14 @@ def learning_rate_factor(epoch: float, epochs: int, schedule: str = "cosine") ->
     if schedule == "constant":
         return 1.0
     if schedule == "steps":
-        return 0.1 ** sum(epoch >= epochs // part for part in (STEPS_OF_LONG if epochs > 100 else STEPS))
+        return 0.1 ** sum(epoch >= epochs / part for part in (STEPS_OF_LONG if epochs > 100 else STEPS))
     warmup = WARMUP * epochs
     if epoch < warmup:
         return 0.05 + 0.95 * epoch / warmup
     return 0.5 + 0.5 * math.cos(math.pi * (epoch - warmup) / (epochs - warmup))
 
 
-def augment(images: Tensor, generator: torch.Generator, *, crop: str, mirror: bool) -> Tensor:
+def vary(images: Tensor, generator: torch.Generator, *, crop: str, mirror: bool) -> Tensor:
     """Crop at random, which leaves poses as they are.
 
     Args:

@@ -25,8 +25,8 @@ def few(quickstart, tmp_path_factory) -> Path:
 
 
 def command(*more: object) -> tuple[object, ...]:
-    shared = ("compare", "data", "--recipe", "quickstart", "--checkpoint", "network.safetensors", "--epochs", "2")
-    return (*shared, "--systems", CHOSEN, "--seeds", "2", *more)
+    shared = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors")
+    return (*shared, "--epochs", "2", "--systems", CHOSEN, "--seeds", "2", *more)
 
 
 @pytest.fixture(scope="module")
@@ -107,14 +107,57 @@ def test_an_interrupted_comparison_goes_on_to_the_same_accuracies(
         assert [r["correct"] for r in row["runs"]] == [r["correct"] for r in resumed[name]["runs"]]
 
 
-def test_runs_of_other_settings_are_not_taken_over(cli, compared: Path, few: Path) -> None:
-    refused = cli(*command("--batch-size", "32"), cwd=few)
+def test_runs_of_other_settings_are_taken_over_or_replaced_only_if_asked(cli, few: Path, tmp_path: Path) -> None:
+    base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors")
+    chosen = ("--systems", "equioptadapt", "--seeds", "1", "--epochs", "1", "-o", tmp_path / "o")
+    assert cli(*base, *chosen, cwd=few).returncode == 0
+    model = tmp_path / "o" / "equioptadapt-seed0" / "model.safetensors"
+    before = model.read_bytes()
+    refused = cli(*base, *chosen, "--batch-size", "32", cwd=few)
     assert refused.returncode == 2 and "other settings" in refused.stderr and "--overwrite" in refused.stderr
+    # Nothing is lost where the new run cannot be made.
+    (tmp_path / "no").write_bytes(b"no weights")
+    failed = cli(*base, *chosen, "--overwrite", "--checkpoint", tmp_path / "no", cwd=few)
+    assert failed.returncode and model.read_bytes() == before
+    assert cli(*base, *chosen, "--batch-size", "32", "--overwrite", cwd=few).returncode == 0
+    assert model.read_bytes() != before
+
+
+def test_runs_that_others_could_have_been_tested_on_are_refused(cli, few: Path, tmp_path: Path) -> None:
+    """An image that came between two calls must not move a part's test images."""
+    base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
+    chosen = ("--systems", "equioptadapt", "--seeds", "1", "-o", tmp_path / "o")
+    assert cli(*base, *chosen, cwd=few).returncode == 0
+    split = tmp_path / "o" / "equioptadapt-seed0" / "split.json"
+    parts = json.loads(split.read_text())
+    split.write_text(json.dumps({**parts, "test": parts["test"][1:]}))
+    refused = cli(*base, *chosen, cwd=few)
+    assert refused.returncode == 2 and "other test images" in refused.stderr
+    split.write_text(json.dumps(parts))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "notes.txt").write_text("mine")
+    refused = cli(*base, "--systems", "energy", "-o", tmp_path / "elsewhere", cwd=few)
+    assert refused.returncode == 2 and "holds no comparison" in refused.stderr
+
+
+def test_a_group_off_the_grid_is_compared_with_its_oracle(cli, few: Path, tmp_path: Path) -> None:
+    base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
+    chosen = ("--systems", "equioptadapt,energy,symmetrization,frame", "--seeds", "1", "--group", "c8")
+    result = cli(*base, *chosen, "--set", "artifact_weight=0.1", "-o", tmp_path / "o", "--json", cwd=few)
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    rows = {row["system"]: row["mean"] for row in document["systems"]}
+    assert document["rotations"] == 8 and rows["oracle"]["avg_acc"] > rows["vanilla"]["avg_acc"]
+    # What the cache shares is what each would have got alone.
+    alone = cli("evaluate", tmp_path / "o" / "energy-seed0", "--elements", "group", "--json", cwd=few)
+    evaluated = json.loads(alone.stdout)["adapted"]
+    for number in ("acc", "avg_acc", "avg_ece", "invariance_residual", "identity_rate"):
+        assert abs(evaluated[number] - rows["energy"][number]) < 1e-4, number
 
 
 def test_images_without_labels_are_compared_by_what_needs_none(cli, few: Path, tmp_path: Path) -> None:
     data = few / "data" / "train" / "1"
-    base = ("compare", data, "--recipe", "quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
+    base = ("compare", data, "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
     result = cli(*base, "--systems", "learned,equioptadapt,augmentation", "--seeds", 1, "-o", tmp_path / "o", cwd=few)
     assert result.returncode == 0, result.stderr
     assert "no labels to train on: augmentation, learned" in result.stderr
@@ -124,7 +167,7 @@ def test_images_without_labels_are_compared_by_what_needs_none(cli, few: Path, t
 
 
 def test_a_sweep_is_a_table_and_a_figure(cli, few: Path, tmp_path: Path) -> None:
-    base = ("compare", "data", "--recipe", "quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
+    base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
     swept = (
         "--systems",
         "equioptadapt",

@@ -60,6 +60,32 @@ def test_settings_reach_the_systems_that_take_them() -> None:
         parts_of("energy", "epochs=0")
 
 
+@pytest.mark.parametrize(
+    ("setting", "reached"),
+    [
+        ("task_weight=0.5", {"learned", "augmentation", "equiadapt"}),
+        ("artifact_weight=0.1", {"learned", "equiadapt"}),
+        ("crop=zoom", {"vanilla", "learned", "augmentation", "equiadapt", "energy"}),
+    ],
+)
+def test_settings_pass_by_those_that_they_would_do_nothing_for(setting: str, reached: set[str]) -> None:
+    key, _, value = setting.partition("=")
+    parts = parts_of("learned,augmentation,equiadapt,energy", setting, flags={"group": "c8"})
+    found = {p.system for p in parts if str(getattr(p.config, key)) == value}
+    assert found == reached - ({"learned"} if key == "task_weight" else set())  # its recipe says 1
+
+
+def test_the_recipe_that_all_share_decides_the_split_and_no_crop(tmp_path) -> None:
+    shared = tmp_path / "shared.yaml"
+    shared.write_text("split_seed: 3\ncrop: zoom\n")
+    parts = {p.system: p.config for p in parts_of("augmentation,equiadapt", recipe=str(shared))}
+    assert {config.split_seed for config in parts.values()} == {3}
+    assert (parts["augmentation"].crop, parts["equiadapt"].crop) == ("shift", "zoom")
+    shared.write_text("canonicalizer: energy\n")
+    with pytest.raises(UsageError, match="holds further keys"):
+        parts_of("equiadapt", recipe=str(shared))
+
+
 def test_what_makes_a_system_is_its_own() -> None:
     parts = {p.system: p.config for p in parts_of("learned,equiadapt-gwrn", "prior_weight=5", "canonicalizer.width=8")}
     assert parts["learned"].prior_weight == 0 and parts["equiadapt-gwrn"].canonicalizer.network == "gwrn"
@@ -89,6 +115,12 @@ def test_any_recipe_can_be_shared(name: str, monkeypatch) -> None:
             {"equiadapt": ["1", "10", "100", "1000"], "equiadapt-joint": ["0", "1", "10", "100", "1000"]},
         ),
         ("epochs=1,2", "energy,equiadapt", {"equiadapt": ["1", "2"]}),
+        (
+            "learning_rate=0.1,0.2",
+            "augmentation,equiadapt,equiadapt-joint",
+            {"equiadapt": ["0.1", "0.2"], "equiadapt-joint": ["0.1", "0.2"]},
+        ),
+        ("base_learning_rate=0.1,0.2", "augmentation,equiadapt", {"augmentation": ["0.1", "0.2"]}),
     ],
 )
 def test_a_sweep_makes_each_system_that_trains_and_takes_it_anew(sweep: str, systems: str, values) -> None:
@@ -105,7 +137,16 @@ def test_a_sweep_makes_each_system_that_trains_and_takes_it_anew(sweep: str, sys
 
 
 @pytest.mark.parametrize(
-    ("sweep", "words"), [("width", "--sweep width"), ("seed=1,2", "is the same for all"), ("foo=1", "foo")]
+    ("sweep", "words"),
+    [
+        ("width", "--sweep width"),
+        ("seed=1,2", "is the same for all"),
+        ("test_fraction=0.1,0.3", "is the same for all"),
+        ("model_args.drop_rate=0,1", "is the same for all"),
+        ("foo=1", "foo"),
+        ("prior_weight=10,", "empty"),
+        ("base_learning_rate=1e-3,1e-2", "no network is trained"),
+    ],
 )
 def test_a_sweep_that_makes_no_sense_is_refused(sweep: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):

@@ -1,5 +1,7 @@
 """What is said where a number would mislead."""
 
+import dataclasses
+
 import torch
 
 from equicli.comparison.warnings import changing_classes, warnings_of
@@ -25,14 +27,25 @@ def test_a_class_that_is_only_taken_for_another_is_an_error_and_no_change_of_lab
     assert changing_classes(turned([0, 1, 2]), CLASSES) == []
 
 
+def test_outputs_that_are_named_wrongly_are_no_change_of_label() -> None:
+    """Untouched images are taken for each other's class, too."""
+    one = turned([0, 1, 2])
+    swapped = torch.tensor([2, 1, 0])[one.targets][:, None].expand(-1, 4)
+    assert changing_classes(dataclasses.replace(one, predictions=swapped), CLASSES)[0].count("r0 ") == 0
+
+
 def test_classes_are_named_by_their_outputs() -> None:
     """Outputs are not in the order of the folders."""
     (line,) = changing_classes(turned([2, 1, 0]), {"nine": 2, "seven": 1, "six": 0})
     assert "nine" in line and "six" in line and "seven" not in line
 
 
-def row(acc, avg_acc):
-    return {"system": "oracle", "mean": {"acc": acc, "avg_acc": avg_acc}}
+def row(acc, avg_acc, system="oracle", seeds=1, trainable=0):
+    return {
+        "system": system,
+        "seeds": list(range(seeds)),
+        "mean": {"acc": acc, "avg_acc": avg_acc, "trainable_parameters": trainable},
+    }
 
 
 def test_few_images_and_interpolation_are_told() -> None:
@@ -40,3 +53,10 @@ def test_few_images_and_interpolation_are_told() -> None:
     assert few.startswith("99 test images are few")
     assert "even the oracle 10.0 points" in interpolation
     assert warnings_of(turned([0, 1, 2]), CLASSES, [row(0.9, 0.9)]) == []
+
+
+def test_that_one_training_tells_little_is_said() -> None:
+    trained = [row(0.9, 0.9), row(0.8, 0.8, "equiadapt", trainable=7)]
+    (line,) = warnings_of(turned([0, 1, 2]), CLASSES, trained)
+    assert line.startswith("one seed") and "--seeds 3" in line
+    assert warnings_of(turned([0, 1, 2]), CLASSES, [row(0.8, 0.8, "equiadapt", seeds=3, trainable=7)]) == []

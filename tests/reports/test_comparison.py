@@ -84,3 +84,22 @@ def test_figures_are_drawn_of_what_was_swept_and_of_training():
         (document(*swept, curves=[curve]), 2),
     ):
         assert comparison.files(made)["compare.html"].count("data:image/png;base64,") == count
+
+
+def test_swept_values_are_drawn_in_their_order_whichever_system_lacks_one(monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn, plot = [], Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda axes, x, y, *a, **k: drawn.append((x, y)) or plot(axes, x, y, *a, **k))
+    cost = {"relative_cost": 1.2}
+    swept = [row("equiadapt", f"prior_weight={w}", avg_acc=w / 1000, **cost) for w in (1, 10, 100)]
+    swept += [row("equiadapt-joint", f"prior_weight={w}", avg_acc=w / 1000, **cost) for w in (0, 1, 10, 100)]
+    comparison.files(document(*swept))
+    left = [x for x, y in drawn if x[0] in (0, 1) and len(x) > 2 and len(set(x)) == len(x)]
+    assert left == [[1, 2, 3], [0, 1, 2, 3]]
+    assert all(list(y) == sorted(y) for _, y in drawn)
+
+
+def test_the_caption_says_nothing_that_a_sweep_makes_untrue():
+    assert "2 epochs" in comparison.caption(document(row("vanilla")))
+    assert "epochs" not in comparison.caption(document(row("vanilla"), row("equiadapt", "epochs=1")))

@@ -21,7 +21,7 @@ from equicli.groups.action import act
 from equicli.progress import Silent
 from equicli.tasks import classification
 from equicli.training import loop as room
-from equicli.training.loop import WARMUP, Images, augment, fit, learning_rate_factor, measure
+from equicli.training.loop import WARMUP, Images, fit, learning_rate_factor, measure, vary
 from equicli.training.objective import Objective, Task
 from tests.canonicalization.examples import canonicalizer, conv_canonicalizer, create
 from tests.evaluation.handmade import BOTTOM, LEFT, TOP, EdgeNetwork, bright, finding_top
@@ -261,16 +261,16 @@ CROPS = ["zoom", "shift"]
 @settings(deadline=None, max_examples=30)
 def test_augmenting_keeps_shape_range_and_what_the_seed_decides(batch, side, seed, crop, mirror):
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
-    augmented = augment(images, torch.Generator().manual_seed(seed), crop=crop, mirror=mirror)
+    augmented = vary(images, torch.Generator().manual_seed(seed), crop=crop, mirror=mirror)
     assert (augmented.shape, augmented.dtype) == (images.shape, torch.float32)
     assert augmented.min() >= 0 and augmented.max() <= 1 + 1e-6
-    assert torch.equal(augmented, augment(images, torch.Generator().manual_seed(seed), crop=crop, mirror=mirror))
+    assert torch.equal(augmented, vary(images, torch.Generator().manual_seed(seed), crop=crop, mirror=mirror))
 
 
 @pytest.mark.parametrize("side", [8, 15, 32])
 def test_shifting_moves_whole_pixels_by_up_to_an_eighth_in_every_direction(side):
     images = torch.randint(0, 256, (60, 3, side, side), dtype=torch.uint8)
-    shifted = augment(images, torch.Generator().manual_seed(0), crop="shift", mirror=False)
+    shifted = vary(images, torch.Generator().manual_seed(0), crop="shift", mirror=False)
     most = round(side / 8)
     steps = range(-most, most + 1)
     inner = slice(most, side - most)  # what no shift moves out of sight
@@ -298,7 +298,7 @@ def test_shifting_moves_whole_pixels_by_up_to_an_eighth_in_every_direction(side)
 def test_augmenting_mirrors_some_images_if_asked_and_keeps_all_upright(crop, mirror):
     down = torch.arange(0, 240, 8, dtype=torch.uint8)[:, None].expand(30, 30)
     image = torch.stack([down, down.T, down])
-    augmented = augment(image.expand(64, -1, -1, -1), torch.Generator().manual_seed(0), crop=crop, mirror=mirror)
+    augmented = vary(image.expand(64, -1, -1, -1), torch.Generator().manual_seed(0), crop=crop, mirror=mirror)
     augmented = augmented[:, :, 4:-4, 4:-4]  # beyond the border shifting shows the image's reflection
     assert (augmented[:, 0].diff(dim=1) >= -1e-6).all()
     rising = (augmented[:, 1].diff(dim=2) >= -1e-6).all(dim=(1, 2))
@@ -361,7 +361,7 @@ def test_the_poses_of_a_turned_folder_are_learned_as_the_prior_says(tmp_path, ki
 def test_images_are_mirrored_in_training_just_where_that_keeps_the_prior(tmp_path, monkeypatch, prior, mirrors):
     asked = []
     monkeypatch.setattr(
-        room, "augment", lambda *a, mirror, **more: asked.append(mirror) or augment(*a, mirror=mirror, **more)
+        room, "vary", lambda *a, mirror, **more: asked.append(mirror) or vary(*a, mirror=mirror, **more)
     )
     train(conv_canonicalizer("c4", size=16), tmp_path, epochs=1, prior=prior)
     assert set(asked) == {mirrors}

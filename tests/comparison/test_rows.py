@@ -1,0 +1,46 @@
+"""Rows of the table, from counts."""
+
+import pytest
+import torch
+
+from equicli.comparison.count import Counted
+from equicli.comparison.rows import NUMBERS, rows_of
+
+
+def counted(system, share, *settings, seed=0, n=1000, **numbers):
+    """A run that was right about the first images."""
+    hits = (torch.arange(n) < round(share * n))[:, None].expand(-1, 4)
+    return Counted(system, settings, seed, hits, {"avg_acc": share, **numbers}, {})
+
+
+def rows(*runs):
+    return {(row["system"], *row["settings"]): row for row in rows_of(runs)}
+
+
+def test_a_row_has_mean_and_spread_over_its_seeds_and_the_order_is_the_tables():
+    runs = [counted("equiadapt", share, seed=seed, mmd=None) for seed, share in enumerate((0.6, 0.7, 0.8))]
+    found = rows(*runs, counted("oracle", 0.9), counted("vanilla", 0.5))
+    assert list(found) == [("vanilla",), ("oracle",), ("equiadapt",)]
+    row = found["equiadapt",]
+    assert row["seeds"] == [0, 1, 2] and set(row["mean"]) == set(row["std"]) == set(NUMBERS)
+    assert row["mean"]["avg_acc"] == pytest.approx(0.7) and row["std"]["avg_acc"] == pytest.approx(0.1)
+    assert row["mean"]["mmd"] is None and row["std"]["mmd"] is None
+    assert found["vanilla",]["std"]["avg_acc"] is None
+    assert [run["correct"] for run in row["runs"]] == [[600] * 4, [700] * 4, [800] * 4]
+
+
+def test_others_are_compared_with_the_best_system_which_the_oracle_is_not():
+    found = rows(counted("vanilla", 0.5), counted("oracle", 0.9), counted("energy", 0.8), counted("frame", 0.75))
+    assert [name for (name,), row in found.items() if row["best"]] == ["energy"]
+    assert found["energy",]["to_best"] is None and found["oracle",]["to_best"] is None
+    gap = found["frame",]["to_best"]
+    assert gap["value"] == pytest.approx(-0.05)
+    # 50 of 1,000 images tell them apart, and pairing leaves out the rest.
+    assert gap["low"] == pytest.approx(-0.05 - 1.96 * 50**0.5 / 1000, abs=0.003)
+    assert gap["high"] == pytest.approx(-0.05 + 1.96 * 50**0.5 / 1000, abs=0.003)
+
+
+def test_the_best_of_swept_values_is_not_chosen_by_the_test_images():
+    found = rows(counted("vanilla", 0.5), *(counted("equiadapt", s, f"epochs={e}") for e, s in ((1, 0.6), (2, 0.7))))
+    assert list(found) == [("vanilla",), ("equiadapt", "epochs=1"), ("equiadapt", "epochs=2")]
+    assert not any(row["best"] or row["to_best"] for row in found.values())
