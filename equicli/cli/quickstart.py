@@ -54,7 +54,9 @@ def quickstart(
     pipeline.export(str(run.folder), f"{folder}/model.safetensors", overwrite=overwrite)
     out.metrics(metrics)
     out.say(
-        "\nThe same on your own images:\n"
+        "\nBeside the papers' systems, in some minutes:\n"
+        f"  equicli compare --recipe compare-quickstart --checkpoint {weights} --seeds 1 {folder}/data\n"
+        "The same on your own images:\n"
         "  equicli adapt --model vit_base --group c4 data/\n"
         "  equicli evaluate --rotations 4\n"
         "  equicli export"
