@@ -88,7 +88,9 @@ def caption(document: Mapping[str, Any]) -> str:
     spread = f"mean ± std over {seeds} seeds; " if seeds > 1 else ""
     swept = {setting.partition("=")[0] for row in document["systems"] for setting in row["settings"]}
     epochs = "" if "epochs" in swept else f"{document['epochs']} epochs; "
-    to_best = f"to best: paired difference of {document['elements'].upper()}-Avg Acc, 95 % interval over images; "
+    to_best = (
+        f"to best: paired difference of {document['elements'].upper()}-Avg Acc, 95 % interval over images and seeds; "
+    )
     return (
         f"{document['n']} test images; {epochs}{spread}accuracy in %; "
         f"{'' if swept else to_best}cost: time ÷ that of the network alone"

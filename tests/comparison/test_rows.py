@@ -40,6 +40,17 @@ def test_others_are_compared_with_the_best_system_which_the_oracle_is_not():
     assert gap["high"] == pytest.approx(-0.05 + 1.96 * 50**0.5 / 1000, abs=0.003)
 
 
+def test_seeds_that_vary_widen_the_interval():
+    fixed = counted("energy", 0.8)
+    alike = rows(fixed, *(counted("equiadapt", 0.7, seed=seed) for seed in range(3)))["equiadapt",]["to_best"]
+    apart = [counted("equiadapt", share, seed=seed) for seed, share in enumerate((0.6, 0.7, 0.8))]
+    wide = rows(fixed, *apart)["equiadapt",]["to_best"]
+    assert wide["value"] == pytest.approx(-0.1) == alike["value"]
+    assert alike["high"] - alike["low"] == pytest.approx(2 * 1.96 * (0.1 * 0.9 / 1000) ** 0.5, rel=0.1)
+    # Of three seeds resampling shows √(2/3) of their standard deviation, 0.1 / √3 of a mean.
+    assert wide["high"] - wide["low"] == pytest.approx(2 * 1.96 * 0.1 * (2 / 9) ** 0.5, rel=0.15)
+
+
 def test_the_best_of_swept_values_is_not_chosen_by_the_test_images():
     found = rows(counted("vanilla", 0.5), *(counted("equiadapt", s, f"epochs={e}") for e, s in ((1, 0.6), (2, 0.7))))
     assert list(found) == [("vanilla",), ("equiadapt", "epochs=1"), ("equiadapt", "epochs=2")]
