@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from equicli import artifact
-from equicli.comparison.cache import Caches
 from equicli.comparison.count import count
 from equicli.comparison.rows import rows_of
 from equicli.comparison.systems import Part
 from equicli.comparison.warnings import warnings_of
 from equicli.errors import UsageError
+from equicli.evaluation.cache import Caches
 from equicli.evaluation.images import find_images
 from equicli.evaluation.run import provenance
 from equicli.groups import PlanarGroup

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from equicli import artifact
 from equicli.adapted import AdaptedModel
-from equicli.comparison.cache import Caches, OutputCache
 from equicli.comparison.systems import ORACLE, Part
 from equicli.config import AdaptConfig
 from equicli.data.loading import Loader
 from equicli.evaluation.alignment import align
+from equicli.evaluation.cache import Caches
 from equicli.evaluation.cost import added_parameters, relative_cost
 from equicli.evaluation.evaluate import Evaluation
 from equicli.evaluation.images import EvaluationImages
@@ -62,20 +62,20 @@ def count(
     alone = part.system == "vanilla"
     loader = Loader(images.samples, config.preprocess, BATCH, strict=part.config.strict)
     # A network that was trained is met once.
-    cache = OutputCache() if config.trained_base else caches.of(config.prediction_network, model.prediction_network)
-    with cache.in_front_of(model.prediction_network):
-        found, sample = count_images(
-            model,
-            config,
-            loader,
-            images.targets(config),
-            elements,
-            systems=("adapted", "oracle") if alone else ("adapted",),
-            label=f"evaluating {part.folder}",
-            device=device,
-            precision="fp32",
-            progress=progress,
-        )
+    cache = None if config.trained_base else caches.of(config.prediction_network, model.prediction_network)
+    found, sample = count_images(
+        model,
+        config,
+        loader,
+        images.targets(config),
+        elements,
+        systems=("adapted", "oracle") if alone else ("adapted",),
+        cache=cache,
+        label=f"evaluating {part.folder}",
+        device=device,
+        precision="fp32",
+        progress=progress,
+    )
     if alone:
         tell_unreadable({str(path): why for path, why in loader.unreadable.items()}, progress)
     log = run.read_log()

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equicli.adapted import AdaptedModel, average_outputs
+from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import Prior, same_pose
 from equicli.data.loading import Batch
 from equicli.data.normalization import Normalization
 from equicli.devices import arithmetic, place
 from equicli.errors import EquicliError
-from equicli.evaluation.turned import Turn, TurnedBatch
+from equicli.evaluation.cache import OutputCache
+from equicli.evaluation.turned import mean_probabilities, turn
 from equicli.groups import Group, PlanarGroup, is_finite
 from equicli.groups.elements import Element, inverse, multiply
 from equicli.tasks import classification
@@ -78,6 +79,7 @@ def evaluate(
     prior: Prior,
     systems: Sequence[str] = SYSTEMS,
     turned: bool = False,
+    cache: OutputCache | None = None,
     device: torch.device,
     precision: str = "fp32",
 ) -> Evaluation:
@@ -89,8 +91,10 @@ def evaluate(
         elements: R, the group whose every element acts on the images.
         systems: which of SYSTEMS; `adapted` is always one.
         prior: the true poses of untouched images, for the oracle and for what is expected of ĝ.
+        cache: what the prediction network is known to return; None keeps that within a batch.
     """
     place(model.eval(), device)
+    network, padding = model.prediction_network, model.padding
     group = model.canonicalizer.group
     unlabelled = bool((targets < 0).all())
     views = group if isinstance(group, PlanarGroup) else elements  # what is averaged over, for symmetrization
@@ -100,12 +104,14 @@ def evaluate(
     counted: dict[str, list[Tensor]] = {f"{name} {what}": [] for name in systems for what in _COUNTED}
     right: list[Tensor] = []
     predictions, poses, expected, consistent, ties, deltas = [], [], [], [], [], []
-    with torch.inference_mode(), arithmetic(device, precision):
+    known = OutputCache() if cache is None else cache
+    with torch.inference_mode(), arithmetic(device, precision), known.in_front_of(network):
         for batch in batches:
+            if cache is None:
+                known.clear()
             images = normalization(batch.images.to(device))
-            predictor = TurnedBatch(model.prediction_network, list(images.unbind(dim=1)), model.padding)
             target = (
-                predictor.logits(0, [(fine, upright)]).argmax(dim=1)
+                network(turn(images[:, 0], [(fine, upright)], padding)).argmax(dim=1)
                 if unlabelled
                 else targets[batch.indices].to(device)
             )
@@ -113,17 +119,18 @@ def evaluate(
             outputs: dict[str, list[Tensor]] = {name: [] for name in systems}
             found: list[Pose] = []
             for element in elements.elements():
-                variant = element if turned else 0
-                turns: list[Turn] = [] if turned else [(elements, element)]
-                logits, pose = _predict(model, predictor, variant, turns)
-                outputs["adapted"].append(logits.float())
+                variant, turns = images[:, element if turned else 0], [] if turned else [(elements, element)]
+                image = turn(variant, turns, padding)
                 if "vanilla" in systems:
-                    outputs["vanilla"].append(predictor.logits(variant, turns))
+                    outputs["vanilla"].append(network(image).float())
+                output, pose = model.predict(image)
+                outputs["adapted"].append(output.float())
                 if "symmetrized" in systems:
-                    outputs["symmetrized"].append(predictor.mean_probabilities(variant, turns, views).log())
+                    outputs["symmetrized"].append(mean_probabilities(network, variant, turns, views, padding).log())
                 if "oracle" in systems:
                     undo = fine.inverse(_in(fine, elements, element))
-                    outputs["oracle"].append(predictor.logits(variant, [*turns, (fine, fine.compose(upright, undo))]))
+                    back = turn(image, [(fine, fine.compose(upright, undo))], padding)
+                    outputs["oracle"].append(network(back).float())
                 found.append(pose)
             for name, values in outputs.items():
                 for what, count in _COUNTED.items():
@@ -156,17 +163,6 @@ def evaluate(
         views=views,
         agreement=unlabelled,
     )
-
-
-def _predict(model: AdaptedModel, predictor: TurnedBatch, variant: int, turns: Sequence[Turn]) -> tuple[Tensor, Pose]:
-    """What the model predicts for turned images; where it averages, from outputs that were computed before."""
-    images = predictor.images(variant, turns)
-    if model.average == "none":
-        return model.predict(images)
-    pose, group = model.find_pose(images), model.canonicalizer.group
-    assert isinstance(group, PlanarGroup)
-    seen = (predictor.logits(variant, [*turns, (group, group.inverse(g))]) for g in group.elements())
-    return average_outputs(pose, seen, model.average), pose
 
 
 def _shared(elements: PlanarGroup, group: Group) -> dict[int, Element]:

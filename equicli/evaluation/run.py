@@ -15,6 +15,7 @@ import equicli
 from equicli.adapted import AdaptedModel
 from equicli.artifact import ModelConfig
 from equicli.data.loading import Batch, Loader, Preloaded
+from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.cost import added_parameters, relative_time
 from equicli.evaluation.evaluate import SYSTEMS, Evaluation, evaluate
 from equicli.evaluation.metrics import metrics_document
@@ -75,6 +76,7 @@ def count_images(
     elements: PlanarGroup,
     *,
     systems: Sequence[str] = SYSTEMS,
+    cache: OutputCache | None = None,
     label: str = "evaluating",
     device: torch.device,
     precision: str,
@@ -83,7 +85,7 @@ def count_images(
     """Evaluate; return the first images, too, normalized and on the device, for the cost to be measured on.
 
     Args:
-        systems, targets: see `evaluate`; images: see `evaluate_images`.
+        systems, targets, cache: see `evaluate`; images: see `evaluate_images`.
         label: what progress calls this.
     """
     sample: list[Tensor] = []
@@ -104,6 +106,7 @@ def count_images(
         prior=config.prior,
         systems=systems,
         turned=images.rotations is not None,
+        cache=cache,
         device=device,
         precision=precision,
     )

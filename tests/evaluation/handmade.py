@@ -22,14 +22,15 @@ TOP, LEFT, BOTTOM, RIGHT = range(4)  # counter-clockwise, so that a turn by 90°
 
 
 class EdgeNetwork(nn.Module):
-    """Logits (b, 4): how bright the top, left, bottom and right edges are. Counts its passes."""
+    """Logits (b, 4): how bright the top, left, bottom and right edges are. Counts passes and images."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.passes = 0
+        self.passes = self.seen = 0
 
     def forward(self, x: Tensor) -> Tensor:
         self.passes += 1
+        self.seen += len(x)
         edges = (x[..., 0, :], x[..., :, 0], x[..., -1, :], x[..., :, -1])
         return torch.stack([edge.mean(dim=(1, 2)) for edge in edges], dim=1)
 

@@ -1,4 +1,4 @@
-"""Frozen systems ask the same network about the same images: each is answered once."""
+"""Systems and turns ask the same network about the same images: each is answered once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,15 +23,15 @@ class Caches:
 class OutputCache:
     """What a frozen network returned for images, known by their bytes.
 
-    Turns by 90° permute pixels, so that with an exact group all systems, turns and seeds see the same |G| views of a
-    test image; off the grid there are some more. Kept in the machine's memory, not the device's.
+    Turns by 90° permute pixels, so that with an exact group all systems and turns see the same |G| views of an image;
+    off the grid there are some more. Kept in the machine's memory, not the device's.
     """
 
     def __init__(self) -> None:
-        self._outputs: dict[tuple[int, ...], Tensor] = {}
+        self._outputs: dict[object, Tensor] = {}
 
-    def __len__(self) -> int:
-        return len(self._outputs)
+    def clear(self) -> None:
+        self._outputs.clear()
 
     @contextmanager
     def in_front_of(self, network: nn.Module) -> Iterator[None]:
@@ -40,7 +40,10 @@ class OutputCache:
         forward = network.forward
 
         def ask(x: Tensor) -> Tensor:
-            keys = fingerprints(x)
+            # In another precision it answers otherwise.
+            kind = x.device.type
+            mode = (x.dtype, torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None)
+            keys = [(mode, key) for key in fingerprints(x)]
             new = {key: i for i, key in enumerate(keys) if key not in self._outputs}
             if new:
                 outputs = forward(x[list(new.values())]).cpu()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from equicli.comparison.cache import Caches, OutputCache, fingerprints
+from equicli.evaluation.cache import Caches, OutputCache, fingerprints
 from equicli.prediction.network import NetworkSpec
 
 
@@ -39,7 +39,19 @@ def test_each_image_passes_once_however_it_is_turned_and_batched(images):
         mixed = torch.stack([torch.rot90(image, i, (1, 2)) for i, image in enumerate(images)])
         assert torch.allclose(network(mixed), torch.stack([wanted[i % 4][i] for i in range(6)]), atol=1e-6)
         assert torch.allclose(network(images[:1].expand(3, -1, -1, -1)), wanted[0][:1].expand(3, -1), atol=1e-6)
-    assert network.seen == len(cache) == 24
+    assert network.seen == 24
+
+
+def test_what_was_forgotten_or_asked_in_another_precision_is_asked_again(images):
+    network, cache = Counting(), OutputCache()
+    with torch.inference_mode(), cache.in_front_of(network):
+        wide = network(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            narrow = network(images)
+        assert (wide.dtype, narrow.dtype, network.seen) == (torch.float32, torch.bfloat16, 12)
+        cache.clear()
+        network(images)
+    assert network.seen == 18
 
 
 def test_outside_the_network_is_as_it_was(images):
