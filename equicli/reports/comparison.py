@@ -170,7 +170,7 @@ def _in_order(values: Iterable[str]) -> list[str]:
 
 
 def _curve_figure(curves: Sequence[Mapping[str, Any]]) -> str:
-    figure, (axes,) = _subplots(1)
+    figure, (axes,) = _subplots(1, beside=2)  # for the legend, which would hide a curve
     systems = list(dict.fromkeys(curve["system"] for curve in curves))
     for curve in curves:
         color = f"C{systems.index(curve['system'])}"
@@ -178,14 +178,15 @@ def _curve_figure(curves: Sequence[Mapping[str, Any]]) -> str:
         first = curve is next(c for c in curves if c["system"] == curve["system"])
         axes.plot(seconds, rates, color=color, label=curve["system"] if first else None)
     axes.set(xlabel="training time [s]", ylabel="identity rate [%]")
-    axes.legend()
+    figure.legend(loc="outside right upper")
     return _png(figure)
 
 
-def _subplots(count: int) -> tuple[Any, Any]:
+def _subplots(count: int, beside: float = 0) -> tuple[Any, Any]:
+    """A figure of so many axes, with so many inches beside them."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5 * count, 3.6), layout="constrained")
+    figure = Figure(figsize=(5 * count + beside, 3.6), layout="constrained")
     return figure, figure.subplots(1, count, squeeze=False)[0]
 
 
