@@ -155,14 +155,17 @@ def compare(
 
     Args:
         parts: what `comparison.systems.plan` made.
-        output: folder; None is `runs/compare-<model>-<group>`, where the same command goes on.
+        output: folder; None is `runs/compare-<model>-<group>`, and of a sweep one of its own, where the same command
+            goes on.
         rotations: turn by each element of C_n; None is each element of the adapted group.
 
     Returns:
         The document of `compare.json`, and the folder.
     """
     first = parts[0].config
-    folder = Path(output) if output else RUNS / f"compare-{short_name(first.model)}-{first.group}"
+    swept = sorted({setting.partition("=")[0] for part in parts for setting in part.settings})
+    name = "-".join(["compare", short_name(first.model), first.group, *swept])
+    folder = Path(output) if output else RUNS / name
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder}: is a file; name a folder.")
     if folder.exists() and any(folder.iterdir()) and not any(folder.glob("*/resolved.yaml")):
@@ -172,7 +175,8 @@ def compare(
         if without:
             progress.say(f"left out, as the images have no labels to train on: {', '.join(without)}")
         parts = [part for part in parts if not part.config.task_weight]
-
+        if without and len(parts) == 1:
+            raise UsageError(f"{first.data}: no labels, which all of these --systems train on; name others.")
     document = comparison.compare(
         parts,
         folder,

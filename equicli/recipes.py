@@ -74,8 +74,11 @@ def load_recipe(name: str) -> dict[str, Any]:
     if path.suffix not in (".yaml", ".yml"):
         path = recipe_folder() / f"{name}.yaml"
         if not path.is_file():
-            known = sorted(p.stem for p in recipe_folder().glob("*.yaml"))
-            hint = did_you_mean(name, known) or f" Known: {', '.join(known)}."
+            known = sorted(str(p.relative_to(recipe_folder()).with_suffix("")) for p in recipe_folder().rglob("*.yaml"))
+            # The name alone is compared, so that a folder in front makes nothing alike.
+            near = did_you_mean(Path(name).name, [Path(recipe).name for recipe in known])
+            hint = next((near.replace(Path(r).name, r) for r in known if f"'{Path(r).name}'" in near), "")
+            hint = hint or f" Known: {', '.join(known)}."
             raise UsageError(f"--recipe {name}: no such recipe.{hint} A recipe of your own is a .yaml file.")
     content = read_yaml(path, "--recipe")
     if not isinstance(content, dict):

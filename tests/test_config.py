@@ -281,6 +281,8 @@ def test_the_quickstart_recipe_lacks_only_the_data() -> None:
 
 def test_a_recipe_that_is_not_shipped_is_a_wrong_command_line() -> None:
     assert "Did you mean 'quickstart'?" in error_of(recipe="quikstart")
+    for name in ("systems/equitunning", "equituning"):
+        assert "Did you mean 'systems/equituning'?" in error_of(recipe=name)
     assert all(name in error_of(recipe="zzz") for name in RECIPES)
 
 

@@ -55,7 +55,8 @@ def compare(
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of all systems that have it; repeatable."),
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="Folder; default: runs/compare-<model>-<group>.")
+        str | None,
+        typer.Option("--output", "-o", help="Folder; default: runs/compare-<model>-<group>, with --sweep also -<KEY>."),
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -87,9 +88,9 @@ def compare(
         "device": device,
     }
     out = Output(json=json, quiet=quiet)
-    parts, absent = plan(chosen, seeds, flags, settings or [], recipe, sweep)
-    if absent:
-        out.say(f"left out, as there is none for this group: {', '.join(absent)}")
+    parts, notes = plan(chosen, seeds, flags, settings or [], recipe, sweep)
+    for note in notes:
+        out.say(note)
 
     from equicli import pipeline
 

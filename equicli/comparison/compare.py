@@ -47,7 +47,10 @@ def compare(
     Raises:
         UsageError: runs of an earlier call do not go with these.
     """
-    runs = [train(part, folder, progress, overwrite=overwrite) for part in parts]
+    runs = []
+    for number, part in enumerate(parts, start=1):
+        progress.say(f"\n[{number}/{len(parts)}] {part.folder}")
+        runs.append(train(part, folder, progress, overwrite=overwrite))
     _check_alike(runs)
     images = find_images(None, runs[0], progress)
     caches = Caches()
@@ -63,6 +66,7 @@ def compare(
         "group": first.group,
         "elements": elements.name,
         "rotations": elements.n,
+        "labels": "agreement" if alone.agreement else "folders",
         "n": len(alone.predictions),
         "epochs": first.epochs,
         "batch_size": first.batch_size,
@@ -83,14 +87,18 @@ def train(part: Part, folder: Path, progress: Progress, *, overwrite: bool) -> R
         UsageError: there is a run of other settings in its place.
     """
     run = Run(folder / part.folder)
-    begun = run.settings.is_file()
-    same = begun and run.read_settings() == json.loads(part.config.model_dump_json())
+    begun, wanted = run.settings.is_file(), json.loads(part.config.model_dump_json())
+    before = run.read_settings() if begun else {}
+    same = before == wanted
     if begun and not same and not overwrite:
-        raise UsageError(f"{run.folder}: was made with other settings; name another --output, or add --overwrite.")
+        key = next(key for key in {**wanted, **before} if wanted.get(key) != before.get(key))
+        raise UsageError(
+            f"{run.folder}: was made with other settings ({key} = {before.get(key)!r}, now {wanted.get(key)!r}); "
+            "name another --output, or add --overwrite."
+        )
     if same and run.finished:
-        progress.say(f"{part.folder}: finished before")
+        progress.say("finished before")
         return run
-    progress.say(f"\n{part.folder}")
     training.adapt(part.config, run, progress, resume=same and not overwrite)
     return run
 
@@ -115,4 +123,4 @@ def _curve(part: Part, run: Run) -> dict[str, Any]:
             continue
         seconds += entry["seconds"]
         points.append({"seconds": seconds, "identity_rate": entry["validation"]["identity_rate"]})
-    return {"run": part.folder, "system": part.system, "points": points}
+    return {"system": part.system, "settings": list(part.settings), "seed": part.config.seed, "points": points}

@@ -8,7 +8,7 @@ import torch
 
 from equicli.comparison.count import Counted
 from equicli.comparison.systems import ORACLE, TITLES
-from equicli.evaluation.intervals import bootstrap_difference
+from equicli.evaluation.intervals import bootstrap, bootstrap_difference, wilson
 
 # What a run counts; of several seeds their mean and standard deviation are told.
 NUMBERS = (
@@ -48,9 +48,20 @@ def rows_of(counted: Sequence[Counted]) -> list[dict[str, Any]]:
                 "seeds": [c.seed for c in of],
                 "mean": {number: mean(found) if found else None for number, found in known.items()},
                 "std": {number: stdev(found) if len(found) > 1 else None for number, found in known.items()},
-                "runs": [{**c.numbers, "correct": c.hits.sum(dim=0).tolist(), "per_class": c.per_class} for c in of],
+                "runs": [_run(c) for c in of],
                 "best": row == best,
                 "to_best": to_best,
             }
         )
     return rows
+
+
+def _run(one: Counted) -> dict[str, Any]:
+    correct = one.hits.sum(dim=0).tolist()
+    return {
+        **one.numbers,
+        "acc_ci": wilson(correct[0], len(one.hits)),
+        "avg_acc_ci": bootstrap(one.hits.numpy()),
+        "correct": correct,
+        "per_class": one.per_class,
+    }

@@ -16,12 +16,12 @@ TITLES = {
     "oracle": "oracle",
     "augmentation": "Cn-augmentation",
     "learned": "learned canonicalization, frozen",
-    "learned-joint": "learned canonicalization",
+    "learned-joint": "learned canonicalization, joint",
     "equiadapt": "EquiAdapt, frozen",
     "equiadapt-gwrn": "EquiAdapt (G-WRN), frozen",
-    "equiadapt-joint": "EquiAdapt",
+    "equiadapt-joint": "EquiAdapt, joint",
     "equioptadapt": "EquiOptAdapt, frozen",
-    "equioptadapt-joint": "EquiOptAdapt",
+    "equioptadapt-joint": "EquiOptAdapt, joint",
     "energy": "energy canonicalization, frozen",
     "frame": "frame averaging, frozen",
     "symmetrization": "symmetrized (probabilities), frozen",
@@ -101,7 +101,7 @@ def plan(
         sweep: `key=value,value,…`, each of which makes every system anew that trains something and takes it.
 
     Returns:
-        The runs, the network alone first; and the systems that there are none of for this group.
+        The runs, the network alone first; and a line on each thing that is left out.
 
     Raises:
         UsageError: a setting is wrong, or no system takes it.
@@ -115,7 +115,8 @@ def plan(
     variants = _read_sweep(sweep)
     # Of each setting, why systems do not take it; None of one that does.
     refusals: dict[str, list[str | None]] = {text: [] for text in (*wanted, *variants)}
-    parts, absent = [], []
+    parts: list[Part] = []
+    absent, whole, notes = [], [], []  # systems that are left out and not swept, lines
     for name in systems:
         if name == ORACLE:
             continue
@@ -132,9 +133,14 @@ def plan(
         taken |= given
         learns = kind.learns or bool(own.get("train_base"))
         swept: list[tuple[str, ...]] = []
+        missed: list[str] = []
         for text, pair in variants.items() if learns else ():
             refusals[text].append(refusal := _refusal(pair, taken | pair, own, merged))
             swept += [(text,)] if refusal is None else []
+            missed += [f"{name} is not run with {text}: {refusal}"] if refusal is not None else []
+        notes += missed if swept else []
+        if variants and not swept:
+            whole.append(name)
         for chosen in swept or [()]:
             pairs: dict[str, Any] = {key: value for text in chosen for key, value in variants[text].items()}
             for seed in range(seeds if learns else 1):
@@ -142,8 +148,14 @@ def plan(
                 parts.append(Part(name, chosen, config))
     for text, why in refusals.items():
         if None not in why:
-            raise UsageError(f"{text}: none of the systems compared takes it" + (f" ({why[-1]})." if why else "."))
-    return parts, absent
+            raise UsageError(
+                f"{text}: no system compared can be run with it ({why[-1] if why else 'none is trained'})."
+            )
+    if absent:
+        notes.append(f"left out, as there is none for this group: {', '.join(absent)}")
+    if whole:
+        notes.append(f"run once, as --sweep says nothing to them: {', '.join(whole)}")
+    return parts, notes
 
 
 def _refusal(
@@ -154,10 +166,13 @@ def _refusal(
     if own.get("prior_weight"):
         fixed -= {"prior_weight"}  # of 0 there is no other: it makes the system
     if fixed & set(pair):
-        return "it is what makes a system"
+        return "its own recipe says that"
+    kind = REGISTRY[own["canonicalizer"]["kind"]]
+    if "prior_weight" in pair and not kind.finds_poses:
+        return "it finds no poses"
     if "base_learning_rate" in pair and not own.get("train_base"):
         return "no network is trained"
-    if "learning_rate" in pair and not REGISTRY[own["canonicalizer"]["kind"]].learns:
+    if "learning_rate" in pair and not kind.learns:
         return "no canonicalizer is trained"
     try:
         build_config(flags, [], merged)

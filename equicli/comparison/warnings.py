@@ -18,6 +18,11 @@ def warnings_of(alone: Evaluation, labels: Mapping[str, int], rows: Sequence[Map
     n = len(alone.predictions)
     if n < FEW_IMAGES:
         lines.append(f"{n} test images are few: accuracies are uncertain by up to ±{98 / n**0.5:.1f} points")
+    if len(alone.shared) < alone.elements.order:
+        group, elements = alone.group.name.upper(), alone.elements.name.upper()
+        lines.append(
+            f"images are turned by {elements}, of which {group} has {len(alone.shared)}; the oracle undoes all"
+        )
     if not alone.agreement:
         lines += changing_classes(alone, labels)
     if any(len(row["seeds"]) == 1 and row["mean"]["trainable_parameters"] for row in rows):

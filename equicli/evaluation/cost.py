@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from statistics import median
 
 import torch
 from torch import Tensor
@@ -10,32 +9,35 @@ from torch import Tensor
 from equicli.adapted import AdaptedModel
 from equicli.devices import arithmetic
 
-REPEATS = 5
+# Each is timed at least so often, and for at least so long.
+REPEATS, SECONDS = 5, 1.0
 
 
 def relative_time(model: AdaptedModel, images: Tensor, precision: str) -> float:
     """Time of finding poses and turning images back ÷ time of the prediction network, on the same images.
 
-    The two are timed in turns in one process, each after a pass to warm up, and their medians compared, because
-    machines drift.
+    The two are timed in turns in one process, after a pass to warm up, because machines drift; and their shortest times
+    are compared, because whatever else a machine does only adds.
 
     Args:
         images: normalized, (b, 3, h, w), on the model's device.
     """
-    with torch.inference_mode(), arithmetic(images.device, precision):
-        model.predict(images)
-        pairs = [
-            (_seconds(model.canonicalize, images), _seconds(model.prediction_network, images)) for _ in range(REPEATS)
-        ]
-    return median(own for own, _ in pairs) / median(network for _, network in pairs)
+    return _ratio(model.canonicalize, model, images, precision)
 
 
 def relative_cost(model: AdaptedModel, images: Tensor, precision: str) -> float:
     """Time of the whole adapted model ÷ time of the prediction network alone; see `relative_time`."""
+    return _ratio(model, model, images, precision)
+
+
+def _ratio(what: Callable[[Tensor], object], model: AdaptedModel, images: Tensor, precision: str) -> float:
     with torch.inference_mode(), arithmetic(images.device, precision):
         model(images)
-        pairs = [(_seconds(model, images), _seconds(model.prediction_network, images)) for _ in range(REPEATS)]
-    return median(whole for whole, _ in pairs) / median(network for _, network in pairs)
+        pairs: list[tuple[float, float]] = []
+        start = time.perf_counter()
+        while len(pairs) < REPEATS or time.perf_counter() - start < SECONDS:
+            pairs.append((_seconds(what, images), _seconds(model.prediction_network, images)))
+    return min(own for own, _ in pairs) / min(alone for _, alone in pairs)
 
 
 def added_parameters(model: AdaptedModel) -> int:

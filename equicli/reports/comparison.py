@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,11 @@ def files(document: Mapping[str, Any]) -> dict[str, str]:
         "rows": rows(document),
         "best": [row["best"] for row in document["systems"]],
     }
-    latex = {"columns": [_tex(c) for c in context["columns"]], "rows": [[_tex(c) for c in r] for r in context["rows"]]}
+    best = zip(context["rows"], context["best"], strict=True)
+    latex = {
+        "columns": [_tex(title) for title in context["columns"]],
+        "rows": [[rf"\textbf{{{_tex(cell)}}}" if bold else _tex(cell) for cell in row] for row, bold in best],
+    }
     return {
         "compare.md": _PLAIN.get_template("compare.md").render(context),
         "compare.tex": _LATEX.get_template("compare.tex").render({**context, **latex}),
@@ -49,11 +54,20 @@ def columns(document: Mapping[str, Any], width: int | None = None) -> list[Colum
     group = document["group"].upper()
     if width is not None:
         name: Column = ("", lambda row: " ".join((row["system"], *row["settings"])))
-        short = [name, ("Acc", _percent("acc")), (average, _percent("avg_acc")), ("to best", _to_best)]
+        swept = any(row["settings"] for row in document["systems"])
+        short = [name, ("Acc", _percent("acc")), (average, _percent("avg_acc"))]
+        short += [] if swept else [("to best", _to_best)]
         rate: Column = ("identity rate", _percent("identity_rate"))
         cost: Column = ("cost", _number("relative_cost", "{:.1f}"))
         residual: Column = ("residual", _percent("invariance_residual"))
-        return short if width < 90 else [*short, cost] if width < 115 else [*short, residual, rate, cost]
+        more: list[Column] = [
+            ("avg ECE", _percent("avg_ece")),
+            ("trainable", _number("trainable_parameters", "{:,.0f}")),
+            ("passes", _number("passes", "{:g}")),
+        ]
+        if width < 90:
+            return short
+        return [*short, cost] if width < 115 else [*short, residual, rate, *(more if width >= 150 else []), cost]
     found: list[Column] = [
         ("", lambda row: row["title"].replace("Cn-", f"{group}-")),
         ("Acc", _percent("acc")),
@@ -73,9 +87,12 @@ def columns(document: Mapping[str, Any], width: int | None = None) -> list[Colum
         ("passes", _number("passes", "{:g}")),
         ("cost", _number("relative_cost", "{:.1f}")),
     ]
-    # Of five classes or fewer the right one is always among five.
-    tells = any(row["mean"]["avg_top5_acc"] < 1 for row in document["systems"])
-    return [column for column in found if tells or column[0] != "avg top-5"]
+    # Of five classes or fewer the right one is always among five; and where values are swept none is the best.
+    tells = {
+        "avg top-5": any(row["mean"]["avg_top5_acc"] < 1 for row in document["systems"]),
+        "to best": any(row["best"] for row in document["systems"]),
+    }
+    return [column for column in found if tells.get(column[0], True)]
 
 
 def rows(document: Mapping[str, Any], width: int | None = None) -> list[list[str]]:
@@ -84,15 +101,16 @@ def rows(document: Mapping[str, Any], width: int | None = None) -> list[list[str
 
 
 def caption(document: Mapping[str, Any]) -> str:
+    what = "agreement with the upright vanilla prediction" if document["labels"] == "agreement" else "accuracy"
     seeds = max(len(row["seeds"]) for row in document["systems"])
     spread = f"mean ± std over {seeds} seeds; " if seeds > 1 else ""
     swept = {setting.partition("=")[0] for row in document["systems"] for setting in row["settings"]}
-    epochs = "" if "epochs" in swept else f"{document['epochs']} epochs; "
+    epochs = "" if "epochs" in swept else f"epochs: {document['epochs']}; "
     to_best = (
         f"to best: paired difference of {document['elements'].upper()}-Avg Acc, 95 % interval over images and seeds; "
     )
     return (
-        f"{document['n']} test images; {epochs}{spread}accuracy in %; "
+        f"{document['n']} test images; {epochs}{spread}{what} in %; "
         f"{'' if swept else to_best}cost: time ÷ that of the network alone"
     )
 
@@ -126,7 +144,7 @@ def _tex(text: str) -> str:
         ("°", r"$^\circ$"),
     ):
         text = text.replace(old, new)
-    return text
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", text)
 
 
 def _figures(document: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -170,13 +188,13 @@ def _in_order(values: Iterable[str]) -> list[str]:
 
 
 def _curve_figure(curves: Sequence[Mapping[str, Any]]) -> str:
-    figure, (axes,) = _subplots(1, beside=2)  # for the legend, which would hide a curve
-    systems = list(dict.fromkeys(curve["system"] for curve in curves))
-    for curve in curves:
-        color = f"C{systems.index(curve['system'])}"
+    figure, (axes,) = _subplots(1, beside=3)  # for the legend, which would hide a curve
+    names = [" ".join((curve["system"], *curve["settings"])) for curve in curves]
+    rows = list(dict.fromkeys(names))
+    for index, (name, curve) in enumerate(zip(names, curves, strict=True)):
         seconds, rates = zip(*((p["seconds"], 100 * p["identity_rate"]) for p in curve["points"]), strict=True)
-        first = curve is next(c for c in curves if c["system"] == curve["system"])
-        axes.plot(seconds, rates, color=color, label=curve["system"] if first else None)
+        color = f"C{rows.index(name)}"
+        axes.plot(seconds, rates, color=color, label=name if index == names.index(name) else None)
     axes.set(xlabel="training time [s]", ylabel="identity rate [%]")
     figure.legend(loc="outside right upper")
     return _png(figure)

@@ -49,8 +49,12 @@ def _of_artifact(found: Mapping[str, Any]) -> dict[str, Rows]:
             "kind": canonicalizer["kind"],
             **canonicalizer["spec"],
             "parameters": _parameters(canonicalizer),
+            "average": f"of the {found['average']} at all poses" if found["average"] != "none" else "",
         },
-        "Prediction network": _network(found["prediction_network"], where),
+        "Prediction network": {
+            **_network(found["prediction_network"], where),
+            "weights": "fine-tuned; provenance tells from what" if found["trained_base"] else "",
+        },
     }
 
 

@@ -122,7 +122,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         outputs = [labels[name] for name in folder.classes] or [-1]
         _train(config, canonicalizer, context, prior, images, torch.tensor(outputs), run, progress)
     else:
-        progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train: training options do nothing")
+        progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train")
     model = AdaptedModel(canonicalizer.ship(), network.eval(), config.padding, config.average)
     write_artifact(run.model, model, model_config)
     for needed_to_resume in (run.state, run.features):
@@ -218,21 +218,22 @@ def _train(
         progress.say("training the prediction network, too: the artifact holds other weights than were loaded")
     outputs = outputs.to(images.train.device)
     task = Task(network, classification.loss, config.average) if config.task_weight else None
+    objective = Objective.of(config, prior, task)
     epoch, scores = fit(
         canonicalizer,
         Images(images.train, outputs[images.train_labels]),
         Images(images.validation, outputs[images.validation_labels]),
         context.normalization,
-        Objective.of(config, prior, task),
+        objective,
         config,
         base=network if config.train_base else None,
         state=run.state,
         log=run.append_log,
         progress=progress,
     )
-    if not canonicalizer.finds_poses:
-        return progress.say(f"keeping epoch {epoch}: loss {scores.loss:.3f} on validation images")
-    progress.say(f"keeping epoch {epoch}: identity rate {scores.identity_rate:.1%} on validation images")
+    by_rate = objective.judged_by_identity_rate
+    best = f"identity rate {scores.identity_rate:.1%}" if by_rate else f"loss {scores.loss:.3f}"
+    progress.say(f"keeping epoch {epoch}, the best by its {best} on validation images")
     if config.prior_weight:
         _tell_chance(context.group, prior, scores.identity_rate, progress)
 

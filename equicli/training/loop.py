@@ -213,10 +213,7 @@ class _Trainer:
             self.best = self.epoch, scores, weights
 
     def _rank(self, scores: Scores) -> tuple[float, ...]:
-        # Where no single pose is right for all, only the loss tells.
-        weights = self.objective.weights
-        tells = "prior" in weights and "task" not in weights and not self.objective.prior.shares
-        return (scores.identity_rate, -scores.loss) if tells else (-scores.loss,)
+        return (scores.identity_rate, -scores.loss) if self.objective.judged_by_identity_rate else (-scores.loss,)
 
     def finish(self) -> tuple[int, Scores]:
         assert self.best is not None

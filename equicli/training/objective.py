@@ -58,6 +58,11 @@ class Objective:
         }
         return cls(prior, {name: weight for name, weight in weights.items() if weight > 0}, config.padding, task)
 
+    @property
+    def judged_by_identity_rate(self) -> bool:
+        """Whether that chooses the best epoch; else, where no single pose is right for all, the loss does."""
+        return "prior" in self.weights and "task" not in self.weights and not self.prior.shares
+
     def only(self, *names: str) -> "Objective":
         """The same without the other losses."""
         return replace(self, weights={name: weight for name, weight in self.weights.items() if name in names})

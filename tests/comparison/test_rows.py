@@ -5,6 +5,7 @@ import torch
 
 from equicli.comparison.count import Counted
 from equicli.comparison.rows import NUMBERS, rows_of
+from equicli.evaluation.intervals import wilson
 
 
 def counted(system, share, *settings, seed=0, n=1000, **numbers):
@@ -26,6 +27,8 @@ def test_a_row_has_mean_and_spread_over_its_seeds_and_the_order_is_the_tables():
     assert row["mean"]["avg_acc"] == pytest.approx(0.7) and row["std"]["avg_acc"] == pytest.approx(0.1)
     assert row["mean"]["mmd"] is None and row["std"]["mmd"] is None
     assert found["vanilla",]["std"]["avg_acc"] is None
+    assert row["runs"][0]["acc_ci"] == wilson(600, 1000)
+    assert row["runs"][0]["avg_acc_ci"] == pytest.approx(row["runs"][0]["acc_ci"], abs=0.01)
     assert [run["correct"] for run in row["runs"]] == [[600] * 4, [700] * 4, [800] * 4]
 
 

@@ -54,7 +54,7 @@ def test_settings_reach_the_systems_that_take_them() -> None:
     parts = {p.system: p.config for p in parts_of("energy,equiadapt", "canonicalizer.width=8", "prior_weight=5")}
     assert parts["equiadapt"].canonicalizer.width == 8 and parts["equiadapt"].prior_weight == 5
     assert parts["energy"].prior_weight == 5 and parts["vanilla"].prior_weight == 0
-    with pytest.raises(UsageError, match=r"canonicalizer\.vector_size=9.*none of the systems"):
+    with pytest.raises(UsageError, match=r"canonicalizer\.vector_size=9.*no system compared"):
         parts_of("energy", "canonicalizer.vector_size=9")
     with pytest.raises(UsageError, match="epochs"):
         parts_of("energy", "epochs=0")
@@ -90,7 +90,7 @@ def test_what_makes_a_system_is_its_own() -> None:
     parts = {p.system: p.config for p in parts_of("learned,equiadapt-gwrn", "prior_weight=5", "canonicalizer.width=8")}
     assert parts["learned"].prior_weight == 0 and parts["equiadapt-gwrn"].canonicalizer.network == "gwrn"
     for own in ("train_base=true", "average=logits", "canonicalizer.kind=energy"):
-        with pytest.raises(UsageError, match="none of the systems"):
+        with pytest.raises(UsageError, match="no system compared"):
             parts_of("learned", own)
 
 
@@ -136,6 +136,14 @@ def test_a_sweep_makes_each_system_that_trains_and_takes_it_anew(sweep: str, sys
             assert getattr(part.config, key) == float(part.settings[0].partition("=")[2])
 
 
+def test_what_a_sweep_leaves_out_is_told() -> None:
+    systems = parse_systems("augmentation,equiadapt,equiadapt-joint")
+    parts, (missed, whole) = plan(systems, 2, FLAGS, [], None, "prior_weight=0,1")
+    assert missed.startswith("equiadapt is not run with prior_weight=0: ") and "leave prior_weight at 1" in missed
+    assert whole == "run once, as --sweep says nothing to them: vanilla, augmentation"
+    assert [(p.settings, p.config.seed) for p in parts if p.system == "augmentation"] == [((), 0), ((), 1)]
+
+
 @pytest.mark.parametrize(
     ("sweep", "words"),
     [
@@ -154,8 +162,8 @@ def test_a_sweep_that_makes_no_sense_is_refused(sweep: str, words: str) -> None:
 
 
 def test_systems_that_a_group_has_not_are_left_out() -> None:
-    parts, absent = plan(parse_systems("all"), 1, {**FLAGS, "group": "d4"}, [], None)
-    assert absent == ["frame"] and "frame" not in {p.system for p in parts}
+    parts, notes = plan(parse_systems("all"), 1, {**FLAGS, "group": "d4"}, [], None)
+    assert notes == ["left out, as there is none for this group: frame"] and "frame" not in {p.system for p in parts}
     with pytest.raises(UsageError, match="finite group"):
         plan(parse_systems("frozen"), 1, {**FLAGS, "group": "so2"}, [], None)
 

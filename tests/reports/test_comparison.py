@@ -30,8 +30,17 @@ def row(system, *settings, best=False, std=None, **mean):
 
 
 def document(*systems, curves=()):
-    shared = {"model": "m", "data": "d", "group": "c4", "elements": "c4", "rotations": 4, "n": 100, "epochs": 2}
-    rest = {"batch_size": 8, "warnings": ["few <images>"], "curves": list(curves)}
+    shared = {
+        "model": "m",
+        "data": "d",
+        "group": "c4",
+        "elements": "c4",
+        "rotations": 4,
+        "labels": "folders",
+        "n": 100,
+        "epochs": 2,
+    }
+    rest = {"n": 100, "epochs": 2, "batch_size": 8, "warnings": ["few <images>"], "curves": list(curves)}
     provenance = {"model": "m", "sha256": "ffff", "revision": None, "command": "equicli compare --model m", "seed": 0}
     versions = {"equicli": "0.1.0", "torch": "2.0"}
     return {
@@ -46,7 +55,7 @@ def titles(made, width=None):
     return [title for title, _ in comparison.columns(made, width)]
 
 
-@pytest.mark.parametrize(("width", "most"), [(80, 4), (100, 5), (140, 7)])
+@pytest.mark.parametrize(("width", "most"), [(80, 4), (100, 5), (140, 7), (160, 10)])
 def test_a_terminal_has_the_columns_that_fit(width, most):
     assert len(titles(document(row("vanilla")), width)) == most
 
@@ -65,6 +74,23 @@ def test_cells_are_percent_with_the_spread_over_seeds_and_the_interval_to_the_be
     assert shown[0][""] == "C4-vanilla & λ_1"
 
 
+def test_without_labels_it_is_agreement_and_not_accuracy():
+    made = {**document(row("vanilla")), "labels": "agreement"}
+    assert "agreement with the upright vanilla prediction in %" in comparison.caption(made)
+    assert "accuracy in %" in comparison.caption(document(row("vanilla")))
+
+
+def test_a_sweep_has_no_best_and_no_column_for_it():
+    made = document(row("vanilla"), row("equiadapt", "epochs=1"))
+    assert "to best" not in [*titles(made), *titles(made, 80), *titles(made, 200)]
+
+
+def test_latex_has_minus_signs_the_best_in_bold_and_says_what_it_shows():
+    latex = comparison.files(document(row("vanilla"), row("energy", best=True)))["compare.tex"]
+    assert r"$-$10.0 [$-$20.0, 5.0]" in latex and r"\textbf{80.00}" in latex and r"\textbf{C4-energy" in latex
+    assert "% 100 test images" in latex and "% mind: few" in latex
+
+
 def test_each_format_is_escaped_as_it_wants():
     made = comparison.files(document(row("vanilla"), row("energy", best=True)))
     assert r"\& $\lambda$\_1" in made["compare.tex"] and "few <images>" in made["compare.md"]
@@ -75,7 +101,7 @@ def test_each_format_is_escaped_as_it_wants():
 
 def test_figures_are_drawn_of_what_was_swept_and_of_training():
     points = [{"seconds": 1.0, "identity_rate": 0.5}, {"seconds": 2.0, "identity_rate": 0.7}]
-    curve = {"run": "equiadapt-seed0", "system": "equiadapt", "points": points}
+    curve = {"system": "equiadapt", "settings": [], "seed": 0, "points": points}
     cost = {"relative_cost": 1.2}
     swept = [row("equiadapt", f"canonicalizer.width={w}", **cost) for w in (4, 8)]
     for made, count in (
@@ -101,5 +127,5 @@ def test_swept_values_are_drawn_in_their_order_whichever_system_lacks_one(monkey
 
 
 def test_the_caption_says_nothing_that_a_sweep_makes_untrue():
-    assert "2 epochs" in comparison.caption(document(row("vanilla")))
+    assert "epochs: 2" in comparison.caption(document(row("vanilla")))
     assert "epochs" not in comparison.caption(document(row("vanilla"), row("equiadapt", "epochs=1")))
