@@ -1,5 +1,6 @@
 """What people write: paths, `key=value` pairs, YAML files and recipes. Read as text and data, never evaluated."""
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from equicli.errors import UsageError, did_you_mean
+from equicli.errors import UsageError
 
 
 def expand_path(path: str) -> str:
@@ -75,10 +76,9 @@ def load_recipe(name: str) -> dict[str, Any]:
         path = recipe_folder() / f"{name}.yaml"
         if not path.is_file():
             known = sorted(str(p.relative_to(recipe_folder()).with_suffix("")) for p in recipe_folder().rglob("*.yaml"))
-            # The name alone is compared, so that a folder in front makes nothing alike.
-            near = did_you_mean(Path(name).name, [Path(recipe).name for recipe in known])
-            hint = next((near.replace(Path(r).name, r) for r in known if f"'{Path(r).name}'" in near), "")
-            hint = hint or f" Known: {', '.join(known)}."
+            by_name = {Path(recipe).name: recipe for recipe in known}
+            near = difflib.get_close_matches(Path(name).name, by_name, n=1)
+            hint = f" Did you mean '{by_name[near[0]]}'?" if near else f" Known: {', '.join(known)}."
             raise UsageError(f"--recipe {name}: no such recipe.{hint} A recipe of your own is a .yaml file.")
     content = read_yaml(path, "--recipe")
     if not isinstance(content, dict):

@@ -261,7 +261,7 @@ def learning_rate_factor(epoch: float, epochs: int, schedule: str = "cosine") ->
     if schedule == "constant":
         return 1.0
     if schedule == "steps":
-        return 0.1 ** sum(epoch >= epochs / part for part in (STEPS_OF_LONG if epochs > 100 else STEPS))
+        return 0.1 ** sum(epoch >= max(1, epochs // part) for part in (STEPS_OF_LONG if epochs > 100 else STEPS))
     warmup = WARMUP * epochs
     if epoch < warmup:
         return 0.05 + 0.95 * epoch / warmup

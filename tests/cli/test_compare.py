@@ -196,7 +196,7 @@ def test_a_sweep_is_a_table_and_a_figure(cli, few: Path, tmp_path: Path) -> None
     [
         (["--systems", "equiadpat"], ["--systems equiadpat", "Did you mean 'equiadapt'"]),
         (["--sweep", "width"], ["--sweep width", "key=value"]),
-        (["--set", "canonicalizer.nothing=1"], ["canonicalizer.nothing=1", "none of the systems"]),
+        (["--set", "canonicalizer.nothing=1"], ["canonicalizer.nothing=1", "no system compared"]),
         (["-o", "network.safetensors"], ["--output network.safetensors", "is a file"]),
     ],
 )

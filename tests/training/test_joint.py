@@ -81,6 +81,7 @@ def test_without_labels_nothing_is_trained_on_the_task(workplace) -> None:
 
 
 def test_steps_are_those_of_the_published_code() -> None:
+    assert [learning_rate_factor(0.5, epochs, "steps") for epochs in (1, 2, 3)] == [1, 1, 1]  # which has none so short
     short = [learning_rate_factor(epoch, 12, "steps") for epoch in (0, 3.9, 4, 5.9, 6, 11.9)]
     assert short == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
     long = [learning_rate_factor(epoch, 200, "steps") for epoch in (32, 33, 66, 100)]
