@@ -154,7 +154,7 @@ def compare(
     """Compare systems and write the table; see `comparison.compare`.
 
     Args:
-        parts: what `comparison.systems.plan` made.
+        parts: what `comparison.plan.plan` made.
         output: folder; None is `runs/compare-<model>-<group>`, and of a sweep one of its own, where the same command
             goes on.
         rotations: turn by each element of C_n; None is each element of the adapted group.

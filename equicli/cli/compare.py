@@ -68,7 +68,8 @@ def compare(
 
     Example: equicli compare --model vit_base --group c4 --systems frozen data/
     """
-    from equicli.comparison.systems import parse_systems, plan
+    from equicli.comparison.plan import plan
+    from equicli.comparison.systems import parse_systems
     from equicli.recipes import parse_pair
 
     chosen = parse_systems(systems)

@@ -77,6 +77,13 @@ def test_reports_hold_the_whole_table(compared: Path) -> None:
     assert (compared / "compare.html").read_text().count("data:image/png;base64,") == 1
 
 
+def test_a_run_of_the_comparison_says_what_it_is(cli, compared: Path, few: Path) -> None:
+    told = cli("inspect", compared / "equituning-seed0", cwd=few).stdout
+    assert "of the logits at all poses" in told and "fine-tuned" in told
+    plain = cli("inspect", compared / "equioptadapt-seed0", cwd=few).stdout
+    assert "at all poses" not in plain and "fine-tuned" not in plain
+
+
 def test_what_is_finished_is_taken_over(cli, compared: Path, few: Path) -> None:
     before = rows_of(compared)
     again = cli(*command("--json"), cwd=few)
@@ -114,7 +121,8 @@ def test_runs_of_other_settings_are_taken_over_or_replaced_only_if_asked(cli, fe
     model = tmp_path / "o" / "equioptadapt-seed0" / "model.safetensors"
     before = model.read_bytes()
     refused = cli(*base, *chosen, "--batch-size", "32", cwd=few)
-    assert refused.returncode == 2 and "other settings" in refused.stderr and "--overwrite" in refused.stderr
+    assert refused.returncode == 2 and "other settings (batch_size = 64, now 32)" in refused.stderr
+    assert "--overwrite" in refused.stderr
     # Nothing is lost where the new run cannot be made.
     (tmp_path / "no").write_bytes(b"no weights")
     failed = cli(*base, *chosen, "--overwrite", "--checkpoint", tmp_path / "no", cwd=few)
@@ -164,9 +172,12 @@ def test_images_without_labels_are_compared_by_what_needs_none(cli, few: Path, t
     document = json.loads((tmp_path / "o" / "compare.json").read_text())
     assert [row["system"] for row in document["systems"]] == ["vanilla", "oracle", "equioptadapt"]
     assert document["systems"][0]["mean"]["acc"] == 1  # it agrees with itself
+    assert document["labels"] == "agreement" and "agreement with" in (tmp_path / "o" / "compare.md").read_text()
+    none = cli(*base, "--systems", "augmentation", "-o", tmp_path / "none", cwd=few)
+    assert none.returncode == 2 and "no labels, which all of these --systems train on" in none.stderr
 
 
-def test_a_sweep_is_a_table_and_a_figure(cli, few: Path, tmp_path: Path) -> None:
+def test_a_sweep_is_a_table_and_a_figure(cli, few: Path) -> None:
     base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
     swept = (
         "--systems",
@@ -175,12 +186,11 @@ def test_a_sweep_is_a_table_and_a_figure(cli, few: Path, tmp_path: Path) -> None
         "1",
         "--sweep",
         "canonicalizer.width=4,8",
-        "-o",
-        tmp_path / "swept",
     )
     result = cli(*base, *swept, cwd=few)
     assert result.returncode == 0, result.stderr
-    document = json.loads((tmp_path / "swept" / "compare.json").read_text())
+    folder = few / "runs" / "compare-test_resnet-c4-canonicalizer.width"  # so that no other table is lost
+    document = json.loads((folder / "compare.json").read_text())
     assert [row["settings"] for row in document["systems"]] == [
         [],
         [],
@@ -188,7 +198,7 @@ def test_a_sweep_is_a_table_and_a_figure(cli, few: Path, tmp_path: Path) -> None
         ["canonicalizer.width=8"],
     ]
     assert document["provenance"]["command"] and document["provenance"]["versions"]
-    assert "added parameters and cost" in (tmp_path / "swept" / "compare.html").read_text()
+    assert "added parameters and cost" in (folder / "compare.html").read_text()
 
 
 @pytest.mark.parametrize(

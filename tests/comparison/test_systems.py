@@ -2,7 +2,8 @@
 
 import pytest
 
-from equicli.comparison.systems import ORACLE, TITLES, Part, parse_systems, plan
+from equicli.comparison.plan import plan
+from equicli.comparison.systems import ORACLE, TITLES, Part, parse_systems
 from equicli.errors import UsageError
 from equicli.recipes import load_recipe, recipe_folder
 

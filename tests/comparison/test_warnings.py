@@ -60,3 +60,8 @@ def test_that_one_training_tells_little_is_said() -> None:
     (line,) = warnings_of(turned([0, 1, 2]), CLASSES, trained)
     assert line.startswith("one seed") and "--seeds 3" in line
     assert warnings_of(turned([0, 1, 2]), CLASSES, [row(0.8, 0.8, "equiadapt", seeds=3, trainable=7)]) == []
+
+
+def test_turns_that_the_group_lacks_are_told() -> None:
+    (line,) = warnings_of(evaluation("c8", "c4", n=600, shared=(0, 2, 4, 6)), {}, [])
+    assert line == "images are turned by C8, of which C4 has 4; the oracle undoes all"
