@@ -115,12 +115,13 @@ def new_run(output: str | None, model: str, group: str, *, overwrite: bool) -> R
     return run
 
 
-def start_run(run: Run, settings: Mapping[str, Any], split: Mapping[str, Any]) -> None:
+def start_run(run: Run, settings: Mapping[str, Any], split: Mapping[str, Any], config: str) -> None:
     """Remove an earlier run's files, which `new_run` allowed, and record what this run is made from."""
     run.remove()
     run.folder.mkdir(parents=True, exist_ok=True)
     run.write(run.split.name, split)
-    # Last: a folder without settings is none of a run that could be gone on with.
+    run.write("config.json", config)
+    # Last: what has settings can be gone on with.
     write_atomically(run.settings, yaml.safe_dump(dict(settings), sort_keys=False))
 
 

@@ -18,7 +18,7 @@ def workplace(tmp_path, monkeypatch):
 
 def started(folder):
     run = new_run(folder, "vit_base", "c4", overwrite=False)
-    start_run(run, SETTINGS, SPLIT)
+    start_run(run, SETTINGS, SPLIT, "{}\n")
     return run
 
 
@@ -77,7 +77,7 @@ def test_an_existing_run_is_kept_unless_it_may_be_overwritten(make):
         new_run("out", "vit_base", "c4", overwrite=False)
     run = new_run("out", "vit_base", "c4", overwrite=True)
     assert run.log.is_file()
-    start_run(run, SETTINGS, SPLIT)
+    start_run(run, SETTINGS, SPLIT, "{}\n")
     assert not run.log.exists()
     assert not run.finished
 
@@ -126,7 +126,7 @@ def test_an_output_named_latest_is_refused_or_overwritten_in_words(overwrite):
     run = finished("runs/first")
     run.point_latest()
     try:
-        start_run(new_run("runs/latest", "vit_base", "c4", overwrite=overwrite), SETTINGS, SPLIT)
+        start_run(new_run("runs/latest", "vit_base", "c4", overwrite=overwrite), SETTINGS, SPLIT, "{}\n")
     except UsageError as error:
         assert "--output" in str(error)
         assert run.finished
@@ -193,4 +193,5 @@ def test_files_appear_whole_and_leave_nothing_beside_them():
         run.write("numbers.json", {"a": object()})
     assert (run.folder / "notes.txt").read_text() == "text"
     assert json.loads((run.folder / "numbers.json").read_text()) == {"a": [1]}
-    assert sorted(p.name for p in run.folder.iterdir()) == ["notes.txt", "numbers.json", "resolved.yaml", "split.json"]
+    started_with = ["config.json", "resolved.yaml", "split.json"]
+    assert sorted(p.name for p in run.folder.iterdir()) == sorted([*started_with, "notes.txt", "numbers.json"])

@@ -18,7 +18,7 @@ from equicli.evaluation.evaluate import Evaluation
 from equicli.evaluation.images import EvaluationImages
 from equicli.evaluation.metrics import accuracies, equivariance
 from equicli.evaluation.run import count_images
-from equicli.groups import PlanarGroup
+from equicli.groups import PlanarGroup, as_finite, parse_group
 from equicli.prediction.load import load_network
 from equicli.progress import Progress
 from equicli.runs import Run
@@ -61,8 +61,9 @@ def count(
     model = artifact.load(run.model, network=_own_network(part.config))
     alone = part.system == "vanilla"
     loader = Loader(images.samples, config.preprocess, BATCH, strict=part.config.strict)
-    # A network that was trained is met once.
-    cache = None if config.trained_base else caches.of(config.prediction_network, model.prediction_network)
+    # A network that was trained is met once; and off the grid views are too many to keep.
+    shared = not config.trained_base and elements.exact and as_finite(parse_group(config.group)).exact
+    cache = None if not shared else caches.of(config.prediction_network, model.prediction_network)
     found, sample = count_images(
         model,
         config,

@@ -16,8 +16,8 @@ _FIXED = ("train_base", "average", "augment")
 _OWN = (*_FIXED, "prior_weight", "contrast_weight", "artifact_weight", "task_weight", "crop")
 # What would make rows that cannot be compared.
 _NOT_SWEPT = (
-    "data test_fraction seed split_seed group model model_args checkpoint revision prompts head preprocess image_size "
-    "mean std"
+    "data test_fraction validation_fraction seed split_seed group padding prior model model_args checkpoint revision "
+    "prompts head preprocess image_size mean std"
 ).split()
 
 
@@ -66,8 +66,8 @@ def plan(
 
     Args:
         systems: what `parse_systems` returned.
-        flags, settings, recipe: see `config.build_config`. They change nothing that a system's own recipe says, and a
-            setting reaches the systems that take it.
+        flags, settings, recipe: see `config.build_config`. They change nothing that a system's own recipe says, a
+            setting reaches the systems that take it, and of the recipe the weights of losses and crops are left out.
         sweep: `key=value,value,…`, each of which makes every system anew that trains something and takes it.
 
     Returns:
@@ -82,6 +82,10 @@ def plan(
         raise UsageError(f"--group {group.name}: systems are compared for a finite group, such as c8.")
     given = {key: value for key, value in flags.items() if value is not None}
     wanted = {text: dict([parse_pair(text, "--set")]) for text in settings}
+    for text, pair in wanted.items():
+        for key, flag in (("data", "DATA"), ("group", "--group"), ("seed", "--seeds")):
+            if key in pair:
+                raise UsageError(f"--set {text}: use {flag}, which is the same for all.")
     variants = _read_sweep(sweep)
     # By setting and system, why that does not take it, or None.
     refusals: dict[str, dict[str, str | None]] = {text: {} for text in (*wanted, *variants)}
@@ -111,7 +115,9 @@ def plan(
         if None not in of.values():
             why = next(reversed(of.values()), None) or "none is trained"
             raise UsageError(f"{text}: no system compared can be run with it ({why}).")
-    notes = _tell_swept(parts, {text: refusals[text] for text in variants})
+    dropped = [key for key in _OWN if key in base]
+    notes = [f"left out of --recipe, as systems have their own: {', '.join(dropped)}"] if dropped else []
+    notes += _tell_swept(parts, {text: refusals[text] for text in variants})
     if absent := [system.name for system in known if system not in present]:
         notes.append(f"left out, as there is none for this group: {', '.join(absent)}")
     return parts, notes
@@ -127,7 +133,7 @@ def _tell_swept(parts: Sequence[Part], refusals: Mapping[str, Mapping[str, str |
         for name, why in of.items()
         if why is not None and name in swept
     ]
-    return lines + ([f"run once, as --sweep says nothing to them: {', '.join(whole)}"] if refusals else [])
+    return lines + ([f"not swept: {', '.join(whole)}"] if refusals else [])
 
 
 def _read_sweep(sweep: str | None) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Systems and turns ask the same network about the same images: each is answered once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -24,40 +25,37 @@ class OutputCache:
     """What a frozen network returned for images, known by their bytes.
 
     Turns by 90° permute pixels, so that with an exact group all systems and turns see the same |G| views of an image;
-    off the grid there are some more. Kept in the machine's memory, not the device's.
+    off the grid roundings make several times as many. Kept in the machine's memory, not the device's: for each view its
+    outputs and about half a kilobyte.
     """
 
     def __init__(self) -> None:
         self._outputs: dict[object, Tensor] = {}
 
-    def clear(self) -> None:
-        self._outputs.clear()
+    def ask(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """The network's outputs (b, k) for images (b, c, h, w); only those that are new pass through it."""
+        # In another precision it answers otherwise.
+        device = x.device.type
+        mode = (x.dtype, torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None)
+        keys = [(mode, key) for key in fingerprints(x)]
+        new = {key: i for i, key in enumerate(keys) if key not in self._outputs}
+        if new:
+            outputs = network(x[list(new.values())]).cpu()
+            # Copied, for a row of a batch would keep the whole.
+            self._outputs.update((key, output.clone()) for key, output in zip(new, outputs, strict=True))
+        return torch.stack([self._outputs[key] for key in keys]).to(x.device)
 
     @contextmanager
     def in_front_of(self, network: nn.Module) -> Iterator[None]:
-        """Within, whoever calls the network with images (b, c, h, w), gets its outputs (b, k) from here if known."""
-        own = vars(network).get("forward")
-        forward = network.forward
-
-        def ask(x: Tensor) -> Tensor:
-            # In another precision it answers otherwise.
-            kind = x.device.type
-            mode = (x.dtype, torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None)
-            keys = [(mode, key) for key in fingerprints(x)]
-            new = {key: i for i, key in enumerate(keys) if key not in self._outputs}
-            if new:
-                outputs = forward(x[list(new.values())]).cpu()
-                # Copied, for a row of a batch would keep the whole.
-                self._outputs.update((key, output.clone()) for key, output in zip(new, outputs, strict=True))
-            return torch.stack([self._outputs[key] for key in keys]).to(x.device)
-
-        network.forward = ask
+        """Within, whoever calls the network is answered from here."""
+        own, forward = vars(network).get("forward"), network.forward
+        vars(network)["forward"] = partial(self.ask, forward)
         try:
             yield
         finally:
-            del network.forward
+            del vars(network)["forward"]
             if own is not None:
-                network.forward = own
+                vars(network)["forward"] = own
 
 
 def fingerprints(x: Tensor) -> list[tuple[int, ...]]:

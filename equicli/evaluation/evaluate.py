@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from equicli.data.normalization import Normalization
 from equicli.devices import arithmetic, place
 from equicli.errors import EquicliError
 from equicli.evaluation.cache import OutputCache
-from equicli.evaluation.turned import mean_probabilities, turn
+from equicli.evaluation.turned import symmetrize, turn
 from equicli.groups import Group, PlanarGroup, is_finite
 from equicli.groups.elements import Element, inverse, multiply
 from equicli.tasks import classification
@@ -91,7 +93,8 @@ def evaluate(
         elements: R, the group whose every element acts on the images.
         systems: which of SYSTEMS; `adapted` is always one.
         prior: the true poses of untouched images, for the oracle and for what is expected of ĝ.
-        cache: what the prediction network is known to return; None keeps that within a batch.
+        cache: what the prediction network is known to return, for whoever asks it. Without one the adapted model asks
+            it anew at every turn, which measures whether equal pixels have equal outputs, and only baselines share.
     """
     place(model.eval(), device)
     network, padding = model.prediction_network, model.padding
@@ -104,14 +107,12 @@ def evaluate(
     counted: dict[str, list[Tensor]] = {f"{name} {what}": [] for name in systems for what in _COUNTED}
     right: list[Tensor] = []
     predictions, poses, expected, consistent, ties, deltas = [], [], [], [], [], []
-    known = OutputCache() if cache is None else cache
-    with torch.inference_mode(), arithmetic(device, precision), known.in_front_of(network):
+    with torch.inference_mode(), arithmetic(device, precision), cache.in_front_of(network) if cache else nullcontext():
         for batch in batches:
-            if cache is None:
-                known.clear()
+            ask: Callable[[Tensor], Tensor] = network if cache else partial(OutputCache().ask, network)
             images = normalization(batch.images.to(device))
             target = (
-                network(turn(images[:, 0], [(fine, upright)], padding)).argmax(dim=1)
+                ask(turn(images[:, 0], [(fine, upright)], padding)).argmax(dim=1)
                 if unlabelled
                 else targets[batch.indices].to(device)
             )
@@ -122,15 +123,15 @@ def evaluate(
                 variant, turns = images[:, element if turned else 0], [] if turned else [(elements, element)]
                 image = turn(variant, turns, padding)
                 if "vanilla" in systems:
-                    outputs["vanilla"].append(network(image).float())
+                    outputs["vanilla"].append(ask(image).float())
                 output, pose = model.predict(image)
                 outputs["adapted"].append(output.float())
                 if "symmetrized" in systems:
-                    outputs["symmetrized"].append(mean_probabilities(network, variant, turns, views, padding).log())
+                    outputs["symmetrized"].append(symmetrize(ask, variant, turns, views, padding))
                 if "oracle" in systems:
                     undo = fine.inverse(_in(fine, elements, element))
                     back = turn(image, [(fine, fine.compose(upright, undo))], padding)
-                    outputs["oracle"].append(network(back).float())
+                    outputs["oracle"].append(ask(back).float())
                 found.append(pose)
             for name, values in outputs.items():
                 for what, count in _COUNTED.items():

@@ -1,10 +1,12 @@
 """Chains of turns, each carried out after the other, and the mean of a network's outputs over a group."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from equicli.adapted import average_outputs, each_view
+from equicli.canonicalization.canonicalizer import Pose
 from equicli.groups import PlanarGroup
 from equicli.groups.action import act
 
@@ -25,13 +27,13 @@ def turn(image: Tensor, turns: Sequence[Turn], padding: str = "edge") -> Tensor:
     return image
 
 
-def mean_probabilities(
-    network: nn.Module, image: Tensor, turns: Sequence[Turn], group: PlanarGroup, padding: str = "edge"
+def symmetrize(
+    network: Callable[[Tensor], Tensor], image: Tensor, turns: Sequence[Turn], group: PlanarGroup, padding: str = "edge"
 ) -> Tensor:
-    """Symmetrization: the mean over g in `group` of the probabilities (b, k) at g⁻¹ · the turned images."""
+    """The logarithm of the mean over g in `group` of the probabilities (b, k) at g⁻¹ · the turned images."""
     turned = turn(image, _leave_out(turns, group), padding)
-    views = (turn(turned, [(group, group.inverse(g))], padding) for g in group.elements())
-    return torch.stack([network(view).float().softmax(dim=-1) for view in views]).mean(dim=0)
+    any_pose = Pose(torch.zeros(len(image), dtype=torch.int64))
+    return average_outputs(any_pose, map(network, each_view(group, turned, padding)), "probabilities")
 
 
 def _leave_out(turns: Sequence[Turn], group: PlanarGroup) -> list[Turn]:

@@ -104,11 +104,10 @@ def caption(document: Mapping[str, Any]) -> str:
     what = "agreement with the upright vanilla prediction" if document["labels"] == "agreement" else "accuracy"
     seeds = max(len(row["seeds"]) for row in document["systems"])
     spread = f"mean ± std over {seeds} seeds; " if seeds > 1 else ""
+    over = " and seeds" if seeds > 1 else ""
     swept = {setting.partition("=")[0] for row in document["systems"] for setting in row["settings"]}
     epochs = "" if "epochs" in swept else f"epochs: {document['epochs']}; "
-    to_best = (
-        f"to best: paired difference of {document['elements'].upper()}-Avg Acc, 95 % interval over images and seeds; "
-    )
+    to_best = f"to best: paired difference of {document['elements'].upper()}-Avg Acc, 95 % interval over images{over}; "
     return (
         f"{document['n']} test images; {epochs}{spread}{what} in %; "
         f"{'' if swept else to_best}cost: time ÷ that of the network alone"
@@ -188,12 +187,14 @@ def _in_order(values: Iterable[str]) -> list[str]:
 
 
 def _curve_figure(curves: Sequence[Mapping[str, Any]]) -> str:
+    from matplotlib import colormaps
+
     figure, (axes,) = _subplots(1, beside=3)  # for the legend, which would hide a curve
     names = [" ".join((curve["system"], *curve["settings"])) for curve in curves]
     rows = list(dict.fromkeys(names))
     for index, (name, curve) in enumerate(zip(names, curves, strict=True)):
         seconds, rates = zip(*((p["seconds"], 100 * p["identity_rate"]) for p in curve["points"]), strict=True)
-        color = f"C{rows.index(name)}"
+        color = colormaps["tab20" if len(rows) > 10 else "tab10"](rows.index(name) % 20)
         axes.plot(seconds, rates, color=color, label=name if index == names.index(name) else None)
     axes.set(xlabel="training time [s]", ylabel="identity rate [%]")
     figure.legend(loc="outside right upper")

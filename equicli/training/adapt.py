@@ -112,8 +112,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     if resume:
         _check_resumed(run, model_config)
     else:
-        start_run(run, config.model_dump(mode="json"), split.paths(folder.root))
-        run.write("config.json", model_config.to_json() + "\n")
+        start_run(run, config.model_dump(mode="json"), split.paths(folder.root), model_config.to_json() + "\n")
         if features is not None:
             features.write(run.features)
     run.append_log({"unreadable": images.unreadable})

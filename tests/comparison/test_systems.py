@@ -137,11 +137,23 @@ def test_a_sweep_makes_each_system_that_trains_and_takes_it_anew(sweep: str, sys
             assert getattr(part.config, key) == float(part.settings[0].partition("=")[2])
 
 
+@pytest.mark.parametrize(("setting", "flag"), [("group=d4", "--group"), ("seed=5", "--seeds"), ("data=x", "DATA")])
+def test_what_all_share_is_named_by_its_flag(setting: str, flag: str) -> None:
+    with pytest.raises(UsageError, match=f"--set {setting}: use {flag}"):
+        parts_of("frozen", setting)
+
+
+def test_what_is_left_out_of_a_recipe_is_told(tmp_path) -> None:
+    (tmp_path / "shared.yaml").write_text("crop: zoom\nepochs: 3\n")
+    _, notes = plan(parse_systems("equiadapt"), 1, FLAGS, [], str(tmp_path / "shared.yaml"))
+    assert notes == ["left out of --recipe, as systems have their own: crop"]
+
+
 def test_what_a_sweep_leaves_out_is_told() -> None:
     systems = parse_systems("augmentation,equiadapt,equiadapt-joint")
     parts, (missed, whole) = plan(systems, 2, FLAGS, [], None, "prior_weight=0,1")
     assert missed.startswith("equiadapt is not run with prior_weight=0: ") and "leave prior_weight at 1" in missed
-    assert whole == "run once, as --sweep says nothing to them: vanilla, augmentation"
+    assert whole == "not swept: vanilla, augmentation"
     assert [(p.settings, p.config.seed) for p in parts if p.system == "augmentation"] == [((), 0), ((), 1)]
 
 
@@ -151,6 +163,7 @@ def test_what_a_sweep_leaves_out_is_told() -> None:
         ("width", "--sweep width"),
         ("seed=1,2", "is the same for all"),
         ("test_fraction=0.1,0.3", "is the same for all"),
+        ("padding=edge,zeros", "is the same for all"),
         ("model_args.drop_rate=0,1", "is the same for all"),
         ("foo=1", "foo"),
         ("prior_weight=10,", "empty"),

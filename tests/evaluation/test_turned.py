@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from equicli.evaluation.cache import OutputCache
-from equicli.evaluation.turned import mean_probabilities, turn
+from equicli.evaluation.turned import symmetrize, turn
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act
 from tests.evaluation.handmade import ConvNetwork, noise
@@ -35,7 +35,7 @@ def test_symmetrization_is_the_mean_of_the_probabilities_at_every_inverse(turns,
     network, x = ConvNetwork(), noise(3).float() / 255
     image = turn(x, turns)
     expected = torch.stack([network(act(group, group.inverse(g), image)).softmax(-1) for g in group.elements()])
-    found = mean_probabilities(network, x, turns, group)
+    found = symmetrize(network, x, turns, group).exp()
     torch.testing.assert_close(found, expected.mean(0))
     torch.testing.assert_close(found.sum(1), torch.ones(3))
 
@@ -51,5 +51,5 @@ def test_symmetrization_of_every_exact_turn_costs_as_many_passes_as_there_are_vi
     with OutputCache().in_front_of(network):
         for element in elements.elements():
             network(turn(x, [(elements, element)]))
-            mean_probabilities(network, x, [(elements, element)], group)
+            symmetrize(network, x, [(elements, element)], group)
     assert sum(seen) == 2 * passes
