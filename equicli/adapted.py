@@ -14,21 +14,22 @@ from equicli.groups.action import act
 Average = Literal["none", "probabilities", "logits"]
 
 
-def average_outputs(pose: Pose, outputs: Iterable[Tensor], average: Average) -> Tensor:
+def average_outputs(scores: Tensor | None, outputs: Iterable[Tensor], average: Average) -> Tensor:
     """The mean of a classifier's outputs at g⁻¹·x over all g of a finite group, each weighted by p(g | x).
 
     Without scores all weights are equal: symmetrization (arXiv 1804.10306), and equi-tuning where the network is
     trained so (arXiv 2210.06475). Learned weights are those of λ-equitune (arXiv 2305.09900), λ(g⁻¹·x) = exp s(g | x).
 
     Args:
+        scores: s(g | x), (b, |G|).
         outputs: logits (b, k) of each view, in the order of the group.
         average: `logits`, or `probabilities`, whose logarithm is returned.
     """
     stacked = torch.stack([logits.float() for logits in outputs], dim=1)  # (b, |G|, k)
-    if pose.scores is None:
+    if scores is None:
         log_weights = stacked.new_full(stacked.shape[:2], -math.log(stacked.shape[1]))
     else:
-        log_weights = pose.scores.log_softmax(dim=1)
+        log_weights = scores.log_softmax(dim=1)
     if average == "probabilities":
         return (stacked.log_softmax(dim=2) + log_weights[..., None]).logsumexp(dim=1)
     return (stacked * log_weights.exp()[..., None]).sum(dim=1)
@@ -91,7 +92,7 @@ class AdaptedModel(nn.Module):
         pose = self.find_pose(x)
         if self.average != "none":
             seen = each_view(self.canonicalizer.group, x, self.padding)
-            return average_outputs(pose, map(self.prediction_network, seen), self.average), pose
+            return average_outputs(pose.scores, map(self.prediction_network, seen), self.average), pose
         return self.prediction_network(self._undo(pose, x)), pose
 
     @property

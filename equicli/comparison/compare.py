@@ -1,6 +1,5 @@
 """Train what must be trained, then evaluate every system on the same images, in one process."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def compare(
     for number, part in enumerate(parts, start=1):
         progress.say(f"\n[{number}/{len(parts)}] {part.folder}")
         runs.append(train(part, folder, progress, overwrite=overwrite))
-    _check_alike(runs)
+        _check_alike(runs[-1], runs[0])
     images = find_images(None, runs[0], progress)
     caches = Caches()
     counted, alone = count(parts[0], runs[0], images, elements, caches, device=device, progress=progress)
@@ -87,7 +86,7 @@ def train(part: Part, folder: Path, progress: Progress, *, overwrite: bool) -> R
         UsageError: there is a run of other settings in its place.
     """
     run = Run(folder / part.folder)
-    begun, wanted = run.settings.is_file(), json.loads(part.config.model_dump_json())
+    begun, wanted = run.settings.is_file(), part.config.model_dump(mode="json")
     before = run.read_settings() if begun else {}
     same = before == wanted
     if begun and not same and not overwrite:
@@ -103,15 +102,15 @@ def train(part: Part, folder: Path, progress: Progress, *, overwrite: bool) -> R
     return run
 
 
-def _check_alike(runs: Sequence[Run]) -> None:
+def _check_alike(run: Run, first: Run) -> None:
     """Images or weights may have changed between two calls: no run may have trained on what others are tested on."""
-    for run in runs[1:]:
-        for what, read in (
-            ("other test images", lambda run: run.read_split()["test"]),
-            ("another network", lambda run: artifact.read_config(run.model).provenance),
-        ):
-            if read(run) != read(runs[0]):
-                raise UsageError(f"{run.folder}: was made with {what} than {runs[0].folder}; name another --output.")
+    if run.read_split()["test"] != first.read_split()["test"]:
+        what = "other test images"
+    elif artifact.read_config(run.model).provenance != artifact.read_config(first.model).provenance:
+        what = "another network"
+    else:
+        return
+    raise UsageError(f"{run.folder}: was made with {what} than {first.folder}; name another --output.")
 
 
 def _curve(part: Part, run: Run) -> dict[str, Any]:

@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from equicli.adapted import average_outputs, each_view
-from equicli.canonicalization.canonicalizer import Pose
 from equicli.groups import PlanarGroup
 from equicli.groups.action import act
 
@@ -32,8 +30,7 @@ def symmetrize(
 ) -> Tensor:
     """The logarithm of the mean over g in `group` of the probabilities (b, k) at g⁻¹ · the turned images."""
     turned = turn(image, _leave_out(turns, group), padding)
-    any_pose = Pose(torch.zeros(len(image), dtype=torch.int64))
-    return average_outputs(any_pose, map(network, each_view(group, turned, padding)), "probabilities")
+    return average_outputs(None, map(network, each_view(group, turned, padding)), "probabilities")
 
 
 def _leave_out(turns: Sequence[Turn], group: PlanarGroup) -> list[Turn]:

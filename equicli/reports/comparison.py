@@ -23,6 +23,10 @@ _LATEX = Environment(
 _HTML = Environment(loader=_LOADER, autoescape=True, **_SETTINGS)
 
 
+# Columns that a terminal of at least so many characters has, too.
+_FROM_WIDTH = {90: ("cost",), 115: ("residual", "identity rate"), 150: ("avg ECE", "trainable", "passes")}
+
+
 def files(document: Mapping[str, Any]) -> dict[str, str]:
     """The reports by file name."""
     seeds = max((row["seeds"] for row in document["systems"]), key=len)
@@ -50,26 +54,8 @@ def files(document: Mapping[str, Any]) -> dict[str, str]:
 
 def columns(document: Mapping[str, Any], width: int | None = None) -> list[Column]:
     """Titles, and what stands in a row below each; with `width` those that fit a terminal of so many columns."""
-    average = f"{document['elements'].upper()}-Avg Acc"
-    group = document["group"].upper()
-    if width is not None:
-        name: Column = ("", lambda row: " ".join((row["system"], *row["settings"])))
-        swept = any(row["settings"] for row in document["systems"])
-        short = [name, ("Acc", _percent("acc")), (average, _percent("avg_acc"))]
-        short += [] if swept else [("to best", _to_best)]
-        rate: Column = ("identity rate", _percent("identity_rate"))
-        cost: Column = ("cost", _number("relative_cost", "{:.1f}"))
-        residual: Column = ("residual", _percent("invariance_residual"))
-        more: list[Column] = [
-            ("avg ECE", _percent("avg_ece")),
-            ("trainable", _number("trainable_parameters", "{:,.0f}")),
-            ("passes", _number("passes", "{:g}")),
-        ]
-        if width < 90:
-            return short
-        return [*short, cost] if width < 115 else [*short, residual, rate, *(more if width >= 150 else []), cost]
+    average, group = f"{document['elements'].upper()}-Avg Acc", document["group"].upper()
     found: list[Column] = [
-        ("", lambda row: row["title"].replace("Cn-", f"{group}-")),
         ("Acc", _percent("acc")),
         (average, _percent("avg_acc")),
         ("to best", _to_best),
@@ -88,11 +74,18 @@ def columns(document: Mapping[str, Any], width: int | None = None) -> list[Colum
         ("cost", _number("relative_cost", "{:.1f}")),
     ]
     # Of five classes or fewer the right one is always among five; and where values are swept none is the best.
-    tells = {
-        "avg top-5": any(row["mean"]["avg_top5_acc"] < 1 for row in document["systems"]),
-        "to best": any(row["best"] for row in document["systems"]),
+    untold = {
+        "avg top-5": all(row["mean"]["avg_top5_acc"] == 1 for row in document["systems"]),
+        "to best": not any(row["best"] for row in document["systems"]),
     }
-    return [column for column in found if tells.get(column[0], True)]
+    found = [column for column in found if not untold.get(column[0])]
+    if width is None:
+        return [("", lambda row: row["title"].replace("Cn-", f"{group}-")), *found]
+    fitting = ["Acc", average, "to best"]
+    for least, titles in _FROM_WIDTH.items():
+        fitting += titles if width >= least else ()
+    # By the names that `--systems` takes.
+    return [("", lambda row: " ".join((row["system"], *row["settings"]))), *(c for c in found if c[0] in fitting)]
 
 
 def rows(document: Mapping[str, Any], width: int | None = None) -> list[list[str]]:

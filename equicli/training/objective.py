@@ -30,7 +30,7 @@ class Task:
     def predict(self, group: Group, pose: Pose, x: Tensor, padding: str) -> Tensor:
         """What the adapted model returns, in a form through which gradients reach the scores."""
         if self.average != "none":
-            return average_outputs(pose, map(self.network, each_view(group, x, padding)), self.average)
+            return average_outputs(pose.scores, map(self.network, each_view(group, x, padding)), self.average)
         chosen = x if is_finite(group) and pose.scores is None else straight_through(group, pose, x, padding)
         output: Tensor = self.network(chosen)
         return output
@@ -60,7 +60,7 @@ class Objective:
 
     @property
     def judged_by_identity_rate(self) -> bool:
-        """Whether that chooses the best epoch; else, where no single pose is right for all, the loss does."""
+        """Whether that chooses the best epoch; where the task counts, or no one pose is right for all, the loss does."""
         return "prior" in self.weights and "task" not in self.weights and not self.prior.shares
 
     def only(self, *names: str) -> "Objective":
