@@ -60,7 +60,7 @@ class Objective:
 
     @property
     def judged_by_identity_rate(self) -> bool:
-        """Whether that chooses the best epoch; where the task counts, or no one pose is right for all, the loss does."""
+        """Whether that chooses the best epoch; where the task counts or no pose is right for all, the loss."""
         return "prior" in self.weights and "task" not in self.weights and not self.prior.shares
 
     def only(self, *names: str) -> "Objective":
