@@ -112,5 +112,7 @@ class AdaptedModel(nn.Module):
             return self.canonicalizer(x.float())
 
     def _undo(self, pose: Pose, x: Tensor) -> Tensor:
+        if not self.canonicalizer.finds_poses:
+            return x  # at the network's own cost
         group = self.canonicalizer.group
         return act(group, group.inverse(pose.element), x, padding=self.padding)

@@ -92,6 +92,12 @@ def test_the_output_is_the_networks_at_the_canonical_form_and_comes_with_the_pos
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("group", ["c4", "c8"])
+def test_without_a_canonicalizer_the_network_sees_the_input_itself(group):
+    x = noise(2, 16)
+    assert AdaptedModel(create("none", group), Upright())(x) is x
+
+
 def test_poses_are_found_in_float32_also_where_the_network_runs_in_half_precision(model):
     x = noise(5, 32)
     with arithmetic(torch.device("cpu"), "bf16"):
