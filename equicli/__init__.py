@@ -1,15 +1,17 @@
 """equicli: make a large pretrained vision model rotation-equivariant without touching the model.
 
-The command line is `equicli --help`. From Python, `equicli.load(path)` returns an exported artifact as an `nn.Module`.
+The command line is `equicli --help`. From Python, `equicli.load(path)` returns an exported artifact as an `nn.Module`,
+whose `predict(pictures)` takes pictures of any size, and `equicli.open_image(path)` is the decoder that it uses.
 """
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "read_config"]
+__all__ = ["__version__", "load", "open_image", "read_config"]
 
 if TYPE_CHECKING:
     from equicli.artifact import load, read_config
+    from equicli.data.decode import open_image
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from equicli import artifact
 
         return getattr(artifact, name)
+    if name == "open_image":
+        from equicli.data import decode
+
+        return decode.open_image
     raise AttributeError(f"module 'equicli' has no attribute {name!r}")

@@ -1,50 +1,37 @@
 """AdaptedModel: a canonicalizer in front of a frozen prediction network. What is evaluated is what is shipped."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.groups import Group, as_finite, is_finite
-from equicli.groups.action import act
+from equicli.canonicalization.inputs import Inputs, Pictures, Tensors
+from equicli.data.decode import Picture, read_pictures
+from equicli.data.preprocess import Preprocess
+from equicli.policy import One, Policy
+from equicli.prediction.signature import Ask, Signature, asking
 
-Average = Literal["none", "probabilities", "logits"]
 
+class Prediction(NamedTuple):
+    """What the adapted model says of a batch.
 
-def average_outputs(scores: Tensor | None, outputs: Iterable[Tensor], average: Average) -> Tensor:
-    """The mean of a classifier's outputs at g⁻¹·x over all g of a finite group, each weighted by p(g | x).
-
-    Without scores all weights are equal: symmetrization (arXiv 1804.10306), and equi-tuning where the network is
-    trained so (arXiv 2210.06475). Learned weights are those of λ-equitune (arXiv 2305.09900), λ(g⁻¹·x) = exp s(g | x).
-
-    Args:
-        scores: s(g | x), (b, |G|).
-        outputs: logits (b, k) of each view, in the order of the group.
-        average: `logits`, or `probabilities`, whose logarithm is returned.
+    output: what the prediction network returns, in the frame of the input: logits (b, k) of a classifier; boxes, masks
+        and keypoints in pixels of the picture as it came.
+    pose: the poses that were found; None where the canonicalizer finds none.
     """
-    stacked = torch.stack([logits.float() for logits in outputs], dim=1)  # (b, |G|, k)
-    if scores is None:
-        log_weights = stacked.new_full(stacked.shape[:2], -math.log(stacked.shape[1]))
-    else:
-        log_weights = scores.log_softmax(dim=1)
-    if average == "probabilities":
-        return (stacked.log_softmax(dim=2) + log_weights[..., None]).logsumexp(dim=1)
-    return (stacked * log_weights.exp()[..., None]).sum(dim=1)
 
-
-def each_view(group: Group, x: Tensor, padding: str) -> Iterator[Tensor]:
-    """g⁻¹·x for each g of a finite group, one by one: all at once take |G| times the memory of a network."""
-    finite = as_finite(group)
-    return (act(finite, finite.inverse(g), x, padding=padding) for g in range(finite.order))
+    output: Any
+    pose: Pose | None
 
 
 class AdaptedModel(nn.Module):
-    """Takes what the prediction network takes and returns what it returns, at the canonical form of the input.
+    """x ↦ ĝ·network(ĝ⁻¹·x) with ĝ the pose that the canonicalizer finds, so that the output turns with the input.
 
-    x ↦ network(ĝ⁻¹·x) with ĝ = canonicalizer(x).element, so that an invariant output is the same for every g·x.
+    `predict` takes pictures of any size: each is turned before anything crops or resizes it. `forward` takes what the
+    prediction network takes, preprocessed already, and returns what it returns.
+
     The prediction network is frozen here, also where `train_base` trained it before: its parameters want no gradient
     and it stays in eval mode, also under `train()`.
     """
@@ -53,19 +40,26 @@ class AdaptedModel(nn.Module):
         self,
         canonicalizer: Canonicalizer,
         prediction_network: nn.Module,
+        preprocess: Preprocess,
+        *,
         padding: str = "edge",
-        average: Average = "none",
+        policy: Policy = One(),
+        signature: Signature = Signature(),
     ) -> None:
         """
         Args:
+            preprocess: the prediction network's own, from pictures to its inputs.
             padding: what images that are turned off the grid show from outside (see `groups.action.act`).
-            average: instead of choosing a pose, average over all; see `average_outputs`.
+            policy: how the network is asked.
+            signature: what the network takes and returns.
         """
         super().__init__()
         self.canonicalizer = canonicalizer
         self.prediction_network = prediction_network.requires_grad_(False)
+        self.preprocess = preprocess
         self.padding = padding
-        self.average: Average = average
+        self.policy = policy
+        self.signature = signature
         self.eval()
 
     def train(self, mode: bool = True) -> "AdaptedModel":
@@ -79,40 +73,67 @@ class AdaptedModel(nn.Module):
         self.canonicalizer._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)  # type: ignore[no-untyped-call]
         return self
 
-    def forward(self, x: Tensor) -> Any:
-        """Predict from square images x (b, c, h, w), normalized as the prediction network expects."""
-        return self.predict(x)[0]
+    def forward(self, x: Any) -> Any:
+        """Predict from square images x (b, 3, h, w), normalized as the prediction network expects.
+
+        A network that takes more than images gets it as its signature says; a list may hold images of any sizes.
+        """
+        return self.answer(self.tensors(x)).output
+
+    @torch.inference_mode()
+    def predict(self, pictures: Sequence[Picture] | Picture) -> Prediction:
+        """Predict from pictures of any size: paths, `PIL.Image`s, arrays or uint8 tensors; see `data.decode`.
+
+        Raises:
+            UnreadableImageError: a file cannot be read. UsageError: a value is no picture.
+        """
+        return self.answer(self.pictures(read_pictures(pictures)))
 
     def canonicalize(self, x: Tensor) -> Tensor:
-        """Return the canonical form ĝ⁻¹·x of each image, (b, c, h, w): the same for x and for every g·x."""
-        return self._undo(self.find_pose(x), x)
+        """Return the canonical form ĝ⁻¹·x of each image (b, 3, h, w): the same for x and for every g·x."""
+        inputs = self.tensors(x)
+        pose = self.find_pose(inputs)
+        canonical: Tensor = inputs.at(self.canonicalizer.group, None if pose is None else pose.element)
+        return canonical
 
-    def predict(self, x: Tensor) -> tuple[Any, Pose]:
-        """Return the prediction network's output at the canonical form, and the pose that was found."""
-        pose = self.find_pose(x)
-        if self.average != "none":
-            seen = each_view(self.canonicalizer.group, x, self.padding)
-            return average_outputs(pose.scores, map(self.prediction_network, seen), self.average), pose
-        return self.prediction_network(self._undo(pose, x)), pose
+    def tensors(self, x: Any) -> Tensors:
+        """Inputs that are preprocessed already."""
+        return Tensors(x, self.preprocess.normalization, self.signature.inputs, self.padding)
+
+    def pictures(self, pictures: Sequence[Tensor]) -> Pictures:
+        """Inputs that are pictures, uint8 (3, h, w) each."""
+        device = next((p.device for p in self.prediction_network.parameters()), torch.device("cpu"))
+        return Pictures(pictures, self.preprocess, device, self.padding)
+
+    def answer(self, inputs: Inputs, ask: Ask | None = None) -> Prediction:
+        """Predict from inputs of either kind.
+
+        Args:
+            ask: asks the prediction network, or knows already what it says.
+        """
+        ask = ask or asking(self.prediction_network, self.signature)
+        group = self.canonicalizer.group
+        pose = self.find_pose(inputs, ask)
+
+        def at(element: Any) -> Any:
+            return inputs.back(group, element, ask(inputs.at(group, element)), self.signature.outputs)
+
+        return Prediction(self.policy.answer(at, group, pose), pose)
+
+    def find_pose(self, inputs: Inputs, ask: Ask | None = None) -> Pose | None:
+        """Poses, in float32 whatever the prediction network runs in, because near ties decide them."""
+        if not self.canonicalizer.finds_poses:
+            return None
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        with torch.autocast(device.type, enabled=False):
+            return self.canonicalizer.find(inputs, ask or asking(self.prediction_network, self.signature))
 
     @property
     def passes(self) -> int:
-        """Of the prediction network, for each image."""
-        group = self.canonicalizer.group
-        return self.canonicalizer.passes + (group.order if self.average != "none" and is_finite(group) else 1)
+        """Of the prediction network, for each input."""
+        return self.canonicalizer.passes + self.policy.passes(self.canonicalizer.group)
 
     @property
-    def finds_poses(self) -> bool:
-        """Whether it chooses one pose for each image."""
-        return self.canonicalizer.finds_poses and self.average == "none"
-
-    def find_pose(self, x: Tensor) -> Pose:
-        """Poses, in float32 whatever the prediction network runs in, because near ties decide them."""
-        with torch.autocast(x.device.type, enabled=False):
-            return self.canonicalizer(x.float())
-
-    def _undo(self, pose: Pose, x: Tensor) -> Tensor:
-        if not self.canonicalizer.finds_poses:
-            return x  # at the network's own cost
-        group = self.canonicalizer.group
-        return act(group, group.inverse(pose.element), x, padding=self.padding)
+    def chooses_pose(self) -> bool:
+        """Whether it predicts at one pose that it finds for each input."""
+        return self.canonicalizer.finds_poses and self.policy.chooses

@@ -4,31 +4,32 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import nn
 
-from equicli.adapted import AdaptedModel, Average
+from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError, reason, shown
-from equicli.files import write_atomically
+from equicli.files import write_tensors
 from equicli.groups import is_finite, parse_group
 from equicli.groups.action import PADDINGS
-from equicli.groups.planar import parse_label
 from equicli.prediction.checkpoint import Allowance, load_checkpoint, load_weights, read_weights, sha256_of
 from equicli.prediction.head import find_head, replace_head
 from equicli.prediction.hub import ON_THE_HUB, open_checkpoint
 from equicli.prediction.load import load_network, rebuild_network
+from equicli.policy import Mean, One, Policy
 from equicli.prediction.network import NetworkSpec
+from equicli.prediction.signature import Signature
 from equicli.prediction.zero_shot import TwoTowers
 
-FORMAT = 1
+FORMAT = 2
 # What an artifact may ask `load` to fetch, by the library of its prediction network.
 _PREFIXES = {
     "timm": ("", "hf-hub"),
@@ -51,15 +52,17 @@ class CanonicalizerSpec:
 class ModelConfig:
     """All of an adapted model but its weights; `config.json`, and the artifact's header.
 
+    task: its name in `tasks.registry`. signature: what the prediction network takes and returns.
+    policy: how the prediction network is asked.
     prior: the poses of the training folder that the prediction network expects.
     padding: what images that are turned off the grid show from outside.
-    average: whether outputs are averaged over poses; see `AdaptedModel`.
     trained_base: whether the prediction network was trained, too, so that it is no longer that of `provenance`.
     labels: the output that stands for each class name of the dataset; empty where it had no labels.
     provenance: what was loaded as prediction network (see `PretrainedNetwork`).
     """
 
-    task: Literal["classification"]
+    task: str
+    signature: Signature
     group: str
     canonicalizer: CanonicalizerSpec
     prediction_network: NetworkSpec
@@ -68,13 +71,24 @@ class ModelConfig:
     provenance: Mapping[str, str]
     prior: Prior
     padding: str
-    average: Average = "none"
+    policy: Annotated[Policy, Field(discriminator="kind")] = One()
     trained_base: bool = False
     adapter_only: bool = False
     format: int = field(default=FORMAT)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)
+
+    def assemble(self, canonicalizer: Canonicalizer, network: nn.Module) -> AdaptedModel:
+        """Put both networks together as this says."""
+        return AdaptedModel(
+            canonicalizer,
+            network,
+            self.preprocess,
+            padding=self.padding,
+            policy=self.policy,
+            signature=self.signature,
+        )
 
 
 def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adapter_only: bool = False) -> None:
@@ -98,16 +112,17 @@ def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adap
         config = replace(config, adapter_only=True)
         fitted = config.prediction_network.head_outputs is not None
         kept = (_CANONICALIZER, f"{_NETWORK}{find_head(model.prediction_network)}.") if fitted else (_CANONICALIZER,)
-    # Cloned, because networks may share tensors, which safetensors refuses.
-    state = {k: v.detach().cpu().clone().contiguous() for k, v in model.state_dict().items() if k.startswith(kept)}
-    write_atomically(path, save(state, metadata={"equicli": config.to_json()}))
+    for parameter in model.parameters():  # row by row, as files have it; one by one, so that no copy of all is held
+        parameter.data = parameter.data.contiguous()
+    state = {key: value for key, value in model.state_dict().items() if key.startswith(kept)}
+    write_tensors(path, state, {"equicli": config.to_json()})
 
 
 def read_config(path: str | Path) -> ModelConfig:
     """Read the configuration of an artifact, or of the one in a run folder, from its header; no weight is read.
 
-    Its `preprocess(picture)` turns an RGB `PIL.Image` into pixels, and `preprocess.normalization(pixels)` into what the
-    model takes; `labels` gives the output of each class.
+    Its `labels` gives the output of each class. `preprocess(picture)` makes the prediction network's pixels of an RGB
+    picture, and `preprocess.normalization(pixels)` what it takes.
 
     Raises:
         UsageError: no such file.
@@ -128,23 +143,38 @@ def read_config(path: str | Path) -> ModelConfig:
         version = content["format"]
     except (KeyError, TypeError, ValueError, RecursionError):
         raise EquicliError(f"{path}: not an equicli artifact, only weights. Make one with `equicli adapt`.") from None
-    if version != FORMAT:
+    if version not in (1, FORMAT):
         raise EquicliError(
-            f"{path}: artifact format {shown(version)}, but this equicli reads {FORMAT}; update equicli."
+            f"{path}: artifact format {shown(version)}, but this equicli reads 1 to {FORMAT}; update equicli."
         )
     try:
-        config = TypeAdapter(ModelConfig).validate_python(content)
+        config = TypeAdapter(ModelConfig).validate_python(
+            _of_format_1(content) if version == 1 else content, extra="forbid"
+        )
         _check(config)
     except ValidationError as error:
         raise EquicliError(f"{path}: {_damaged(error)}") from None
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EquicliError(f"{path}: damaged configuration at {shown(error)}.") from None
     return config
+
+
+def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a header of format 1 says in the words of this one: classifiers of images were all that there was."""
+    new = dict(content)
+    average = new.pop("average", "none")
+    canonicalizer = dict(new["canonicalizer"])
+    if canonicalizer.get("kind") == "frame":  # looked at the whole input
+        canonicalizer["spec"] = {"size": new["preprocess"]["size"] or 224}
+    policy = asdict(One()) if average == "none" else asdict(Mean(average))
+    return {**new, "canonicalizer": canonicalizer, "policy": policy, "signature": asdict(Signature()), "format": FORMAT}
 
 
 def _damaged(error: ValidationError, *where: str) -> str:
     first = error.errors()[0]
     place = ".".join(map(str, (*where, *first["loc"])))
+    if first["type"] == "unexpected_keyword_argument":
+        return f"unknown field {shown(place)} in its configuration: written by a newer equicli; update equicli."
     return f"damaged configuration at {shown(place)}: {shown(first['msg'])}."
 
 
@@ -157,13 +187,14 @@ def _check(config: ModelConfig) -> None:
     kind = REGISTRY.get(config.canonicalizer.kind)
     if kind is None or group.dimension != 2 or not kind.takes(group):
         raise ValueError(f"canonicalizer.kind: '{config.canonicalizer.kind}' is none for {group.name}")
-    if config.average != "none" and not is_finite(group):
-        raise ValueError(f"average: {group.name} has infinitely many poses")
+    if not config.policy.chooses and not is_finite(group):
+        raise ValueError(f"policy: {group.name} has infinitely many poses")
+    if not config.policy.chooses and config.signature.outputs != "logits":
+        raise ValueError(f"policy: outputs of the kind {config.signature.outputs} cannot be averaged")
     if config.padding not in PADDINGS:
         raise ValueError(f"padding: '{config.padding}' is none")
     for label in config.prior.poses:
-        pose = parse_label(label)
-        if pose is None or group.find(*pose) is None:
+        if group.read(label) is None:
             raise ValueError(f"prior.poses: '{label}' is no pose of {group.name}")
     shares = config.prior.shares
     if not config.prior.poses or len(shares) not in (0, len(config.prior.poses)):
@@ -184,8 +215,8 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
         checkpoint: the prediction network's weights, for an adapter whose network came from a local file.
 
     Returns:
-        A module that takes images (b, 3, h, w), normalized as the prediction network expects (the artifact's
-        `preprocess`), and returns what that network returns; `canonicalize(x)` gives the images it sees.
+        A module whose `predict(pictures)` takes pictures of any size, and which itself takes what the prediction
+        network takes (images (b, 3, h, w), preprocessed already) and returns what that network returns.
 
     Raises:
         UsageError: no such file.
@@ -207,24 +238,23 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
     try:
         with Allowance(weights):
             network = rebuild_network(config.prediction_network) if network is None else _with_head(network, config)
-            canonicalizer = _rebuild_canonicalizer(config, network)
+            canonicalizer = _rebuild_canonicalizer(config)
     except EquicliError as error:
         raise type(error)(f"{path}: {error}") from error
     except Exception as error:  # constructors fail in any way
         raise EquicliError(f"{path}: its networks cannot be built ({reason(error)}).") from error
-    model = AdaptedModel(canonicalizer, network, config.padding, config.average)
+    model = config.assemble(canonicalizer, network)
     load_weights(model, weights, str(path))
     return model.requires_grad_(False)
 
 
-def _rebuild_canonicalizer(config: ModelConfig, prediction_network: nn.Module) -> Canonicalizer:
+def _rebuild_canonicalizer(config: ModelConfig) -> Canonicalizer:
     kind = REGISTRY[config.canonicalizer.kind]
     try:
-        spec = TypeAdapter(kind.Spec).validate_python(dict(config.canonicalizer.spec))
+        spec = TypeAdapter(kind.Spec).validate_python(dict(config.canonicalizer.spec), extra="forbid")
     except ValidationError as error:
         raise EquicliError(_damaged(error, "canonicalizer.spec")) from None
-    normalization = config.preprocess.normalization
-    return kind.rebuild(spec, Context(parse_group(config.group), prediction_network, normalization, config.padding))
+    return kind.rebuild(spec, Context(parse_group(config.group), config.preprocess.normalization))
 
 
 def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoint: str | Path | None) -> nn.Module:

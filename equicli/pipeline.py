@@ -2,21 +2,21 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from equicli import artifact
 from equicli.comparison import compare as comparison
 from equicli.comparison.systems import Part
 from equicli.config import AdaptConfig
-from equicli.data.folders import open_folder
-from equicli.data.loading import Loader, Preloaded
+from equicli.data.preprocess import sized
 from equicli.devices import find_device, find_precision
 from equicli.errors import UsageError, reason
-from equicli.evaluation.images import find_images, targets_of
+from equicli.evaluation.images import Batches, find_samples
 from equicli.evaluation.run import evaluate_images
 from equicli.files import write_atomically
 from equicli.groups import PlanarGroup, is_finite, parse_group, parse_planar_group
@@ -25,19 +25,26 @@ from equicli.progress import Progress
 from equicli.reports import comparison as comparison_report
 from equicli.reports import markdown
 from equicli.runs import RUNS, Run, find_run, short_name
+from equicli.tasks.registry import TASKS, find_task
 from equicli.training import adapt as training
 
 EVALUATION_BATCH = 32
+# Validation images that the report which closes a run is made on.
+REPORT_IMAGES = 200
 
 
 def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> dict[str, Any]:
     """Adapt, then report on validation images; returns the metrics document. See `training.adapt.adapt`."""
     adapted = training.adapt(config, run, progress, resume=resume)
+    task, validation = TASKS[config.task.kind], adapted.split.validation
+    some = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0))[:REPORT_IMAGES]
+    samples = [validation[i] for i in sorted(some.tolist())]
     metrics = evaluate_images(
         adapted.model,
         adapted.config,
-        Preloaded(adapted.report_images, EVALUATION_BATCH),
-        targets_of(adapted.report_labels, adapted.classes, adapted.config),
+        task,
+        Batches(adapted.model, samples, EVALUATION_BATCH, config.evaluation.rotate),
+        task.targets(samples, adapted.data, adapted.config.labels),
         _default_elements(config.group),
         split="validation",
         seed=config.seed,
@@ -60,7 +67,9 @@ def evaluate(
     network: nn.Module | None = None,
     checkpoint: str | None = None,
     rotations: int | None = 4,
-    rotate: str = "input",
+    rotate: str | None = None,
+    preprocess: str | None = None,
+    image_size: int | None = None,
     batch_size: int = EVALUATION_BATCH,
     device: str = "auto",
     precision: str = "fp32",
@@ -77,7 +86,9 @@ def evaluate(
         network: the prediction network, where it is the user's own code.
         checkpoint: the prediction network's weights, for an adapter exported without them.
         rotations: turn by each element of C_n; None is each element of the adapted group.
-        rotate: `input` or `file`.
+        rotate: `file`, pictures as they would come turned, or `input`, preprocessed tensors; None is what the run's
+            configuration says, or `file`.
+        preprocess, image_size: in place of the artifact's own preprocessing; see `Preprocess.override`.
         output: folder to write into; None is the run folder.
 
     Returns:
@@ -86,31 +97,34 @@ def evaluate(
     file, run = _find_artifact(path)
     folder = _report_folder(file, run, output, overwrite)
     config = artifact.read_config(file)
+    task = find_task(config.task)
     elements = _elements(config.group, rotations)
-    images = find_images(data, run, progress)
-    if not config.labels and images.classes:
+    settings = run.read_settings() if run else {}
+    rotate = rotate or settings.get("evaluation", {}).get("rotate", "file")
+    config = _prepared_as(config, preprocess, image_size)
+    images = find_samples(task, data, run, progress)
+    targets = task.targets(images.samples, images.data, config.labels)
+    if targets is None and images.data.classes:
         progress.say("this model was adapted without labels; accuracy is agreement with the upright vanilla prediction")
-    targets = images.targets(config)
     chosen_device = find_device(device)
     precision = find_precision(precision, chosen_device)
     model = artifact.load(file, network=network, checkpoint=checkpoint)
-    turned = elements if rotate == "file" else None
-    loader = Loader(images.samples, config.preprocess, batch_size, strict=strict, rotations=turned)
-    seed = run.read_settings()["seed"] if run else 0
+    model.preprocess = config.preprocess
     metrics = evaluate_images(
         model,
         config,
-        loader,
+        task,
+        Batches(model, images.samples, batch_size, rotate, strict=strict),
         targets,
         elements,
         split=images.split,
-        seed=seed,
+        seed=settings.get("seed", 0),
         device=chosen_device,
         precision=precision,
         progress=progress,
     )
     # The model card stays with what the run was made for.
-    card = data is None and rotate == "input" and precision == "fp32"
+    card = data is None and preprocess is None and image_size is None and precision == "fp32"
     _write_reports(run, folder, metrics, config, card=card and folder == file.parent)
     return metrics, folder
 
@@ -164,17 +178,18 @@ def compare(
     """
     first = parts[0].config
     swept = sorted({setting.partition("=")[0] for part in parts for setting in part.settings})
-    name = "-".join(["compare", short_name(first.model), first.group, *swept])
+    name = "-".join(["compare", short_name(first.network.model), first.group, *swept])
     folder = Path(output) if output else RUNS / name
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder}: is a file; name a folder.")
     if folder.exists() and any(folder.iterdir()) and not any(folder.glob("*/resolved.yaml")):
         raise UsageError(f"--output {folder}: exists and holds no comparison; name another.")
-    if not open_folder(Path(first.data)).classes:
-        without = sorted({part.system for part in parts if part.config.task_weight})
+    samples = TASKS[first.task.kind].open(Path(first.data)).samples
+    if all(sample.target is None for sample in samples):
+        without = sorted({part.system for part in parts if part.config.training.task_weight})
         if without:
             progress.say(f"left out, as the images have no labels to train on: {', '.join(without)}")
-        parts = [part for part in parts if not part.config.task_weight]
+        parts = [part for part in parts if not part.config.training.task_weight]
         if without and len(parts) == 1:
             raise UsageError(f"{first.data}: no labels, which all of these --systems train on; name others.")
     document = comparison.compare(
@@ -198,6 +213,18 @@ def _find_artifact(path: str | None) -> tuple[Path, Run | None]:
         return Path(path), run if run.settings.is_file() and run.model.name == Path(path).name else None
     run = find_run(path)
     return run.model, run
+
+
+def _prepared_as(
+    config: artifact.ModelConfig, mode: str | None, image_size: int | None
+) -> artifact.ModelConfig:
+    """The same with the preprocessing that was asked for in place of its own."""
+    if mode == "none" and image_size is not None:
+        raise UsageError("--image-size resizes, which --preprocess none forbids; give one of them.")
+    if mode is None and image_size is None:
+        return config
+    preprocess = config.preprocess.override(mode or "checkpoint", image_size=image_size)
+    return replace(config, preprocess=preprocess if mode != "checkpoint" else sized(preprocess))
 
 
 def _report_folder(file: Path, run: Run | None, output: str | None, overwrite: bool) -> Path:

@@ -5,14 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save
 from sklearn.datasets import load_digits
 
+from equicli.data.decode import read_picture
 from equicli.data.folders import open_folder
-from equicli.data.loading import Loader
 from equicli.data.normalization import HALF
-from equicli.data.preprocess import Preprocess
-from equicli.files import write_atomically
+from equicli.files import write_tensors
 from equicli.prediction.timm_source import create
 from equicli.progress import Progress
 
@@ -44,9 +42,8 @@ def write_digits(folder: Path) -> None:
 def pretrain(data: Path, weights: Path, progress: Progress) -> None:
     """Train the small network on the upright training images, as a stand-in for a network from the Hub."""
     samples = open_folder(data).train
-    (batch,) = Loader(samples, Preprocess(None, None, "bicubic", HALF), len(samples))
-    images = HALF(batch.images[:, 0])
-    labels = torch.tensor([sample.label for sample in samples])
+    images = HALF(torch.stack([read_picture(sample.path) for sample in samples]))
+    labels = torch.tensor([sample.target for sample in samples])
     torch.manual_seed(0)
     network = create(ARCHITECTURE, {"num_classes": CLASSES})
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
@@ -60,5 +57,4 @@ def pretrain(data: Path, weights: Path, progress: Progress) -> None:
             loss.backward()
             optimizer.step()
             schedule.step()
-    state = {key: value.contiguous() for key, value in network.state_dict().items()}
-    write_atomically(weights, save(state))
+    write_tensors(weights, network.state_dict())

@@ -1,15 +1,20 @@
-"""What every canonicalizer is: a module from an input to its pose, with what makes it again."""
+"""What every canonicalizer is: a module from a small view of an input to its pose, with what makes it again."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
-from equicli.config import CanonicalizerSettings
+from equicli.canonicalization.inputs import Inputs
 from equicli.data.normalization import Normalization
+from equicli.data.small_view import SmallView
 from equicli.groups import Group, is_finite
+from equicli.prediction.signature import Ask
+from equicli.settings import CanonicalizerSettings
 
 Self = TypeVar("Self", bound="Canonicalizer")
+
+SIZE = 64  # pixels, where a canonicalizer says nothing else
 
 
 class Pose(NamedTuple):
@@ -31,14 +36,11 @@ class Pose(NamedTuple):
 class Context:
     """What a canonicalizer is made for.
 
-    normalization: of the images that it is given, which is the prediction network's.
-    padding: what turned images show from outside (see `groups.action.act`).
+    normalization: that of the prediction network.
     """
 
     group: Group
-    prediction_network: nn.Module
     normalization: Normalization
-    padding: str = "edge"
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,16 @@ class Nothing:
 class Canonicalizer(nn.Module):
     """Equivariant map from inputs to poses: s(hg | h·x) = s(g | x), hence ĝ(h·x) = h·ĝ(x).
 
-    Its input is what the prediction network takes, already normalized for that network.
-
     A new kind is one file with a subclass, and its line in `registry.py`.
     method: its name and paper, for the model card.
     Settings: what a user can set, `--set canonicalizer.KEY=VALUE`.
     Spec: a dataclass of plain values that is stored in artifacts and, with the weights, makes the canonicalizer again.
     learns: whether it has anything to train.
-    finds_poses: whether its poses tell inputs apart; False for baselines that have none to find.
+    finds_poses: whether it finds poses at all; False for the baseline that has none to find.
     compares_views: whether its poses have `vectors`, on which the contrast loss acts.
     learning_rate: by default; networks that can only start untrained want a higher one.
-    size: side in pixels of the square image that it looks at; None: images as they are.
-    passes: of the prediction network, for each image.
+    view: what it looks at; see `look`.
+    passes: of the prediction network, for each input, to find its pose.
     """
 
     method: ClassVar[str]
@@ -72,13 +72,14 @@ class Canonicalizer(nn.Module):
     learning_rate: ClassVar[float] = 1e-3
 
     group: Group
+    view: SmallView
     spec: Any = Nothing()
-    size: int | None = None
     passes: int = 0
 
     def __init__(self, context: Context) -> None:
         super().__init__()
         self.group = context.group
+        self.view = self.look(SIZE, context.normalization)
 
     @classmethod
     def takes(cls, group: Group) -> bool:
@@ -99,8 +100,20 @@ class Canonicalizer(nn.Module):
         """The form that is stored, in eval mode: what `rebuild` makes, with these weights."""
         return self.eval()
 
+    def look(self, size: int, normalization: Normalization) -> SmallView:
+        """A view of this size in pixels for the group: the whole picture, or off the grid its central square."""
+        return SmallView(size, normalization, whole=is_finite(self.group) and self.group.exact)
+
+    def find(self, inputs: Inputs, ask: Ask) -> Pose:
+        """Find the poses of inputs of any kind and size.
+
+        Args:
+            ask: asks the prediction network; only few canonicalizers do.
+        """
+        return self(inputs.small(self.view))
+
     def forward(self, x: Tensor) -> Pose:
-        """Find the poses of images x (b, c, h, w)."""
+        """Find the poses of small views x (b, 3, s, s), normalized as `self.view` says."""
         raise NotImplementedError
 
     # nn.Module leaves the type of a call open.

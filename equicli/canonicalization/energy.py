@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
+from equicli.canonicalization.inputs import Inputs
 from equicli.groups import FiniteGroup, as_finite
-from equicli.groups.action import act
+from equicli.prediction.signature import Ask
 
 
 class EnergyCanonicalizer(Canonicalizer):
@@ -21,21 +22,12 @@ class EnergyCanonicalizer(Canonicalizer):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.padding = context.padding
         self.passes = as_finite(context.group).order
-        # In a tuple, which hides it from `parameters()` and `state_dict()`: the adapted model holds it already.
-        self._network = (context.prediction_network,)
 
-    def forward(self, x: Tensor) -> Pose:
-        """Find the pose of images x (b, 3, h, w), normalized for the prediction network."""
+    def find(self, inputs: Inputs, ask: Ask) -> Pose:
         # View by view: all at once would take |G| times the memory of the prediction network.
-        scores = torch.stack([self._confidence(g, x) for g in range(self.group.order)], dim=1)
+        energies: list[Tensor] = [
+            ask(inputs.at(self.group, g)).float().logsumexp(dim=-1) for g in range(self.group.order)
+        ]
+        scores = torch.stack(energies, dim=1)
         return Pose(scores.argmax(dim=1), scores)
-
-    def _confidence(self, g: int, x: Tensor) -> Tensor:
-        """In the prediction network's own dtype, whatever it is."""
-        (network,) = self._network
-        view = act(self.group, self.group.inverse(g), x, padding=self.padding)
-        dtype = next((parameter.dtype for parameter in network.parameters()), x.dtype)
-        logits: Tensor = network(view.to(dtype))
-        return logits.float().logsumexp(dim=-1)

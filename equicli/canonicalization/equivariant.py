@@ -46,6 +46,6 @@ class EquivariantCanonicalizer(KernelCanonicalizer):
         return regular_network(self.group, self.spec.network, self.spec.width, plain=plain)
 
     def forward(self, x: Tensor) -> Pose:
-        """Find the pose of images x (b, 3, h, w), normalized for the prediction network."""
-        scores = self.network(self.small(x)).float()  # (b, |G|)
+        """Find the pose of small views x; see `Canonicalizer`."""
+        scores = self.network(x).float()  # (b, |G|)
         return Pose(scores.argmax(dim=1), scores)

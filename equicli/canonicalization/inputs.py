@@ -1,44 +1,196 @@
-"""What a canonicalization network is shown: the image made small and normalized for it."""
+"""A batch of inputs that can be looked at and turned: tensors that are preprocessed already, or pictures of any size."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from equicli.data.loading import in_threads
 from equicli.data.normalization import Normalization
+from equicli.data.preprocess import Preprocess
+from equicli.data.small_view import SmallView
+from equicli.groups import Group, is_finite
+from equicli.groups.action import Element, Frame, act, act_on_frame
+from equicli.groups.elements import inverse
+from equicli.groups.transport import Kinds, transport
+from equicli.prediction.signature import join_batch, split_batch
+
+Self = TypeVar("Self", bound="Inputs")
 
 
-class SmallInput(nn.Module):
-    """From images normalized for the prediction network (b, 3, h, w) to what the canonicalization network sees."""
+class Inputs(Protocol):
+    """Inputs x of a batch, before anything is done to them."""
 
-    def __init__(self, size: int, given: Normalization, wanted: Normalization) -> None:
-        """
-        Args:
-            size: side in pixels of the result.
-            given: how the images that `forward` takes were normalized.
-            wanted: how the canonicalization network expects its images to be normalized.
-        """
-        super().__init__()
-        self.size = size
-        scale, shift = wanted.after(given)
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer("scale", scale.view(3, 1, 1), persistent=False)
-        self.register_buffer("shift", shift.view(3, 1, 1), persistent=False)
+    def __len__(self) -> int: ...
 
-    def forward(self, x: Tensor) -> Tensor:
-        return shrink(x.float(), self.size) * self.scale + self.shift
+    def frames(self) -> list[Frame]:
+        """(height, width) of the image of each sample."""
+        ...
+
+    def small(self, view: SmallView) -> Tensor:
+        """What a canonicalizer looks at, (b, 3, size, size)."""
+        ...
+
+    def at(self, group: Group, element: Element | None) -> Any:
+        """What the network is shown of g⁻¹·x, for one element or one a sample; None leaves the inputs as they are."""
+        ...
+
+    def back(self, group: Group, element: Element | None, output: Any, kinds: Kinds) -> Any:
+        """Carry what the network said of `at(group, element)` back to the frame of x."""
+        ...
+
+    def turned(self: Self, group: Group, element: Element) -> Self:
+        """h·x, as inputs that come so; off the grid they are interpolated."""
+        ...
+
+    def carried_back(self, group: Group, element: Element, output: Any, kinds: Kinds) -> Any:
+        """h⁻¹·y, where y was said of `turned(group, element)`, in the frame of x."""
+        ...
 
 
-def shrink(image: Tensor, size: int) -> Tensor:
-    """Resize (b, c, h, w) to (b, c, size, size), bilinearly and antialiased.
+@dataclass(frozen=True)
+class Tensors:
+    """Inputs that the network takes as they are: images (b, 3, h, w), or more beside them, by `kinds`.
 
-    In float64, so that resizing commutes with turning by 90° to within one float32 rounding, and equal views give
-    equal scores.
+    normalization: of the images. padding: what they show from outside when they are turned off the grid.
     """
-    if image.shape[-2:] == (size, size):
-        return image
-    # One channel at a time: all of them at once in float64 take twice as long, most of it spent on fresh memory.
-    resized = [
-        nn.functional.interpolate(channel.double(), (size, size), mode="bilinear", antialias=True).to(image.dtype)
-        for channel in image.split(1, dim=1)
-    ]
-    return torch.cat(resized, dim=1)
+
+    value: Any
+    normalization: Normalization
+    kinds: Kinds = "image"
+    padding: str = "edge"
+
+    def __len__(self) -> int:
+        return len(self._images())
+
+    def small(self, view: SmallView) -> Tensor:
+        images = self._images()
+        if isinstance(images, Tensor):
+            return view.of_input(images, self.normalization)
+        return torch.cat([view.of_input(image[None], self.normalization) for image in images])
+
+    def at(self, group: Group, element: Element | None) -> Any:
+        if element is None:
+            return self.value
+        return transport(group, inverse(group, element), self.value, self.kinds, padding=self.padding)
+
+    def back(self, group: Group, element: Element | None, output: Any, kinds: Kinds) -> Any:
+        if element is None or _stays(kinds):
+            return output
+        before = self.frames()
+        seen = frames_of(group, inverse(group, element), before)
+        return transport(group, element, output, kinds, frames=seen, canvas=before, padding=self.padding)
+
+    def turned(self, group: Group, element: Element) -> "Tensors":
+        return replace(self, value=transport(group, element, self.value, self.kinds, padding=self.padding))
+
+    def carried_back(self, group: Group, element: Element, output: Any, kinds: Kinds) -> Any:
+        return _carry_back(group, element, output, kinds, self.frames())
+
+    def _images(self) -> Any:
+        found = _first_image(self.value, self.kinds)
+        if found is None:
+            raise ValueError(f"no image among inputs of the kinds {self.kinds}.")
+        return found
+
+    def frames(self) -> list[Frame]:
+        return [(image.shape[-2], image.shape[-1]) for image in self._images()]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures, uint8 (3, h, w) of any sizes. They are turned before anything crops or resizes them.
+
+    preprocess: the network's own. device: where the network is.
+    """
+
+    pictures: Sequence[Tensor]
+    preprocess: Preprocess
+    device: torch.device
+    padding: str = "edge"
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def small(self, view: SmallView) -> Tensor:
+        # Shrunk in threads, where pictures are: a large one takes a tenth of a second.
+        return torch.stack(in_threads(view.of_picture, self.pictures)).to(self.device)
+
+    def at(self, group: Group, element: Element | None) -> Any:
+        def show(index: int) -> Tensor:
+            picture = self.pictures[index]
+            if element is not None:
+                picture = act(group, inverse(group, _of_sample(group, element, index)), picture, padding=self.padding)
+            return self.preprocess(picture)
+
+        pixels = join_batch(in_threads(show, range(len(self.pictures))))
+        normalize = self.preprocess.normalization
+        if isinstance(pixels, Tensor):
+            return normalize(pixels.to(self.device))
+        return [normalize(one.to(self.device)) for one in pixels]
+
+    def back(self, group: Group, element: Element | None, output: Any, kinds: Kinds) -> Any:
+        if _stays(kinds):
+            return output
+        before = self.frames()
+        seen = before if element is None else frames_of(group, inverse(group, element), before)
+        rows = split_batch(output)
+        restored = [self.preprocess.restore(row, kinds, frame) for row, frame in zip(rows, seen, strict=True)]
+        if element is None:
+            return join_batch(restored)
+        turned = transport(group, element, restored, kinds, frames=seen, canvas=before, padding=self.padding)
+        return join_batch(turned)
+
+    def turned(self, group: Group, element: Element) -> "Pictures":
+        turned = in_threads(lambda picture: act(group, element, picture, padding=self.padding), self.pictures)
+        return replace(self, pictures=turned)
+
+    def carried_back(self, group: Group, element: Element, output: Any, kinds: Kinds) -> Any:
+        return _carry_back(group, element, output, kinds, self.frames())
+
+    def frames(self) -> list[Frame]:
+        return [(picture.shape[-2], picture.shape[-1]) for picture in self.pictures]
+
+
+def frames_of(group: Group, element: Element, frames: Sequence[Frame]) -> list[Frame]:
+    """The (height, width) of g·x for images of these frames, one element for all or one a sample."""
+    return [act_on_frame(group, _of_sample(group, element, i), frame) for i, frame in enumerate(frames)]
+
+
+def _carry_back(group: Group, element: Element, output: Any, kinds: Kinds, frames: list[Frame]) -> Any:
+    if _stays(kinds):
+        return output
+    seen = frames_of(group, element, frames)
+    rows = transport(group, inverse(group, element), split_batch(output), kinds, frames=seen, canvas=frames)
+    return join_batch(rows)
+
+
+def _of_sample(group: Group, element: Element, index: int) -> Element:
+    if isinstance(element, Tensor) and element.ndim == (1 if is_finite(group) else 3):
+        return int(element[index]) if is_finite(group) else element[index]
+    return element
+
+
+def _stays(kinds: Kinds) -> bool:
+    """Whether no value of these kinds is moved by any element."""
+    if isinstance(kinds, Mapping):
+        return all(map(_stays, kinds.values()))
+    if isinstance(kinds, tuple):
+        return all(map(_stays, kinds))
+    return kinds in ("logits", "invariant")
+
+
+def _first_image(value: Any, kinds: Kinds) -> Any:
+    """The images among inputs: a tensor (b, 3, h, w), or a list with one a sample; None where there are none."""
+    if isinstance(value, list):
+        found = [_first_image(entry, kinds) for entry in value]
+        return None if not found or found[0] is None else found
+    if isinstance(kinds, Mapping):
+        parts = [(value[key], kind) for key, kind in kinds.items() if key in value]
+    elif isinstance(kinds, tuple):
+        parts = list(zip(value, kinds, strict=False))
+    else:
+        return value if kinds == "image" else None
+    return next((image for part, kind in parts if (image := _first_image(part, kind)) is not None), None)

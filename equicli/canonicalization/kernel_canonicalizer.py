@@ -6,11 +6,10 @@ from pydantic import Field
 from torch import nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
-from equicli.canonicalization.inputs import SmallInput
 from equicli.canonicalization.layers import make_plain
 from equicli.canonicalization.sizes import Size, Width
-from equicli.config import CanonicalizerSettings
 from equicli.data.normalization import HALF
+from equicli.settings import CanonicalizerSettings
 
 Self = TypeVar("Self", bound="KernelCanonicalizer")
 
@@ -36,8 +35,7 @@ class KernelCanonicalizer(Canonicalizer):
             plain: with ordinary convolutions.
         """
         super().__init__(context)
-        self.spec, self.size = spec, spec.size
-        self.small = SmallInput(spec.size, context.normalization, HALF)
+        self.spec, self.view = spec, self.look(spec.size, HALF)
         self.network = self.build(plain)
 
     def build(self, plain: bool) -> nn.Module:

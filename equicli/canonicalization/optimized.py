@@ -10,13 +10,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
-from equicli.canonicalization.inputs import SmallInput
 from equicli.canonicalization.sharp_views import sharp_views
-from equicli.config import CanonicalizerSettings, CheckpointPath
 from equicli.data.normalization import Normalization
 from equicli.groups import FiniteGroup, Group, PlanarGroup, is_finite
 from equicli.groups.action import inscribed_disc, views
 from equicli.prediction.network import NetworkSpec
+from equicli.settings import CanonicalizerSettings, CheckpointPath
 
 # Below, one rounding of a cosine would move scores by more than what evaluation counts as a tie.
 TEMPERATURE_RANGE = (0.02, 1.0)
@@ -88,10 +87,10 @@ class OptimizedCanonicalizer(Canonicalizer):
         """
         super().__init__(context)
         self.spec = spec
-        self.size = spec.size if self.group.exact else 2 * spec.size
+        # Off the grid it turns the view itself, at twice the size that the network sees; see `sharp_views`.
+        self.view = self.look(spec.size if self.group.exact else 2 * spec.size, spec.normalization)
         # Convolutions run about 1.4 times faster on this layout, on CPUs and GPUs.
         self.network = network.to(memory_format=torch.channels_last)
-        self.small = SmallInput(self.size, context.normalization, spec.normalization)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         reference = nn.functional.normalize(torch.randn(spec.vector_size), dim=0)
         self.reference: Tensor
@@ -100,7 +99,7 @@ class OptimizedCanonicalizer(Canonicalizer):
         else:
             self.register_buffer("reference", reference)
         self.disc: Tensor | None
-        self.register_buffer("disc", None if self.group.exact else inscribed_disc(self.size), persistent=False)
+        self.register_buffer("disc", None if self.group.exact else inscribed_disc(self.view.size), persistent=False)
 
     @classmethod
     def takes(cls, group: Group) -> bool:
@@ -131,14 +130,13 @@ class OptimizedCanonicalizer(Canonicalizer):
         return cls(spec, context, build_canonicalization_network(spec.network))
 
     def forward(self, x: Tensor) -> Pose:
-        """Find the pose of images x (b, 3, h, w), normalized for the prediction network."""
-        small = self.small(x)
+        """Find the pose of small views x; see `Canonicalizer`."""
         # (b, |G|, 3, size, size)
         if self.disc is None:
-            stacked = views(self.group, small)
+            stacked = views(self.group, x)
         else:
             assert isinstance(self.group, PlanarGroup)
-            stacked = sharp_views(self.group, small, self.disc)
+            stacked = sharp_views(self.group, x, self.disc)
         vectors = self.network(
             stacked.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         ).float()  # (b·|G|, d)

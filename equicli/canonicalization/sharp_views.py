@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from equicli.canonicalization.inputs import shrink
+from equicli.data.small_view import shrink
 from equicli.groups import PlanarGroup
 from equicli.groups.action import act
 

@@ -55,8 +55,8 @@ class SteerableCanonicalizer(KernelCanonicalizer):
         return steerable_network(self.group, self.spec.width, plain=plain)
 
     def forward(self, x: Tensor) -> Pose:
-        """Find the pose of images x (b, 3, h, w), normalized for the prediction network."""
-        vectors = self.network(self.small(x)).float()  # (b, 1 or 2, 2), the columns of F
+        """Find the pose of small views x; see `Canonicalizer`."""
+        vectors = self.network(x).float()  # (b, 1 or 2, 2), the columns of F
         parameter = nn.functional.pad(vectors.mT, (0, 2 - vectors.shape[1]))
         # Trained on 1 - cos θ, the length of F means nothing.
         scores = parameter if self.spec.loss == "likelihood" else None

@@ -1,25 +1,33 @@
 """Poses that nothing learns, for baselines: none, and those of a frame."""
 
 import math
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
+from equicli.canonicalization.canonicalizer import SIZE, Canonicalizer, Context, Pose
 from equicli.groups import FiniteGroup, Group, PlanarGroup
 from equicli.groups.action import inscribed_disc
+from equicli.settings import CanonicalizerSettings
 
 
 class NoCanonicalizer(Canonicalizer):
-    """Leaves every input as it is: the prediction network alone, or with `average` symmetrized (arXiv 1804.10306)."""
+    """Leaves every input as it is: the prediction network alone, or averaged over all poses (arXiv 1804.10306)."""
 
     method = "no canonicalization"
     learns = False
     finds_poses = False
     group: FiniteGroup
 
-    def forward(self, x: Tensor) -> Pose:
-        return Pose(torch.zeros(len(x), dtype=torch.int64, device=x.device))
+
+@dataclass(frozen=True)
+class FrameSpec:
+    """`size` is the side in pixels of what it looks at."""
+
+    size: Annotated[int, Field(ge=1, le=4096)]
 
 
 class FrameCanonicalizer(Canonicalizer):
@@ -30,16 +38,30 @@ class FrameCanonicalizer(Canonicalizer):
     averaging over the frame is choosing that pose.
     """
 
+    Spec = FrameSpec
     learns = False
     method = "a frame from the brightness gradient, [Frame Averaging](https://arxiv.org/abs/2110.03336)"
     group: PlanarGroup
+    spec: FrameSpec
+
+    def __init__(self, spec: FrameSpec, context: Context) -> None:
+        super().__init__(context)
+        self.spec, self.view = spec, self.look(spec.size, context.normalization)
 
     @classmethod
     def takes(cls, group: Group) -> bool:
         return isinstance(group, PlanarGroup) and not group.reflections
 
+    @classmethod
+    def create(cls, settings: CanonicalizerSettings, context: Context) -> "FrameCanonicalizer":
+        return cls(FrameSpec(SIZE), context)
+
+    @classmethod
+    def rebuild(cls, spec: FrameSpec, context: Context) -> "FrameCanonicalizer":
+        return cls(spec, context)
+
     def forward(self, x: Tensor) -> Pose:
-        """Find the pose of images x (b, c, h, w): 0° is brighter at the top."""
+        """Find the pose of square images x (b, c, s, s): 0° is brighter at the top."""
         side = x.shape[-1]
         along = (torch.arange(side, device=x.device, dtype=torch.float64) + 0.5) / side - 0.5
         brightness = x.double().mean(dim=1) * inscribed_disc(side).to(x.device)

@@ -5,13 +5,29 @@ from typing import Annotated
 
 import typer
 
-from equicli.cli.options import Device, Json, ModelArg, Overwrite, OwnModel, Precision, Quiet, RunArgument, own_network
+from equicli.cli.options import (
+    Device,
+    ImageSize,
+    Json,
+    ModelArg,
+    Overwrite,
+    OwnModel,
+    Precision,
+    Quiet,
+    RunArgument,
+    own_network,
+)
 from equicli.cli.output import Output
 
 
 class Rotate(str, Enum):
-    input = "input"
     file = "file"
+    input = "input"
+
+
+class Preprocess(str, Enum):
+    checkpoint = "checkpoint"
+    none = "none"
 
 
 class Elements(str, Enum):
@@ -31,8 +47,17 @@ def evaluate(
         Elements, typer.Option(help="group: turn by the adapted group's elements instead.")
     ] = Elements.rotations,
     rotate: Annotated[
-        Rotate, typer.Option(help="input: turn the preprocessed tensor; file: turn the picture before preprocessing.")
-    ] = Rotate.input,
+        Rotate | None,
+        typer.Option(
+            help="file: turn the picture, as it would come; input: turn the preprocessed tensor, as papers do; "
+            "default: what the run's recipe says, else file."
+        ),
+    ] = None,
+    preprocess: Annotated[
+        Preprocess | None,
+        typer.Option(help="checkpoint: resize and crop as the network was trained; none: only normalize."),
+    ] = None,
+    image_size: ImageSize = None,
     model: OwnModel = None,
     model_arg: ModelArg = None,
     checkpoint: Annotated[
@@ -71,7 +96,9 @@ def evaluate(
         network=own_network(model, model_arg),
         checkpoint=checkpoint,
         rotations=None if elements is Elements.group else 4 if rotations is None else rotations,
-        rotate=rotate.value,
+        rotate=rotate.value if rotate else None,
+        preprocess=preprocess.value if preprocess else None,
+        image_size=image_size,
         batch_size=batch_size,
         device=device.value,
         precision=precision.value,

@@ -13,11 +13,12 @@ from equicli.comparison.systems import Part
 from equicli.comparison.warnings import warnings_of
 from equicli.errors import UsageError
 from equicli.evaluation.cache import Caches
-from equicli.evaluation.images import find_images
+from equicli.evaluation.images import find_samples
 from equicli.evaluation.run import provenance
 from equicli.groups import PlanarGroup
 from equicli.progress import Progress
 from equicli.runs import Run
+from equicli.tasks.registry import TASKS
 from equicli.training import adapt as training
 
 SCHEMA = 1
@@ -51,26 +52,30 @@ def compare(
         progress.say(f"\n[{number}/{len(parts)}] {part.folder}")
         runs.append(train(part, folder, progress, overwrite=overwrite))
         _check_alike(runs[-1], runs[0])
-    images = find_images(None, runs[0], progress)
+    task = TASKS[parts[0].config.task.kind]
+    images = find_samples(task, None, runs[0], progress)
     caches = Caches()
-    counted, alone = count(parts[0], runs[0], images, elements, caches, device=device, progress=progress)
+    counted, alone = count(parts[0], runs[0], task, images, elements, caches, device=device, progress=progress)
     for part, run in zip(parts[1:], runs[1:], strict=True):
-        counted += count(part, run, images, elements, caches, device=device, progress=progress)[0]
-    rows = rows_of(counted)
+        counted += count(part, run, task, images, elements, caches, device=device, progress=progress)[0]
+    rows = rows_of(counted, task.score)
     first, config = parts[0].config, artifact.read_config(runs[0].model)
     return {
         "schema": SCHEMA,
-        "model": first.model,
+        "task": task.name,
+        "score": {"name": task.score, "title": task.title},
+        "rotate": first.evaluation.rotate,
+        "model": first.network.model,
         "data": first.data,
         "group": first.group,
         "elements": elements.name,
         "rotations": elements.n,
         "labels": "agreement" if alone.agreement else "folders",
-        "n": len(alone.predictions),
-        "epochs": first.epochs,
-        "batch_size": first.batch_size,
+        "n": alone.n,
+        "epochs": first.training.epochs,
+        "batch_size": first.training.batch_size,
         "systems": rows,
-        "warnings": warnings_of(alone, config.labels, rows),
+        "warnings": warnings_of(alone, task, config.labels, rows),
         "provenance": provenance(config, first.seed, device),
         "curves": [_curve(part, run) for part, run in zip(parts, runs, strict=True) if part.finds_poses],
     }

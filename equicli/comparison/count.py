@@ -2,26 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from equicli import artifact
-from equicli.adapted import AdaptedModel
 from equicli.comparison.systems import ORACLE, Part
 from equicli.config import AdaptConfig
-from equicli.data.loading import Loader
 from equicli.evaluation.alignment import align
 from equicli.evaluation.cache import Caches
 from equicli.evaluation.cost import added_parameters, relative_cost
 from equicli.evaluation.evaluate import Evaluation
-from equicli.evaluation.images import EvaluationImages
-from equicli.evaluation.metrics import accuracies, equivariance
-from equicli.evaluation.run import count_images
+from equicli.evaluation.images import Batches, TestSamples
+from equicli.evaluation.metrics import equivariance
+from equicli.evaluation.run import record_images
 from equicli.groups import PlanarGroup, as_finite, parse_group
 from equicli.prediction.load import load_network
 from equicli.progress import Progress
 from equicli.runs import Run
+from equicli.tasks.task import Task
 from equicli.training.adapt import tell_unreadable
 
 BATCH = 64
@@ -29,9 +29,9 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Counted:
-    """Of one system with one seed: hits on every test image and turn, bool (n, |R|), and the numbers of `rows.NUMBERS`.
+    """Of one system with one seed: its score on every test sample and turn, (n, |R|), and the numbers of a row.
 
-    settings: see `Part`. per_class: of the class's images, `n`, accuracies and alignment.
+    settings: see `Part`. per_class: of the class's samples, `n`, scores and alignment.
     """
 
     system: str
@@ -45,7 +45,8 @@ class Counted:
 def count(
     part: Part,
     run: Run,
-    images: EvaluationImages,
+    task: Task,
+    images: TestSamples,
     elements: PlanarGroup,
     caches: Caches,
     *,
@@ -60,15 +61,16 @@ def count(
     config = artifact.read_config(run.model)
     model = artifact.load(run.model, network=_own_network(part.config))
     alone = part.system == "vanilla"
-    loader = Loader(images.samples, config.preprocess, BATCH, strict=part.config.strict)
+    batches = Batches(model, images.samples, BATCH, part.config.evaluation.rotate, strict=part.config.strict)
     # A network that was trained is met once; and off the grid views are too many to keep.
     shared = not config.trained_base and elements.exact and as_finite(parse_group(config.group)).exact
     cache = None if not shared else caches.of(config.prediction_network, model.prediction_network)
-    found, sample = count_images(
+    found, sample = record_images(
         model,
         config,
-        loader,
-        images.targets(config),
+        task,
+        batches,
+        task.targets(images.samples, images.data, config.labels),
         elements,
         systems=("adapted", "oracle") if alone else ("adapted",),
         cache=cache,
@@ -78,7 +80,7 @@ def count(
         progress=progress,
     )
     if alone:
-        tell_unreadable({str(path): why for path, why in loader.unreadable.items()}, progress)
+        tell_unreadable({str(path): why for path, why in batches.unreadable.items()}, progress)
     log = run.read_log()
     cost = {
         "trainable_parameters": next((e["trainable_parameters"] for e in log if "trainable_parameters" in e), 0),
@@ -87,55 +89,56 @@ def count(
         "passes": model.passes,
         "relative_cost": relative_cost(model, sample, "fp32"),
     }
-    hits, numbers = found.correct["adapted"], _numbers(found, model, config) | cost
-    per_class = _per_class(found, model, config)
+    hits, numbers = found.records["adapted"][task.score], _numbers(found, task, config) | cost
+    per_class = _per_class(found, task, config)
     counted = [Counted(part.system, part.settings, part.config.seed, hits, numbers, per_class)]
     if alone:
         free = dict.fromkeys(cost, 0) | {"passes": 1, "relative_cost": None}
-        told = {**accuracies(found, ORACLE), **free}
-        counted.append(Counted(ORACLE, (), part.config.seed, found.correct[ORACLE], told, {}))
+        told = {**_plain(task.measure(found.records[ORACLE], elements)), **free}
+        counted.append(Counted(ORACLE, (), part.config.seed, found.records[ORACLE][task.score], told, {}))
     return counted, found
 
 
 def _own_network(config: AdaptConfig) -> nn.Module | None:
     """A new prediction network where it is the user's own code, which artifacts do not hold."""
-    if not config.model.startswith("python:"):
+    if not config.network.model.startswith("python:"):
         return None
-    return load_network(config.model, arguments=config.model_args).network
+    return load_network(config.network.model, arguments=config.network.model_args).network
 
 
-def _numbers(found: Evaluation, model: AdaptedModel, config: artifact.ModelConfig) -> dict[str, float | None]:
-    numbers: dict[str, float | None] = {**accuracies(found, "adapted")}
+def _numbers(found: Evaluation, task: Task, config: artifact.ModelConfig) -> dict[str, float | None]:
+    numbers: dict[str, float | None] = _plain(task.measure(found.records["adapted"], found.elements))
     told = equivariance(found, config.prior)
     numbers["invariance_residual"] = told["invariance_residual"]
-    if model.finds_poses:
+    if found.found is not None:
         numbers["identity_rate"] = told["identity_rate"]
-        numbers |= _alignment(found, torch.ones(len(found.targets), dtype=torch.bool), config)
+        numbers |= _alignment(found, torch.ones(found.n, dtype=torch.bool), config)
     return numbers
 
 
+def _plain(measured: Mapping[str, Any]) -> dict[str, float | None]:
+    """The single numbers of a system's metrics."""
+    return {name: value for name, value in measured.items() if isinstance(value, float)}
+
+
 def _alignment(found: Evaluation, rows: Tensor, config: artifact.ModelConfig) -> dict[str, float | None]:
-    """The distances between prior and poses of some images; none where poses are no numbers."""
-    if found.poses is None or not isinstance(found.group, PlanarGroup):
+    """The distances between prior and poses of some images; none where there are none, or they are no numbers."""
+    if found.found is None or found.found.poses is None or not isinstance(found.group, PlanarGroup):
         return {}
-    distances = align(found.group, found.poses[rows], config.prior)._asdict()
+    distances = align(found.group, found.found.poses[rows], config.prior)._asdict()
     return {name: None if value != value else value for name, value in distances.items()}  # NaN is no JSON
 
 
-def _per_class(
-    found: Evaluation, model: AdaptedModel, config: artifact.ModelConfig
-) -> dict[str, dict[str, float | None]]:
-    """By class: its test images, their accuracies and the alignment of their poses."""
-    classes = {}
-    for name, output in config.labels.items():
-        rows = found.targets == output
-        if not rows.any():
-            continue
-        hits = found.correct["adapted"][rows].double()
-        numbers: dict[str, float | None] = {
+def _per_class(found: Evaluation, task: Task, config: artifact.ModelConfig) -> dict[str, dict[str, float | None]]:
+    """By class: its test images, their scores and the alignment of their poses."""
+    records = found.records["adapted"]
+    classes: dict[str, dict[str, float | None]] = {}
+    for name, rows in task.groups_of(records, config.labels).items():
+        scores = records[task.score][rows].double()
+        classes[name] = {
             "n": int(rows.sum()),
-            "acc": float(hits[:, 0].mean()),
-            "avg_acc": float(hits.mean()),
+            task.score: float(scores[:, 0].mean()),
+            f"avg_{task.score}": float(scores.mean()),
+            **_alignment(found, rows, config),
         }
-        classes[name] = numbers | (_alignment(found, rows, config) if model.finds_poses else {})
     return classes

@@ -1,11 +1,22 @@
-"""Reading one image file, of whatever kind cameras, scanners and microscopes write, as an upright RGB picture."""
+"""Opening pictures, from files of whatever kind cameras, scanners and microscopes write, and from Python values.
 
+There is one decoder: training, evaluation, prediction and users call `open_image`.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
-from equicli.errors import EquicliError, reason
+from equicli.errors import EquicliError, UsageError, reason
+
+# What `AdaptedModel.predict` takes.
+Picture = str | Path | Image.Image | NDArray[Any] | Tensor
 
 
 class UnreadableImageError(EquicliError):
@@ -16,7 +27,7 @@ class UnreadableImageError(EquicliError):
         self.reason = why
 
 
-def decode(path: Path) -> Image.Image:
+def open_image(path: str | Path) -> Image.Image:
     """Read the first frame of an image file as 8-bit RGB.
 
     The camera's EXIF orientation is applied, here and nowhere else. Values of 16-bit images are scaled, not clipped.
@@ -25,6 +36,7 @@ def decode(path: Path) -> Image.Image:
     Raises:
         UnreadableImageError: the file is missing, truncated, or no image.
     """
+    path = Path(path)
     try:
         # By file, not by path: Pillow maps uncompressed TIFFs into memory and then scrambles turned ones.
         with path.open("rb") as file, Image.open(file) as image:
@@ -34,6 +46,58 @@ def decode(path: Path) -> Image.Image:
         if isinstance(error, UnidentifiedImageError):
             raise UnreadableImageError(path, "not an image") from error
         raise UnreadableImageError(path, getattr(error, "strerror", None) or reason(error)) from error
+
+
+def read_picture(source: Picture) -> Tensor:
+    """Return a picture as pixels, uint8 (3, h, w).
+
+    Args:
+        source: a file's path, a `PIL.Image`, an array (h, w), (h, w, 3) or (h, w, 4) of uint8 or of floats in [0, 1],
+            or a uint8 tensor (3, h, w), which is returned as it is.
+
+    Raises:
+        UnreadableImageError: the file cannot be read.
+        UsageError: a value of another shape or type.
+    """
+    if isinstance(source, Tensor):
+        if source.dtype != torch.uint8 or source.ndim != 3 or source.shape[0] != 3:
+            raise UsageError(f"a picture is a uint8 tensor (3, h, w), not {source.dtype} {tuple(source.shape)}.")
+        return source
+    if isinstance(source, np.ndarray):
+        source = _from_array(source)
+    elif isinstance(source, Image.Image):
+        source = _to_rgb(ImageOps.exif_transpose(source))
+    else:
+        source = open_image(source)
+    return to_pixels(source)
+
+
+def read_pictures(sources: Sequence[Picture] | Picture) -> list[Tensor]:
+    """Return several pictures, or the one that is given alone; see `read_picture`."""
+    alone = isinstance(sources, str | Path | Image.Image) or (hasattr(sources, "ndim") and sources.ndim < 4)
+    return [read_picture(source) for source in ([sources] if alone else sources)]  # type: ignore[list-item,union-attr]
+
+
+def to_pixels(picture: Image.Image) -> Tensor:
+    """Return the pixels of an RGB picture, uint8 (3, h, w)."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """Return uint8 pixels (3, h, w) as an RGB picture."""
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise UsageError(f"a picture is an array (h, w), (h, w, 3) or (h, w, 4), not {array.shape}.")
+    if array.dtype.kind == "f":
+        if not (array.min() >= 0 and array.max() <= 1):  # also refuses NaN
+            raise UsageError("a picture of floats has values in [0, 1]; scale it, or give uint8.")
+        array = (array * 255).round().astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise UsageError(f"a picture is an array of uint8, or of floats in [0, 1], not of {array.dtype}.")
+    return _to_rgb(Image.fromarray(array))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

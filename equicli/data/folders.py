@@ -2,9 +2,10 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from equicli.errors import EquicliError, UsageError
 
@@ -18,14 +19,18 @@ TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 @dataclass(frozen=True)
 class Sample:
-    """An image file and the index of its class in `ImageFolder.classes` (None in an unlabelled folder)."""
+    """An image file and what is right for it: of a classification folder the index of its class in `Dataset.classes`.
+
+    target: None where nothing says. stratum: splits keep the share of each.
+    """
 
     path: Path
-    label: int | None
+    target: Any = None
+    stratum: Hashable = None
 
 
 @dataclass(frozen=True)
-class ImageFolder:
+class Dataset:
     """A dataset folder. `classes` are its class folders' names, sorted; empty where images carry no labels.
 
     `test` is None where the folder brings no test split of its own; then `train` holds every image. `validation` is
@@ -41,6 +46,16 @@ class ImageFolder:
     @property
     def samples(self) -> tuple[Sample, ...]:
         return self.train + (self.validation or ()) + (self.test or ())
+
+    def without_classes(self) -> "Dataset":
+        """The same images, for a task to which class folders mean nothing."""
+
+        def bare(samples: tuple[Sample, ...] | None) -> tuple[Sample, ...] | None:
+            return None if samples is None else tuple(Sample(s.path, stratum=s.stratum) for s in samples)
+
+        return replace(
+            self, classes=(), train=bare(self.train) or (), test=bare(self.test), validation=bare(self.validation)
+        )
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ class Split:
     _parts = ("train", "validation", "test")
 
 
-def open_folder(root: Path) -> ImageFolder:
+def open_folder(root: Path) -> Dataset:
     """Read the layout of a dataset folder: `train/<class>/…` beside `test/` or `val/`, `<class>/…`, or images alone.
 
     Raises:
@@ -72,14 +87,14 @@ def open_folder(root: Path) -> ImageFolder:
     train_root, test_roots = _split_folders(root)
     if train_root is None and not test_roots:
         classes, train = _read(root)
-        return ImageFolder(root, classes, train, test=None)
+        return Dataset(root, classes, train, test=None)
     if train_root is None:
         classes, held_out = _read(test_roots[0])
-        return ImageFolder(root, classes, (), held_out)
+        return Dataset(root, classes, (), held_out)
     classes, train = _read(train_root)
     test = _read_as(test_roots[0], classes, train_root) if test_roots else None
     validation = _read_as(test_roots[1], classes, train_root) if len(test_roots) > 1 else None
-    return ImageFolder(root, classes, train, test, validation)
+    return Dataset(root, classes, train, test, validation)
 
 
 def _split_folders(root: Path) -> tuple[Path | None, list[Path]]:
@@ -97,7 +112,7 @@ def _split_folders(root: Path) -> tuple[Path | None, list[Path]]:
     return train, tests
 
 
-def split_folder(folder: ImageFolder, *, validation: float, test: float, seed: int) -> Split:
+def split_folder(folder: Dataset, *, validation: float, test: float, seed: int) -> Split:
     """Divide a folder's images class by class; the folder's own validation and test splits are kept as they are.
 
     Args:
@@ -119,7 +134,7 @@ def split_folder(folder: ImageFolder, *, validation: float, test: float, seed: i
     return Split(train, chosen, held_out)
 
 
-def recorded_split(folder: ImageFolder, recorded: Mapping[str, Sequence[str]]) -> Split:
+def recorded_split(folder: Dataset, recorded: Mapping[str, Sequence[str]]) -> Split:
     """The split that `Split.paths` recorded; images that came since belong to no part of it.
 
     Raises:
@@ -133,12 +148,12 @@ def recorded_split(folder: ImageFolder, recorded: Mapping[str, Sequence[str]]) -
 
 
 def _divide(samples: Sequence[Sample], share: float, seed: str) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    by_label = defaultdict(list)
+    strata = defaultdict(list)
     for sample in samples:
-        by_label[sample.label].append(sample)
+        strata[sample.stratum].append(sample)
     kept, taken = [], []
-    for label, members in by_label.items():
-        random.Random(f"{seed} {label}").shuffle(members)
+    for stratum, members in strata.items():
+        random.Random(f"{seed} {stratum}").shuffle(members)
         count = min(max(1, round(len(members) * share)), len(members) - 1)
         taken += members[:count]
         kept += members[count:]
@@ -172,7 +187,7 @@ def _read(root: Path) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
         return (), tuple(Sample(path, None) for path in loose)
     folders = _class_folders(root)
     classes = tuple(folder.name for folder in folders)
-    samples = tuple(Sample(path, label) for label, folder in enumerate(folders) for path in _class_images(folder))
+    samples = tuple(Sample(path, label, label) for label, folder in enumerate(folders) for path in _class_images(folder))
     if not samples:
         raise EquicliError(
             f"{root}: no images here. Expected <class>/<image> or images of one of {', '.join(sorted(IMAGE_SUFFIXES))}."
@@ -190,7 +205,8 @@ def _read_as(root: Path, classes: tuple[str, ...], train_root: Path) -> tuple[Sa
     unknown = sorted(set(own) - set(classes))
     if unknown:
         raise EquicliError(f"{root / unknown[0]}: no such class in {train_root}. Remove it, or add training images.")
-    return tuple(Sample(s.path, None if s.label is None else classes.index(own[s.label])) for s in samples)
+        labels = [None if s.target is None else classes.index(own[s.target]) for s in samples]
+    return tuple(Sample(s.path, label, label) for s, label in zip(samples, labels, strict=True))
 
 
 def _class_images(folder: Path) -> list[Path]:

@@ -1,19 +1,20 @@
-"""From a decoded picture to the pixels that a pretrained network was trained on."""
+"""From a picture to the pixels that a pretrained network was trained on, and from there back to the picture."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional
 
-from equicli.data.decode import decode
+from equicli.data.decode import to_image, to_pixels
 from equicli.data.normalization import Normalization
-from equicli.groups import PlanarGroup
-from equicli.groups.action import act
+from equicli.errors import UsageError
+from equicli.groups.elements import Frame
+from equicli.groups.transport import Kinds
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 INTERPOLATIONS: dict[Interpolation, Image.Resampling] = {
@@ -25,6 +26,18 @@ INTERPOLATIONS: dict[Interpolation, Image.Resampling] = {
 
 
 Side = Annotated[int, Field(ge=1, le=1 << 14)]  # pixels
+
+
+class Placement(NamedTuple):
+    """Where a network's input lies in a picture: in the picture resized to width x height, from left and top on.
+
+    Negative where the input is larger than the picture, which is then padded.
+    """
+
+    width: int
+    height: int
+    left: int
+    top: int
 
 
 @dataclass(frozen=True)
@@ -42,44 +55,88 @@ class Preprocess:
     squash: bool = False
     floor: bool = False
 
-    def __call__(self, picture: Image.Image) -> Tensor:
-        """Return the picture's pixels before normalization, uint8 (3, h, w)."""
-        if self.size is not None and self.resize is not None:
-            short = min(picture.size)
-            width, height = (self.resize if self.squash else int(self.resize * edge / short) for edge in picture.size)
-            if (width, height) != picture.size:
-                picture = picture.resize((width, height), INTERPOLATIONS[self.interpolation])
-            half = int if self.floor else round
-            left, top = (half(max(0, gap) / 2) - max(0, -gap) // 2 for gap in (width - self.size, height - self.size))
-            # Where the square is larger than the picture, Pillow pads with black.
-            picture = picture.crop((left, top, left + self.size, top + self.size))
-        return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+    def __call__(self, picture: Image.Image | Tensor) -> Tensor:
+        """Return what the network sees of an RGB picture, before normalization: uint8 (3, h, w).
+
+        Args:
+            picture: a `PIL.Image`, or uint8 pixels (3, h, w).
+        """
+        if self.size is None:
+            return picture if isinstance(picture, Tensor) else to_pixels(picture)
+        image = to_image(picture) if isinstance(picture, Tensor) else picture
+        width, height, left, top = self.placement((image.height, image.width))
+        if (width, height) != image.size:
+            image = image.resize((width, height), INTERPOLATIONS[self.interpolation])
+        # Where the square is larger than the picture, Pillow pads with black.
+        return to_pixels(image.crop((left, top, left + self.size, top + self.size)))
+
+    def placement(self, frame: Frame) -> Placement:
+        """Where the network's input lies in a picture of this (height, width)."""
+        height, width = frame
+        if self.size is None:
+            return Placement(width, height, 0, 0)
+        resize, short = self.resize or self.size, min(frame)
+        width, height = (resize if self.squash else int(resize * edge / short) for edge in (width, height))
+        half = int if self.floor else round
+        left, top = (half(max(0, gap) / 2) - max(0, -gap) // 2 for gap in (width - self.size, height - self.size))
+        return Placement(width, height, left, top)
+
+    def restore(self, output: Any, kinds: Kinds, frame: Frame) -> Any:
+        """Carry what a network says of its input back to the picture of this (height, width).
+
+        Args:
+            output: of one sample: a tensor, or a tuple or mapping of them by `kinds`. Keypoints and boxes are moved and
+                scaled; masks (..., h, w) take the nearest pixel and are 0 outside of what the network saw.
+        """
+        if isinstance(kinds, Mapping):
+            return {key: self.restore(value, kinds[key], frame) for key, value in output.items()}
+        if isinstance(kinds, tuple):
+            return tuple(self.restore(value, kind, frame) for value, kind in zip(output, kinds, strict=True))
+        if output is None or self.size is None or kinds in ("logits", "invariant"):
+            return output
+        width, height, left, top = self.placement(frame)
+        scale = output.new_tensor([frame[1] / width, frame[0] / height]) if output.is_floating_point() else None
+        if kinds == "keypoints" and scale is not None:
+            return (output + output.new_tensor([left, top])) * scale
+        if kinds == "boxes" and scale is not None:
+            return (output + output.new_tensor([left, top]).repeat(2)) * scale.repeat(2)
+        if kinds in ("mask", "image"):
+            return _paste(output, self.size, Placement(width, height, left, top), frame)
+        raise ValueError(f"kind '{kinds}' cannot be carried back from a resized picture.")
 
     def override(
-        self, mode: str, mean: tuple[float, float, float] | None, std: tuple[float, float, float] | None
+        self,
+        mode: str,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+        image_size: int | None = None,
     ) -> "Preprocess":
-        """Apply `--preprocess` (`none` keeps only the normalization), `--mean` and `--std`."""
+        """Apply `--preprocess` (`none` keeps only the normalization), `--mean`, `--std` and `--image-size`."""
         normalization = Normalization(mean or self.normalization.mean, std or self.normalization.std)
         if mode == "none":
             return replace(self, size=None, resize=None, normalization=normalization)
-        return replace(self, normalization=normalization)
+        if image_size is None or image_size == self.size:
+            return replace(self, normalization=normalization)
+        share = 1.0 if self.size is None or self.resize is None else self.resize / self.size
+        return replace(self, size=image_size, resize=round(image_size * share), normalization=normalization)
 
 
-def load_turned(path: Path, preprocess: Preprocess, rotations: PlanarGroup | None) -> Tensor:
-    """Decode a file and preprocess the picture, or the picture turned by every element of `rotations`.
+def sized(preprocess: Preprocess) -> Preprocess:
+    """Return a preprocessing that resizes.
 
-    Returns:
-        uint8 (|R|, 3, h, w); |R| = 1 without rotations.
+    Raises:
+        UsageError: it takes pictures as they are, so that nothing says to which size.
     """
-    picture = decode(path)
-    if rotations is None:
-        return preprocess(picture)[None]
-    if preprocess.size is None and picture.width != picture.height:
-        return preprocess(picture)[None]  # not square: the loader refuses it
-    return torch.stack([preprocess(_turn(rotations, g, picture)) for g in rotations.elements()])
+    if preprocess.size is None:
+        raise UsageError("--preprocess checkpoint: nothing says how this network's pictures are resized; --image-size N.")
+    return preprocess
 
 
-def _turn(group: PlanarGroup, element: int, picture: Image.Image) -> Image.Image:
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].double()
-    turned = act(group, element, pixels)[0].round().to(torch.uint8)
-    return Image.fromarray(turned.permute(1, 2, 0).contiguous().numpy())
+def _paste(output: Tensor, size: int, placement: Placement, frame: Frame) -> Tensor:
+    """Put what a network says of each pixel of its input, (..., h', w'), in its place in the picture, (..., h, w)."""
+    width, height, left, top = placement
+    shape, dtype = output.shape[:-2], output.dtype
+    flat = output.reshape(1, -1, *output.shape[-2:]).float()
+    flat = functional.interpolate(flat, (size, size), mode="nearest-exact")
+    placed = functional.pad(flat, (left, width - size - left, top, height - size - top))
+    return functional.interpolate(placed, frame, mode="nearest-exact").to(dtype).reshape(*shape, *frame)

@@ -1,13 +1,12 @@
-"""Systems and turns ask the same network about the same images: each is answered once."""
+"""Systems and turns ask the same network about the same inputs: each is answered once."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from equicli.prediction.network import NetworkSpec
+from equicli.prediction.signature import Ask, join_batch, split_batch
 
 
 class Caches:
@@ -30,32 +29,38 @@ class OutputCache:
     """
 
     def __init__(self) -> None:
-        self._outputs: dict[object, Tensor] = {}
+        self._outputs: dict[object, Any] = {}
 
-    def ask(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """The network's outputs (b, k) for images (b, c, h, w); only those that are new pass through it."""
-        # In another precision it answers otherwise.
-        device = x.device.type
-        mode = (x.dtype, torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None)
-        keys = [(mode, key) for key in fingerprints(x)]
-        new = {key: i for i, key in enumerate(keys) if key not in self._outputs}
-        if new:
-            outputs = network(x[list(new.values())]).cpu()
-            # Copied, for a row of a batch would keep the whole.
-            self._outputs.update((key, output.clone()) for key, output in zip(new, outputs, strict=True))
-        return torch.stack([self._outputs[key] for key in keys]).to(x.device)
+    def before(self, ask: Ask) -> Ask:
+        """Return what asks a network only about images (b, c, h, w), or a list of them, that are new here."""
 
-    @contextmanager
-    def in_front_of(self, network: nn.Module) -> Iterator[None]:
-        """Within, whoever calls the network is answered from here."""
-        own, forward = vars(network).get("forward"), network.forward
-        vars(network)["forward"] = partial(self.ask, forward)
-        try:
-            yield
-        finally:
-            del vars(network)["forward"]
-            if own is not None:
-                vars(network)["forward"] = own
+        def answer(inputs: Any) -> Any:
+            images = isinstance(inputs, Tensor) or all(isinstance(image, Tensor) for image in inputs)
+            if not images or isinstance(inputs, dict):
+                return ask(inputs)
+            # In another precision it answers otherwise.
+            device = inputs[0].device
+            low = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+            of = fingerprints(inputs) if isinstance(inputs, Tensor) else [fingerprints(i[None])[0] for i in inputs]
+            keys = [(low, image.dtype, image.shape, key) for image, key in zip(inputs, of, strict=True)]
+            new = {key: i for i, key in enumerate(keys) if key not in self._outputs}
+            if new:
+                chosen = list(new.values())
+                outputs = ask(inputs[chosen] if isinstance(inputs, Tensor) else [inputs[i] for i in chosen])
+                # Copied, for a row of a batch would keep the whole.
+                kept = (_each(output, lambda t: t.cpu().clone()) for output in split_batch(outputs))
+                self._outputs.update(zip(new, kept, strict=True))
+            return join_batch([_each(self._outputs[key], lambda t: t.to(device)) for key in keys])
+
+        return answer
+
+
+def _each(output: Any, function: Any) -> Any:
+    if isinstance(output, Tensor):
+        return function(output)
+    if isinstance(output, dict):
+        return {key: _each(value, function) for key, value in output.items()}
+    return type(output)(_each(value, function) for value in output)
 
 
 def fingerprints(x: Tensor) -> list[tuple[int, ...]]:

@@ -1,39 +1,37 @@
-"""Which images are evaluated on, and which output of the network is right for each."""
+"""Which samples are evaluated on, and how they come: as pictures, or as tensors that are preprocessed."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from equicli.artifact import ModelConfig
-from equicli.data.folders import Sample, open_folder, recorded_split
+from equicli.adapted import AdaptedModel
+from equicli.data.folders import Dataset, Sample, recorded_split
+from equicli.data.loading import Loader
 from equicli.errors import EquicliError, UsageError
+from equicli.evaluation.evaluate import InputBatch
 from equicli.progress import Progress
 from equicli.recipes import expand_path
 from equicli.runs import Run
+from equicli.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class EvaluationImages:
+class TestSamples:
     """What is evaluated on.
 
-    classes: names of the class folders, empty without labels.
-    split: `test`, or `all` of a folder without a split.
+    split: `test`, `validation`, or `all` of a folder without a split.
     """
 
     samples: tuple[Sample, ...]
-    classes: tuple[str, ...]
+    data: Dataset
     split: str
 
-    def targets(self, config: ModelConfig) -> Tensor:
-        """See `targets_of`."""
-        labels = torch.tensor([-1 if sample.label is None else sample.label for sample in self.samples])
-        return targets_of(labels, self.classes, config)
 
-
-def find_images(data: str | None, run: Run | None, progress: Progress) -> EvaluationImages:
-    """The test images of a folder; of that which a run was made from, those that it held out.
+def find_samples(task: Task, data: str | None, run: Run | None, progress: Progress) -> TestSamples:
+    """The test samples of a folder; of that which a run was made from, those that it held out.
 
     Args:
         data: a dataset folder; None is the one that the run recorded.
@@ -45,7 +43,7 @@ def find_images(data: str | None, run: Run | None, progress: Progress) -> Evalua
     root = Path(expand_path(data)) if data is not None else recorded
     if root is None:
         raise UsageError("an exported file records no data folder; name one with --data.")
-    folder = open_folder(root)
+    folder = task.open(root)
     if run is not None and recorded is not None and root.resolve() == recorded.resolve():
         samples = recorded_split(folder, {"train": [], "validation": [], "test": run.read_split()["test"]}).test
         split = "test"
@@ -56,20 +54,56 @@ def find_images(data: str | None, run: Run | None, progress: Progress) -> Evalua
         progress.say(f"{root} has no test split: evaluating on all {len(samples)} images")
     if not samples:
         raise EquicliError(f"{root}: no test images.")
-    return EvaluationImages(tuple(samples), folder.classes, split)
+    return TestSamples(tuple(samples), folder, split)
 
 
-def targets_of(labels: Tensor, classes: tuple[str, ...], config: ModelConfig) -> Tensor:
-    """The right output for each class index, int64 (n,); -1 where images or model have no labels.
+class Batches:
+    """Batches of untouched inputs from image files; unreadable ones are skipped and listed in `unreadable`.
 
-    Raises:
-        EquicliError: a class that the model does not know.
+    rotate: `file`, pictures are turned before they are preprocessed, as they are when they come turned; `input`, the
+        preprocessed tensors are.
     """
-    if not classes or not config.labels:
-        return torch.full_like(labels, -1)
-    unknown = [name for name in classes if name not in config.labels]
-    if unknown:
-        raise EquicliError(
-            f"class folder '{unknown[0]}' is none of the {len(config.labels)} classes that this model was adapted to."
-        )
-    return torch.tensor([config.labels[name] for name in classes])[labels]
+
+    def __init__(
+        self, model: AdaptedModel, samples: Sequence[Sample], batch_size: int, rotate: str, *, strict: bool = False
+    ) -> None:
+        self.model, self.samples, self.rotate = model, samples, rotate
+        prepare: Callable[[Tensor], Tensor] = (lambda picture: picture) if rotate == "file" else model.preprocess
+        self._loader = Loader(samples, prepare, batch_size, strict=strict)
+        self._shape: tuple[torch.Size, Path] | None = None
+
+    @property
+    def unreadable(self) -> dict[Path, str]:
+        return self._loader.unreadable
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[InputBatch]:
+        """
+        Raises:
+            EquicliError: no file can be read; or, where tensors are turned, images of several sizes or not square.
+            UnreadableImageError: in strict mode, a file cannot be read.
+        """
+        for indices, items in self._loader:
+            if self.rotate == "file":
+                yield InputBatch(indices, self.model.pictures(items))
+                continue
+            for index, item in zip(indices.tolist(), items, strict=True):
+                self._check_shape(item, self.samples[index].path)
+            device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+            images = self.model.preprocess.normalization(torch.stack(items).to(device))
+            yield InputBatch(indices, self.model.tensors(images))
+
+    def _check_shape(self, image: Tensor, path: Path) -> None:
+        self._shape = self._shape or (image.shape, path)
+        shape, first = self._shape
+        height, width = image.shape[-2:]
+        remedy = "Use --rotate file, which takes pictures of any size, or --preprocess checkpoint with --image-size N."
+        if height != width:
+            raise EquicliError(f"{path}: {width}x{height} pixels; --rotate input turns square tensors. {remedy}")
+        if image.shape != shape:
+            raise EquicliError(
+                f"{path}: {width}x{height} pixels, but {first} has {shape[-1]}x{shape[-2]}; --rotate input turns "
+                f"tensors of one size. {remedy}"
+            )

@@ -1,4 +1,4 @@
-"""From an adapted model and images to the metrics document."""
+"""From an adapted model and image files to the metrics document."""
 
 import platform
 import shlex
@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import equicli
 from equicli.adapted import AdaptedModel
 from equicli.artifact import ModelConfig
-from equicli.data.loading import Batch, Loader, Preloaded
+from equicli.canonicalization.inputs import Inputs
 from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.cost import added_parameters, relative_time
-from equicli.evaluation.evaluate import SYSTEMS, Evaluation, evaluate
+from equicli.evaluation.evaluate import Evaluation, InputBatch, evaluate
+from equicli.evaluation.images import Batches
 from equicli.evaluation.metrics import metrics_document
 from equicli.groups import PlanarGroup
 from equicli.progress import Progress
+from equicli.tasks.task import Task
 
 COST_BATCH = 16
 
@@ -28,8 +29,9 @@ COST_BATCH = 16
 def evaluate_images(
     model: AdaptedModel,
     config: ModelConfig,
-    images: Loader | Preloaded,
-    targets: Tensor,
+    task: Task,
+    batches: Batches,
+    targets: Sequence[Any] | None,
     elements: PlanarGroup,
     *,
     split: str,
@@ -38,74 +40,83 @@ def evaluate_images(
     precision: str,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Evaluate on image files or on images in memory, and build the metrics document.
+    """Evaluate on image files, and build the metrics document.
 
     Args:
-        images: turned by `elements` as files where a loader was made with these as `rotations`, else here as tensors.
-        targets: int64, the right output for each sample; -1 throughout where there are no labels.
+        targets: what is right for each sample; None where nothing says.
         split: which images these are, for the document.
     """
-    evaluation, sample = count_images(
-        model, config, images, targets, elements, device=device, precision=precision, progress=progress
+    systems = ("adapted", *task.baselines)
+    evaluation, sample = record_images(
+        model,
+        config,
+        task,
+        batches,
+        targets,
+        elements,
+        systems=systems,
+        device=device,
+        precision=precision,
+        progress=progress,
     )
-    for path, why in images.unreadable.items():
+    for path, why in batches.unreadable.items():
         progress.say(f"skipped {path}: {why}")
-    cost = {
-        "added_parameters": added_parameters(model),
-        "relative_time": relative_time(model, sample, precision),
-    }
     return metrics_document(
         evaluation,
-        rotate="file" if images.rotations is not None else "input",
+        task,
+        rotate=batches.rotate,
         split=split,
         prior=config.prior,
-        passes=model.passes,
-        finds_poses=model.finds_poses,
         trained_base=config.trained_base,
-        cost=cost,
-        unreadable=len(images.unreadable),
+        cost={
+            "added_parameters": added_parameters(model),
+            "relative_time": relative_time(model, sample, precision),
+        },
+        unreadable=len(batches.unreadable),
         provenance=provenance(config, seed, device),
     )
 
 
-def count_images(
+def record_images(
     model: AdaptedModel,
     config: ModelConfig,
-    images: Loader | Preloaded,
-    targets: Tensor,
+    task: Task,
+    batches: Batches,
+    targets: Sequence[Any] | None,
     elements: PlanarGroup,
     *,
-    systems: Sequence[str] = SYSTEMS,
+    systems: Sequence[str],
     cache: OutputCache | None = None,
     label: str = "evaluating",
     device: torch.device,
     precision: str,
     progress: Progress,
-) -> tuple[Evaluation, Tensor]:
-    """Evaluate; return the first images, too, normalized and on the device, for the cost to be measured on.
+) -> tuple[Evaluation, Inputs]:
+    """Evaluate; return some inputs, too, preprocessed and on the device, for the cost to be measured on.
 
     Args:
-        systems, targets, cache: see `evaluate`; images: see `evaluate_images`.
+        targets, systems, cache: see `evaluate`.
         label: what progress calls this.
     """
-    sample: list[Tensor] = []
-    normalization = config.preprocess.normalization
+    sample: list[Inputs] = []
+    model.to(device)
 
-    def batches() -> Iterator[Batch]:
-        for batch in progress.track(images, label, len(images)):
+    def tracked() -> Iterator[InputBatch]:
+        for batch in progress.track(batches, label, len(batches)):
             if not sample:
-                sample.append(normalization(batch.images[:COST_BATCH, 0].to(device)))
+                shown = batch.inputs.at(model.canonicalizer.group, None)
+                few = shown[:COST_BATCH] if isinstance(shown, torch.Tensor) else shown[0][None]
+                sample.append(model.tensors(few if not model.signature.lists else list(few)))
             yield batch
 
     evaluation = evaluate(
         model,
-        batches(),
+        task,
+        tracked(),
         targets,
-        normalization,
         elements,
         prior=config.prior,
         systems=systems,
-        turned=images.rotations is not None,
         cache=cache,
         device=device,
         precision=precision,

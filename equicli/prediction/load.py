@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from equicli.config import Scalar
+from equicli.settings import Scalar
 from equicli.errors import EquicliError, UsageError
 from equicli.prediction import python_source, timm_source, torchvision_source, transformers_source
 from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights, sha256_of

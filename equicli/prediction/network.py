@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import nn
 
-from equicli.config import Scalar
+from equicli.settings import Scalar
 from equicli.data.preprocess import Preprocess
 
 

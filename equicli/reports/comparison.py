@@ -8,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from equicli.reports.table import score_words
+
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]
 
@@ -54,12 +56,13 @@ def files(document: Mapping[str, Any]) -> dict[str, str]:
 
 def columns(document: Mapping[str, Any], width: int | None = None) -> list[Column]:
     """Titles, and what stands in a row below each; with `width` those that fit a terminal of so many columns."""
-    average, group = f"{document['elements'].upper()}-Avg Acc", document["group"].upper()
+    score, title, group = document["score"]["name"], document["score"]["title"], document["group"].upper()
+    average = f"{document['elements'].upper()}-Avg {title}"
     found: list[Column] = [
-        ("Acc", _percent("acc")),
-        (average, _percent("avg_acc")),
+        (title, _percent(score)),
+        (average, _percent(f"avg_{score}")),
         ("to best", _to_best),
-        ("worst", _percent("worst_acc")),
+        ("worst", _percent(f"worst_{score}")),
         ("residual", _percent("invariance_residual")),
         ("identity rate", _percent("identity_rate")),
         ("avg top-5", _percent("avg_top5_acc")),
@@ -75,13 +78,14 @@ def columns(document: Mapping[str, Any], width: int | None = None) -> list[Colum
     ]
     # Of five classes or fewer the right one is always among five; and where values are swept none is the best.
     untold = {
-        "avg top-5": all(row["mean"]["avg_top5_acc"] == 1 for row in document["systems"]),
+        "avg top-5": all(row["mean"].get("avg_top5_acc", 1) == 1 for row in document["systems"]),
+        "avg ECE": not any("avg_ece" in row["mean"] for row in document["systems"]),
         "to best": not any(row["best"] for row in document["systems"]),
     }
     found = [column for column in found if not untold.get(column[0])]
     if width is None:
         return [("", lambda row: row["title"].replace("Cn-", f"{group}-")), *found]
-    fitting = ["Acc", average, "to best"]
+    fitting = [title, average, "to best"]
     for least, titles in _FROM_WIDTH.items():
         fitting += titles if width >= least else ()
     # By the names that `--systems` takes.
@@ -94,13 +98,15 @@ def rows(document: Mapping[str, Any], width: int | None = None) -> list[list[str
 
 
 def caption(document: Mapping[str, Any]) -> str:
-    what = "agreement with the upright vanilla prediction" if document["labels"] == "agreement" else "accuracy"
+    what = (
+        "agreement with the upright vanilla prediction" if document["labels"] == "agreement" else score_words(document)
+    )
     seeds = max(len(row["seeds"]) for row in document["systems"])
     spread = f"mean ± std over {seeds} seeds; " if seeds > 1 else ""
     over = " and seeds" if seeds > 1 else ""
     swept = {setting.partition("=")[0] for row in document["systems"] for setting in row["settings"]}
     epochs = "" if "epochs" in swept else f"epochs: {document['epochs']}; "
-    to_best = f"to best: paired difference of {document['elements'].upper()}-Avg Acc, 95 % interval over images{over}; "
+    to_best = f"to best: paired difference of {document['elements'].upper()}-Avg {document['score']['title']}, 95 % interval over images{over}; "
     return (
         f"{document['n']} test images; {epochs}{spread}{what} in %; "
         f"{'' if swept else to_best}cost: time ÷ that of the network alone"
@@ -109,14 +115,14 @@ def caption(document: Mapping[str, Any]) -> str:
 
 def _percent(name: str) -> Callable[[Row], str]:
     def cell(row: Row) -> str:
-        value, spread = row["mean"][name], row["std"][name]
+        value, spread = row["mean"].get(name), row["std"].get(name)
         return "-" if value is None else f"{100 * value:.2f}" + ("" if spread is None else f" ± {100 * spread:.2f}")
 
     return cell
 
 
 def _number(name: str, form: str) -> Callable[[Row], str]:
-    return lambda row: "-" if row["mean"][name] is None else form.format(row["mean"][name])
+    return lambda row: "-" if row["mean"].get(name) is None else form.format(row["mean"][name])
 
 
 def _to_best(row: Row) -> str:
@@ -144,24 +150,24 @@ def _figures(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     swept = [row for row in document["systems"] if row["settings"]]
     figures = []
     if swept:
-        figures.append(("Accuracy against the swept value, added parameters and cost.", _sweep_figure(swept)))
+        figures.append(("Accuracy against the swept value, added parameters and cost.", _sweep_figure(swept, document["score"])))
     curves = [curve for curve in document["curves"] if len(curve["points"]) > 1]
     if curves:
         figures.append(("Identity rate on validation images against training time.", _curve_figure(curves)))
     return figures
 
 
-def _sweep_figure(swept: Sequence[Row]) -> str:
+def _sweep_figure(swept: Sequence[Row], score: Mapping[str, str]) -> str:
     figure, (left, middle, right) = _subplots(3)
     values = _in_order({_value(row) for row in swept})
     for system in dict.fromkeys(row["system"] for row in swept):
         own = sorted((row for row in swept if row["system"] == system), key=lambda row: values.index(_value(row)))
-        accuracy = [100 * row["mean"]["avg_acc"] for row in own]
+        accuracy = [100 * row["mean"][f"avg_{score['name']}"] for row in own]
         left.plot([values.index(_value(row)) for row in own], accuracy, "o-", label=system)
         middle.plot([row["mean"]["added_parameters"] for row in own], accuracy, "o-")
         right.plot([row["mean"]["relative_cost"] for row in own], accuracy, "o-")
     left.set_xticks(range(len(values)), values)
-    left.set(xlabel=swept[0]["settings"][0].partition("=")[0], ylabel="group-averaged accuracy [%]")
+    left.set(xlabel=swept[0]["settings"][0].partition("=")[0], ylabel=f"group-averaged {score['title']} [%]")
     middle.set(xlabel="added parameters")
     right.set(xlabel="time ÷ that of the network alone")
     left.legend()

@@ -49,7 +49,7 @@ def _of_artifact(found: Mapping[str, Any]) -> dict[str, Rows]:
             "kind": canonicalizer["kind"],
             **canonicalizer["spec"],
             "parameters": _parameters(canonicalizer),
-            "average": f"of the {found['average']} at all poses" if found["average"] != "none" else "",
+            "policy": _policy(found["policy"]),
         },
         "Prediction network": {
             **_network(found["prediction_network"], where),
@@ -69,6 +69,10 @@ def _of_network(found: Mapping[str, Any]) -> dict[str, Rows]:
             "classes": _examples(known) if names else "not named",
         }
     }
+
+
+def _policy(policy: Mapping[str, Any]) -> str:
+    return f"mean of the {policy['of']} at all poses" if policy["kind"] == "mean" else "one pass, at the pose found"
 
 
 def _network(network: Mapping[str, Any], where: str = "") -> Rows:

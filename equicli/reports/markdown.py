@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from equicli.canonicalization.registry import REGISTRY
 from equicli.reports import table
+from equicli.tasks.registry import find_task
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader("equicli.reports", "templates"),
@@ -31,6 +32,7 @@ def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         **_context(metrics),
         config=config,
         source=source,
+        tag=find_task(config["task"]).tag,
         method=REGISTRY[config["canonicalizer"]["kind"]].method,
         base_model=json.dumps(source["repository"]) if "repository" in source else None,
     )

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from equicli.evaluation.evaluate import SYSTEMS
+from equicli.evaluation.systems import SYSTEMS
 
 MOST_ANGLES = 8  # that are shown one by one
 
 
 def header(metrics: Mapping[str, Any], *, angles: bool = True) -> list[str]:
     shown = [f"{e['angle']:g}°" + (" m" if e["mirror"] else "") for e in _angles(metrics, "vanilla", shown=angles)]
-    return ["", "Acc", f"{metrics['elements'].upper()}-Avg Acc", "worst", *shown, "passes"]
+    title = metrics["score"]["title"]
+    return ["", title, f"{metrics['elements'].upper()}-Avg {title}", "worst", *shown, "passes"]
 
 
 def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = False) -> list[list[str]]:
@@ -20,16 +21,19 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
         angles: with a column for each angle, where they are few.
         narrow: write an interval as ± the distance to its farther end, so that the table fits a terminal.
     """
-    table = []
-    for name in SYSTEMS:
+    table, score = [], metrics["score"]["name"]
+    for name in (name for name in SYSTEMS if name in metrics):
         system = metrics[name]
-        counts = [str(e["correct"]) for e in _angles(metrics, name, shown=angles)]
+        counts = [
+            str(e["correct"]) if "correct" in e else f"{100 * e[score]:.2f}"
+            for e in _angles(metrics, name, shown=angles)
+        ]
         table.append(
             [
                 name,
-                _with_interval(system["acc"], system["acc_ci"], narrow),
-                _with_interval(system["avg_acc"], system["avg_acc_ci"], narrow),
-                f"{100 * system['worst_acc']:.2f}",
+                _with_interval(system[score], system[f"{score}_ci"], narrow),
+                _with_interval(system[f"avg_{score}"], system[f"avg_{score}_ci"], narrow),
+                f"{100 * system[f'worst_{score}']:.2f}",
                 *counts,
                 f"{system['passes']:g}",
             ]
@@ -38,10 +42,12 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
 
 
 def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
-    what = "agreement with the upright vanilla prediction" if metrics["labels"] == "agreement" else "accuracy"
+    agreement = metrics["labels"] == "agreement"
+    what = "agreement with the upright vanilla prediction" if agreement else score_words(metrics)
     counted = f"all {metrics['n']}" if metrics["split"] == "all" else f"{metrics['n']} {metrics['split']}"
-    counts = "correct images by angle; " if _angles(metrics, "vanilla", shown=angles) else ""
-    turned = "the preprocessed tensor" if metrics["rotate"] == "input" else "the decoded picture, before preprocessing,"
+    shown = _angles(metrics, "vanilla", shown=angles)
+    counts = "correct images by angle; " if shown and "correct" in shown[0] else ""
+    turned = "the preprocessed tensor" if metrics["rotate"] == "input" else "the picture, before preprocessing,"
     return f"{counted} images; {what} in %, 95 % intervals; {counts}{turned} is turned by {metrics['elements'].upper()}"
 
 
@@ -50,7 +56,7 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     adapted, cost = metrics["adapted"], metrics["cost"]
     lines = _found_poses(metrics)
     if adapted["identity_rate"] is not None:
-        lines.insert(0, ("identity rate", f"{100 * adapted['identity_rate']:.2f} %"))
+        lines.insert(0, ("identity rate", f"{100 * adapted['identity_rate']:.2f} %{_by_shape(adapted)}"))
     if adapted["pose_accuracy"] is not None:
         lines.append(("pose accuracy", f"{100 * adapted['pose_accuracy']:.2f} %"))
     if adapted["pose_consistency_off_grid"] is not None:
@@ -76,6 +82,18 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("added parameters", f"{cost['added_parameters']:,}"),
         ("relative time", f"{cost['relative_time']:.3f} (canonicalizer ÷ prediction network)"),
     ]
+
+
+def score_words(document: Mapping[str, Any]) -> str:
+    """What the percentages of a document are."""
+    title = str(document["score"]["title"])
+    return "accuracy" if title == "Acc" else title
+
+
+def _by_shape(adapted: Mapping[str, Any]) -> str:
+    shapes = adapted.get("identity_rate_by_shape") or {}
+    told = [f"{name} {100 * of['identity_rate']:.1f} % of {of['n']}" for name, of in shapes.items()]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _angles(metrics: Mapping[str, Any], system: str, *, shown: bool) -> list[Mapping[str, Any]]:

@@ -1,1 +1,1 @@
-"""Tasks: what the data means, how its labels meet the network's outputs, and when a prediction counts as right."""
+"""Tasks: what a network is asked for, one file or folder each. `task.py` says what a task is."""

@@ -1,49 +1,51 @@
 """`adapt`: from a configuration to a run folder with an adapted model in it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from equicli.adapted import AdaptedModel
 from equicli.artifact import CanonicalizerSpec, ModelConfig, write_artifact
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
+from equicli.canonicalization.inputs import Pictures
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig
-from equicli.data.decode import UnreadableImageError
-from equicli.data.folders import ImageFolder, Split, open_folder, recorded_split, split_folder
-from equicli.data.preprocess import Preprocess, load_turned
+from equicli.data.decode import UnreadableImageError, read_picture
+from equicli.data.folders import Dataset, Split, recorded_split, split_folder
+from equicli.data.source import Resident
 from equicli.devices import find_device, place
 from equicli.errors import EquicliError, UsageError, reason
 from equicli.groups import Group, is_finite, parse_group
 from equicli.groups.action import act
 from equicli.groups.elements import inverse
-from equicli.prediction.head import set_head
+from equicli.policy import policy_of
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
-from equicli.prediction.prompts import class_prompts
-from equicli.prediction.zero_shot import TwoTowers
+from equicli.prediction.signature import asking
 from equicli.progress import Progress
 from equicli.runs import Run, start_run
-from equicli.tasks import classification
+from equicli.tasks.registry import TASKS
+from equicli.tasks.task import Binding, Task
 from equicli.training.features import Features
 from equicli.training.images import TrainingImages, read_training_images
-from equicli.training.loop import Images, fit
-from equicli.training.objective import Objective, Task
+from equicli.training.loop import fit
+from equicli.training.objective import Objective, TaskLoss
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """What `adapt` made, and the validation images to report on: uint8 (n, 3, h, w) with class indices (n,) or -1."""
+    """What `adapt` made, and of what."""
 
     model: AdaptedModel
     config: ModelConfig
-    report_images: Tensor
-    report_labels: Tensor
-    classes: tuple[str, ...]
+    data: Dataset
+    split: Split
 
 
 def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> Adapted:
@@ -59,32 +61,32 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         EquicliError: the files do not hold what is needed.
     """
     device = find_device(config.device)
-    folder, split = _open_data(config, run, progress, resume=resume)
-    found = _load_network(config, folder.classes, device, progress)
-    network, preprocess = found.network, found.preprocess
+    task, training = TASKS[config.task.kind], config.training
+    policy = policy_of(config.policy)
+    task.check_policy(policy)
+    data, split = _open_data(config, task, run, progress, resume=resume)
+    found = _load_network(config, task, data, device, progress)
     group, prior = parse_group(config.group), Prior.of(config.prior)
 
-    def turn_back(x: Tensor) -> Tensor:
-        """Bring images of the folder to the pose that the network expects."""
-        pose = group.find(*prior.main)
-        assert pose is not None
-        return act(group, inverse(group, pose), x, padding=config.padding)
+    def turn_back(picture: Tensor) -> Tensor:
+        """Bring a picture of the folder to the pose that the network expects."""
+        return act(group, inverse(group, prior.main(group)), picture, padding=config.padding)
 
-    first = turn_back(_first_image(split, preprocess, device))
-    labels = _decide_labels(config, folder, found, first, progress)
-    context = Context(group, network, preprocess.normalization, config.padding)
-    canonicalizer = _create_canonicalizer(config, context, first)
-    trains = config.train_base or any(parameter.requires_grad for parameter in canonicalizer.parameters())
-    features = Features.read(run.features) if resume and labels is None else None
+    first = _first_picture(split)
+    shown = found.preprocess.normalization(found.preprocess(turn_back(first)).to(device))[None]
+    binding = task.bind(found, data, config.task, shown, progress)
+    canonicalizer = _create_canonicalizer(config, group, found, task, first, device)
+    trains = training.train_base or any(parameter.requires_grad for parameter in canonicalizer.parameters())
+    features = Features.read(run.features) if resume and binding.head_needed else None
     images = read_training_images(
-        split if trains or labels is None else replace(split, train=()),
-        preprocess,
-        None if config.task_weight else canonicalizer.size,
+        split if trains or binding.head_needed else replace(split, train=()),
+        found.preprocess,
+        None if training.task_weight else canonicalizer.view,
         keep=trains,
-        features_of=network if labels is None and features is None else None,
+        features_of=found.network if binding.head_needed and features is None else None,
         turn_back=turn_back,
         device=device,
-        batch_size=config.batch_size,
+        batch_size=training.batch_size,
         strict=config.strict,
         progress=progress,
     )
@@ -92,140 +94,151 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     spec = found.spec
     if images.features is not None:
         features = Features(images.features, images.samples)
-    if labels is None:
+    if binding.head_needed:
         assert features is not None
-        labels = _fit_head(network, images, features, folder.classes, progress)
-        spec = replace(spec, head_outputs=len(labels))
+        of_train, of_validation = features.of(images)
+        binding, spec = task.fit_head(
+            found,
+            data,
+            (of_train, list(images.train.targets)),
+            (of_validation, list(images.validation.targets)),
+            progress,
+        )
     model_config = ModelConfig(
-        task=classification.NAME,
+        task=task.name,
+        signature=task.signature,
         group=config.group,
         canonicalizer=CanonicalizerSpec(config.canonicalizer.kind, asdict(canonicalizer.spec)),
         prediction_network=spec,
-        preprocess=preprocess,
-        labels=labels,
+        preprocess=found.preprocess,
+        labels=binding.labels,
         provenance=found.provenance,
         prior=prior,
         padding=config.padding,
-        average=config.average,
-        trained_base=config.train_base,
+        policy=policy,
+        trained_base=training.train_base,
     )
     if resume:
         _check_resumed(run, model_config)
     else:
-        start_run(run, config.model_dump(mode="json"), split.paths(folder.root), model_config.to_json() + "\n")
+        start_run(run, config.model_dump(mode="json"), split.paths(data.root), model_config.to_json() + "\n")
         if features is not None:
             features.write(run.features)
     run.append_log({"unreadable": images.unreadable})
     if trains:
-        run.append_log({"trainable_parameters": _count_trainable(config, canonicalizer, network)})
-        outputs = [labels[name] for name in folder.classes] or [-1]
-        _train(config, canonicalizer, context, prior, images, torch.tensor(outputs), run, progress)
+        modules = [canonicalizer, found.network] if training.train_base else [canonicalizer]
+        run.append_log({"trainable_parameters": sum(p.numel() for m in modules for p in m.parameters())})
+        targets = _targets(task, split, data, binding, images)
+        _train(config, task, canonicalizer, found, prior, targets, run, progress)
     else:
         progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train")
-    model = AdaptedModel(canonicalizer.ship(), network.eval(), config.padding, config.average)
+    model = model_config.assemble(canonicalizer.ship(), found.network.eval())
     write_artifact(run.model, model, model_config)
     for needed_to_resume in (run.state, run.features):
         needed_to_resume.unlink(missing_ok=True)
-    return Adapted(model, model_config, images.report, images.report_labels, folder.classes)
+    return Adapted(model, model_config, data, split)
 
 
-def _open_data(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool) -> tuple[ImageFolder, Split]:
-    folder = open_folder(Path(config.data))
+def _open_data(
+    config: AdaptConfig, task: Task, run: Run, progress: Progress, *, resume: bool
+) -> tuple[Dataset, Split]:
+    data = task.open(Path(config.data))
     if resume:  # images that came since must not move any between the parts
-        split = recorded_split(folder, run.read_split())
+        split = recorded_split(data, run.read_split())
     else:
-        seed = config.seed if config.split_seed is None else config.split_seed
-        split = split_folder(folder, validation=config.validation_fraction, test=config.test_fraction, seed=seed)
+        of = config.split
+        split = split_folder(data, validation=of.validation_fraction, test=of.test_fraction, seed=of.seed)
     progress.say(
         f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images"
-        + (f" in {len(folder.classes)} classes" if folder.classes else ", unlabelled")
+        + (f" in {len(data.classes)} classes" if data.classes else ", unlabelled")
     )
-    if config.task_weight and not folder.classes:
+    if config.training.task_weight and split.train[0].target is None:
         raise UsageError("task_weight: the task's loss needs labels; put the images into class folders.")
-    return folder, split
+    return data, split
 
 
 def _load_network(
-    config: AdaptConfig, classes: tuple[str, ...], device: torch.device, progress: Progress
+    config: AdaptConfig, task: Task, data: Dataset, device: torch.device, progress: Progress
 ) -> PretrainedNetwork:
     """The prediction network, frozen and on the device, with the preprocessing that was asked for."""
+    wanted = config.network
     found = load_network(
-        config.model,
-        checkpoint=config.checkpoint,
-        arguments=config.model_args,
-        image_size=config.image_size,
-        revision=config.revision,
+        wanted.model,
+        checkpoint=wanted.checkpoint,
+        arguments=wanted.model_args,
+        image_size=wanted.image_size,
+        revision=wanted.revision,
     )
     progress.say(f"prediction network: {describe(found)}")
     for remark in found.remarks:
         progress.say(remark)
     if "sha256" not in found.provenance:
         progress.say("no --checkpoint: taking the weights that your code returns, as they are")
-    found = _with_prompts(config, found, classes, progress)
+    found = task.prepare(found, data, config.task, progress)
     place(found.network.requires_grad_(False), device)
-    return replace(found, preprocess=found.preprocess.override(config.preprocess, config.mean, config.std))
+    return replace(found, preprocess=found.preprocess.override(wanted.preprocess, wanted.mean, wanted.std))
 
 
-def _with_prompts(
-    config: AdaptConfig, found: PretrainedNetwork, classes: tuple[str, ...], progress: Progress
-) -> PretrainedNetwork:
-    """Give a zero-shot network its classes."""
-    if not isinstance(found.network, TwoTowers):
-        if config.prompts is not None:
-            raise UsageError(f"--prompts: {found.provenance['model']} has classes of its own and takes no prompts.")
-        return found
-    prompts, origin = class_prompts(config.prompts, classes, found.network.template)
-    progress.say(f"zero-shot: {len(prompts)} classes by their prompts ({origin})")
-    return replace(
-        found,
-        network=found.network.classify(list(prompts.values())),
-        spec=replace(found.spec, head_outputs=len(prompts)),
-        class_names=tuple((name,) for name in prompts),
-        provenance={**found.provenance, "prompts": origin},
-    )
-
-
-def _create_canonicalizer(config: AdaptConfig, context: Context, image: Tensor) -> Canonicalizer:
+def _create_canonicalizer(
+    config: AdaptConfig, group: Group, found: PretrainedNetwork, task: Task, picture: Tensor, device: torch.device
+) -> Canonicalizer:
     """Make a new canonicalizer, and find one pose before anything is read or written: a size may not be for it."""
     torch.manual_seed(config.seed)
     kind = REGISTRY[config.canonicalizer.kind]
-    canonicalizer = kind.create(config.canonicalizer, context).to(image.device)
+    context = Context(group, found.preprocess.normalization)
+    canonicalizer = kind.create(config.canonicalizer, context).to(device).eval()
+    if not canonicalizer.finds_poses:
+        return canonicalizer
     try:
         with torch.inference_mode():
-            canonicalizer.eval()(image)
+            inputs = Pictures([picture], found.preprocess, device, config.padding)
+            canonicalizer.find(inputs, asking(found.network, task.signature))
     except Exception as error:  # any network of timm's or torchvision's
-        remedy = " Try another --canonicalizer-size." if canonicalizer.size else ""
+        remedy = " Try another --canonicalizer-size." if canonicalizer.learns else ""
         raise EquicliError(f"the canonicalization network fails ({reason(error)}).{remedy}") from error
     return canonicalizer
 
 
+def _targets(
+    task: Task, split: Split, data: Dataset, binding: Binding, images: TrainingImages
+) -> tuple[Resident, Resident]:
+    """Training and validation images with the targets that the task's loss takes."""
+    samples = split.train + split.validation
+    read = [samples[i] for i in images.samples.tolist()]
+    targets: Sequence[Any] = task.targets(read, data, binding.labels) or [None] * len(read)
+    n = len(images.train)
+    return replace(images.train, targets=targets[:n]), replace(images.validation, targets=targets[n:])
+
+
 def _train(
     config: AdaptConfig,
+    task: Task,
     canonicalizer: Canonicalizer,
-    context: Context,
+    found: PretrainedNetwork,
     prior: Prior,
-    images: TrainingImages,
-    outputs: Tensor,
+    images: tuple[Resident, Resident],
     run: Run,
     progress: Progress,
 ) -> None:
-    """Fit the canonicalizer; `outputs` has the right output of each class."""
-    if config.prior_weight:
+    """Fit the canonicalizer, and the network where it is trained, too."""
+    training = config.training
+    if training.prior_weight:
         progress.say(f"prior: the pose of training images is taken to be {prior} (r0 is upright, as the network knows)")
-    network = context.prediction_network.requires_grad_(config.train_base)
-    if config.train_base:
+    network = found.network.requires_grad_(training.train_base)
+    if training.train_base:
         progress.say("training the prediction network, too: the artifact holds other weights than were loaded")
-    outputs = outputs.to(images.train.device)
-    task = Task(network, classification.loss, config.average) if config.task_weight else None
-    objective = Objective.of(config, prior, task)
+    loss = None
+    if training.task_weight:
+        normalization = found.preprocess.normalization
+        loss = TaskLoss(network, normalization, policy_of(config.policy), task.loss, task.signature.outputs)
+    objective = Objective.of(training, prior, config.padding, loss)
     epoch, scores = fit(
         canonicalizer,
-        Images(images.train, outputs[images.train_labels]),
-        Images(images.validation, outputs[images.validation_labels]),
-        context.normalization,
+        *images,
         objective,
-        config,
-        base=network if config.train_base else None,
+        training,
+        config.seed,
+        base=network if training.train_base else None,
         state=run.state,
         log=run.append_log,
         progress=progress,
@@ -233,13 +246,8 @@ def _train(
     by_rate = objective.judged_by_identity_rate
     best = f"identity rate {scores.identity_rate:.1%}" if by_rate else f"loss {scores.loss:.3f}"
     progress.say(f"keeping epoch {epoch}, the best by its {best} on validation images")
-    if config.prior_weight:
-        _tell_chance(context.group, prior, scores.identity_rate, progress)
-
-
-def _count_trainable(config: AdaptConfig, canonicalizer: Canonicalizer, network: nn.Module) -> int:
-    modules = [canonicalizer, network] if config.train_base else [canonicalizer]
-    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+    if training.prior_weight:
+        _tell_chance(canonicalizer.group, prior, scores.identity_rate, progress)
 
 
 def describe(found: PretrainedNetwork) -> str:
@@ -260,34 +268,14 @@ def tell_unreadable(unreadable: dict[str, str], progress: Progress) -> None:
         progress.say(f"{len(unreadable)} unreadable images skipped (--strict stops instead)")
 
 
-def _first_image(split: Split, preprocess: Preprocess, device: torch.device) -> Tensor:
-    """The first readable training image as the prediction network takes it, (1, 3, h, w)."""
+def _first_picture(split: Split) -> Tensor:
+    """The first readable training picture, uint8 (3, h, w)."""
     for sample in split.train:
         try:
-            image = load_turned(sample.path, preprocess, None)
+            return read_picture(sample.path)
         except UnreadableImageError:
             continue  # told when all are read
-        return preprocess.normalization(image.to(device))
     raise EquicliError(f"{split.train[0].path.parent}: none of {len(split.train)} training images can be read.")
-
-
-def _decide_labels(
-    config: AdaptConfig, folder: ImageFolder, found: PretrainedNetwork, image: Tensor, progress: Progress
-) -> dict[str, int] | None:
-    """The output of each class; None where a head is to be fitted."""
-    with torch.inference_mode():
-        outputs = classification.count_outputs(found.network, image)
-    if not folder.classes and config.prompts is not None and found.class_names is not None:
-        progress.say("labels: none in this folder; outputs are named by the prompts")
-        return {name: output for output, (name, *_) in enumerate(found.class_names)}
-    if not folder.classes:
-        progress.say("labels: none in this folder; accuracy is agreement with the network's own upright prediction")
-        return {}
-    labels, reason = classification.match_labels(found, outputs, folder.classes)
-    if labels is None and config.head == "none":
-        raise classification.refuse_labels(reason)
-    progress.say(reason + ("; fitting a linear head on frozen features (--head auto)" if labels is None else ""))
-    return labels
 
 
 def _tell_chance(group: Group, prior: Prior, identity_rate: float, progress: Progress) -> None:
@@ -306,19 +294,3 @@ def _check_resumed(run: Run, config: ModelConfig) -> None:
         raise EquicliError(
             f"--resume {run.folder}: the prediction network's weights or prompts have changed since; start anew."
         )
-
-
-def _fit_head(
-    network: nn.Module, images: TrainingImages, features: Features, classes: tuple[str, ...], progress: Progress
-) -> dict[str, int]:
-    """Give the network a head for these classes."""
-    present = set(images.train_labels.tolist())
-    absent = [name for index, name in enumerate(classes) if index not in present]
-    if absent:
-        raise EquicliError(f"class '{absent[0]}': none of its training images can be read, so no head can be fitted.")
-    train, validation = features.of(images)
-    weight, bias, accuracy = classification.fit_head(train, images.train_labels, validation, images.validation_labels)
-    set_head(network, weight, bias)
-    network.requires_grad_(False).eval()
-    progress.say(f"fitted head: {accuracy:.1%} right on upright validation images")
-    return {name: index for index, name in enumerate(classes)}

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from equicli.errors import EquicliError
-from equicli.files import write_atomically
+from equicli.files import write_tensors
 from equicli.training.images import TrainingImages
 
 
@@ -25,7 +25,7 @@ class Features:
         return cls(**load_file(path)) if path.is_file() else None
 
     def write(self, path: Path) -> None:
-        write_atomically(path, save({"values": self.values.contiguous(), "samples": self.samples}))
+        write_tensors(path, {"values": self.values, "samples": self.samples})
 
     def of(self, images: TrainingImages) -> tuple[Tensor, Tensor]:
         """Those of training and of validation images.
@@ -35,5 +35,5 @@ class Features:
         """
         if not torch.equal(self.samples, images.samples):
             raise EquicliError("--resume: some images can be read that could not before, or no longer; start anew.")
-        n = len(images.train_labels)
+        n = len(images.train)
         return self.values[:n], self.values[n:]

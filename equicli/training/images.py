@@ -1,51 +1,52 @@
 """The first pass over the training images: decoded once, shrunk once, kept in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from equicli.canonicalization.inputs import shrink
-from equicli.data.folders import Split
+from equicli.data.folders import Sample, Split
 from equicli.data.loading import Loader
 from equicli.data.preprocess import Preprocess
+from equicli.data.small_view import SmallView
+from equicli.data.source import Resident
 from equicli.errors import EquicliError
 from equicli.prediction.head import head_inputs
 from equicli.progress import Progress
-
-# Validation images kept at full size for the report that closes a run, which passes each through the prediction network
-# a few times. At 224 pixels they take 150 KB each.
-REPORT_IMAGES = 200
 
 
 @dataclass(frozen=True)
 class TrainingImages:
     """All that training needs of the image files, so that none is opened again.
 
-    train, validation: uint8 (n, 3, s, s), as small as the canonicalization network looks at them, if only it does.
-    train_labels, validation_labels: int64 (n,), class folder indices; -1 where there are no labels.
+    train, validation: what the canonicalizer looks at; or, where the prediction network is to see them, its inputs.
+        Their targets are those of the samples.
     samples: int64 (n,), which of the split's training and validation samples these are, in this order.
     features: float32 (n, d), what reaches the prediction network's head, of the same; None unless asked.
-    report, report_labels: some whole validation images, uint8 (at most REPORT_IMAGES, 3, h, w), and their labels.
     unreadable: files that were skipped, with the reason.
     """
 
-    train: Tensor
-    train_labels: Tensor
-    validation: Tensor
-    validation_labels: Tensor
+    train: Resident
+    validation: Resident
     samples: Tensor
     features: Tensor | None
-    report: Tensor
-    report_labels: Tensor
     unreadable: dict[str, str]
+
+
+class _Prepared(NamedTuple):
+    """Of one picture: what is kept of it, width ÷ height, and what the prediction network is shown."""
+
+    kept: Tensor
+    aspect: float
+    shown: Tensor | None
 
 
 def read_training_images(
     split: Split,
     preprocess: Preprocess,
-    size: int | None,
+    view: SmallView | None,
     *,
     keep: bool,
     features_of: nn.Module | None,
@@ -58,59 +59,69 @@ def read_training_images(
     """Open every training and validation image once.
 
     Args:
-        size: side in pixels that larger images are shrunk to; None keeps them whole.
-        keep: whether training and validation images are wanted at all, beside those to report on.
+        view: what is kept of each picture; None keeps inputs of the prediction network.
+        keep: whether anything is kept at all.
         features_of: a prediction network whose last layer's inputs are to be collected.
-        turn_back: brings images of the folder to the pose that this network expects.
+        turn_back: brings pictures of the folder, uint8 (3, h, w), to the pose that this network expects.
 
     Raises:
-        EquicliError: an image cannot be read (strict), none can, or images are not square.
+        EquicliError: an image cannot be read (strict), none can, or inputs of the network are of several sizes.
     """
     samples = split.train + split.validation
-    loader = Loader(samples, preprocess, batch_size, strict=strict)
+
+    def prepare(picture: Tensor) -> _Prepared:
+        kept, aspect = picture[:, :0, :0], 1.0
+        if keep and view is not None:
+            kept = view.pixels(picture).round().clamp(0, 255).to(torch.uint8)
+            aspect = picture.shape[-1] / picture.shape[-2] if view.whole else 1.0
+        elif keep:
+            kept = preprocess(picture)
+        return _Prepared(kept, aspect, None if features_of is None else preprocess(turn_back(picture)))
+
+    loader = Loader(samples, prepare, batch_size, strict=strict)
     indices: list[Tensor] = []
-    small: list[Tensor] = []
+    read: list[_Prepared] = []
     features: list[Tensor] = []
-    report: list[Tensor] = []
-    reported = torch.zeros(len(samples), dtype=torch.bool)
-    reported[
-        len(split.train)
-        + torch.randperm(len(split.validation), generator=torch.Generator().manual_seed(0))[:REPORT_IMAGES]
-    ] = True
     for batch in progress.track(loader, "reading images", len(loader)):
-        images = batch.images[:, 0]  # (b, 3, h, w)
         indices.append(batch.indices)
-        small.append(_small(images, size) if keep else images[..., :0, :0])
-        report.append(images[reported[batch.indices]])
         if features_of is not None:
-            features.append(_features(features_of, turn_back(preprocess.normalization(images.to(device)))))
+            shown = [preprocess.normalization(item.shown.to(device)) for item in batch.items if item.shown is not None]
+            features.append(_features(features_of, shown))
+        read += [item._replace(shown=None) for item in batch.items]
     order = torch.cat(indices)
-    labels = torch.tensor([-1 if s.label is None else s.label for s in samples])[order]
-    all_small = torch.cat(small)
     is_train = order < len(split.train)
     if (split.train and not is_train.any()) or is_train.all():
         raise EquicliError(f"{samples[0].path.parent}: too few readable images to train and to validate on.")
+    _check_sizes(read, [samples[i] for i in order.tolist()])
+    kept, aspects = torch.stack([item.kept for item in read]), torch.tensor([item.aspect for item in read])
+
+    def part(rows: Tensor) -> Resident:
+        targets: list[Any] = [samples[i].target for i in order[rows].tolist()]
+        return Resident(kept[rows].to(device), aspects[rows], targets)
+
     return TrainingImages(
-        train=all_small[is_train].to(device),
-        train_labels=labels[is_train],
-        validation=all_small[~is_train].to(device),
-        validation_labels=labels[~is_train],
+        train=part(is_train),
+        validation=part(~is_train),
         samples=order,
         features=torch.cat(features) if features else None,
-        report=torch.cat(report),
-        report_labels=labels[reported[order]],
         unreadable={str(path): reason for path, reason in loader.unreadable.items()},
     )
 
 
-def _small(images: Tensor, size: int | None) -> Tensor:
-    if size is None or images.shape[-1] <= size:
-        return images
-    return shrink(images.float(), size).round().clamp(0, 255).to(torch.uint8)
+def _check_sizes(read: Sequence[_Prepared], samples: Sequence[Sample]) -> None:
+    first = read[0].kept.shape
+    for item, sample in zip(read, samples, strict=True):
+        height, width = item.kept.shape[-2:]
+        if item.kept.shape != first or height != width:
+            raise EquicliError(
+                f"{sample.path}: {width}x{height} pixels; training with the network's own loss (task_weight) takes "
+                "square images of one size. Use --preprocess checkpoint with --image-size N."
+            )
 
 
 @torch.inference_mode()
-def _features(network: nn.Module, images: Tensor) -> Tensor:
+def _features(network: nn.Module, images: Sequence[Tensor]) -> Tensor:
     with head_inputs(network) as collected:
-        network(images)
-    return collected[0]
+        for group in [torch.stack(list(images))] if len({i.shape for i in images}) == 1 else [i[None] for i in images]:
+            network(group)
+    return torch.cat(collected)

@@ -8,24 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.config import AdaptConfig
+from equicli.config import TrainingSettings
 from equicli.data.normalization import Normalization
+from equicli.data.source import Source
 from equicli.devices import find_precision
 from equicli.errors import EquicliError
-from equicli.files import write_atomically
+from equicli.files import write_tensors
 from equicli.groups import as_finite
 from equicli.groups.action import act
 from equicli.progress import Progress
+from equicli.training.augmentation import vary
 from equicli.training.objective import Objective
 
 WARMUP = 0.1  # share of the training over which the learning rate rises
-MAX_ZOOM = 0.4  # of the side is left out at most
-MAX_SHIFT = 1 / 8  # of the side; the papers' 4 of 32 pixels
 MOMENTUM = 0.9
 # After 1/3 and 1/2 of the epochs the learning rate falls to a tenth; in more than 100 of them after 1/6, too.
 STEPS, STEPS_OF_LONG = (3, 2), (6, 3, 2)
@@ -43,21 +42,13 @@ class Scores:
     loss: float
 
 
-@dataclass(frozen=True)
-class Images:
-    """uint8 (n, 3, s, s), on the canonicalizer's device, and the right output of each, int64 (n,), -1 where unknown."""
-
-    pixels: Tensor
-    targets: Tensor
-
-
 def fit(
     canonicalizer: Canonicalizer,
-    train: Images,
-    validation: Images,
-    normalization: Normalization,
+    train: Source,
+    validation: Source,
     objective: Objective,
-    config: AdaptConfig,
+    settings: TrainingSettings,
+    seed: int,
     *,
     base: nn.Module | None = None,
     state: Path,
@@ -67,7 +58,8 @@ def fit(
     """Train in place, and leave the weights of the best epoch.
 
     Args:
-        normalization: the prediction network's, as `canonicalizer` expects its input.
+        train, validation: images as the objective wants them; see `Objective.normalization`.
+        seed: of shuffling and augmentation.
         base: the prediction network, where it is trained, too; it is the one of the objective's task.
         state: file that holds the last whole epoch; where it exists, training goes on from it to the same weights.
         log: takes one entry an epoch.
@@ -75,11 +67,11 @@ def fit(
     Returns:
         The best epoch, counted from 1, and its scores on the validation images.
     """
-    trainer = _Trainer(canonicalizer, normalization, objective, config, base)
+    trainer = _Trainer(canonicalizer, objective, settings, seed, base)
     if state.is_file():
         trainer.restore(state)
-        progress.say(f"going on after epoch {trainer.epoch} of {config.epochs}")
-    while trainer.epoch < config.epochs:
+        progress.say(f"going on after epoch {trainer.epoch} of {settings.epochs}")
+    while trainer.epoch < settings.epochs:
         start = time.monotonic()
         losses = trainer.run_epoch(train, progress)
         seconds = time.monotonic() - start
@@ -88,7 +80,7 @@ def fit(
         log({"epoch": trainer.epoch, "seconds": seconds, **losses, "validation": vars(scores)})
         trainer.save(state)
         progress.say(
-            f"epoch {trainer.epoch}/{config.epochs}: loss {losses['loss']:.3f}; "
+            f"epoch {trainer.epoch}/{settings.epochs}: loss {losses['loss']:.3f}; "
             f"validation: loss {scores.loss:.3f}"
             + (f", identity rate {scores.identity_rate:.1%}" if canonicalizer.finds_poses else "")
         )
@@ -96,28 +88,27 @@ def fit(
 
 
 def measure(
-    canonicalizer: Canonicalizer,
-    images: Images,
-    normalization: Normalization,
-    objective: Objective,
-    batch_size: int,
-    *,
-    turn: bool = False,
+    canonicalizer: Canonicalizer, images: Source, objective: Objective, batch_size: int, *, turn: bool = False
 ) -> Scores:
     """Score a canonicalizer on untouched images, or with `turn` on each in one of the group's poses, in turn."""
     canonicalizer.eval()
     group, task_only, poses, task = canonicalizer.group, objective.only("task"), [], 0.0
+    normalization = objective.normalization(canonicalizer)
     with torch.inference_mode():
-        for pixels, targets in zip(images.pixels.split(batch_size), images.targets.split(batch_size), strict=True):
-            x = normalization(pixels)
+        for indices in torch.arange(len(images)).split(batch_size):
+            taken = images.take(indices)
+            x = normalization(taken.pixels)
             if turn:
-                poses_in_turn = torch.arange(len(x), device=x.device) % as_finite(group).order
-                x = act(group, poses_in_turn, x, padding=objective.padding)
-            pose, losses = task_only.losses(canonicalizer, x, targets)
-            poses.append((pose.element, pose.scores))
-            task += float(objective.total(losses)) * len(x) / len(images.pixels)
+                elements = indices % as_finite(group).order
+                x = act(group, elements.to(x.device), x, padding=objective.padding)
+            pose, losses = task_only.losses(canonicalizer, x, taken.targets)
+            if pose is not None:
+                poses.append(Pose(pose.element, pose.scores))
+            task += float(task_only.total(losses)) * len(x) / len(images)
+        if not poses:
+            return Scores(1.0, task)
         # Of all images at once: how often each pose occurs is not a mean over batches.
-        elements, scores = zip(*poses, strict=True)
+        elements, scores = zip(*(pose[:2] for pose in poses), strict=True)
         pose = Pose(torch.cat(elements), None if scores[0] is None else torch.cat(scores))
         weight = objective.weights.get("prior")
         prior = weight * float(objective.prior.loss(group, pose)) if weight else 0.0
@@ -135,63 +126,67 @@ class _Trainer:
     def __init__(
         self,
         canonicalizer: Canonicalizer,
-        normalization: Normalization,
         objective: Objective,
-        config: AdaptConfig,
+        settings: TrainingSettings,
+        seed: int,
         base: nn.Module | None,
     ) -> None:
         self.canonicalizer = canonicalizer
         # All that is trained, by the names that a saved state has.
         self.trained = nn.ModuleDict({"canonicalizer": canonicalizer, **({} if base is None else {"base": base})})
-        self.normalization = normalization
         self.objective = objective
-        self.config = config
-        self.mirrors = config.mirror and objective.prior.survives_mirroring(canonicalizer.group)
+        self.settings, self.seed = settings, seed
+        self.mirrors = settings.mirror and objective.prior.survives_mirroring(canonicalizer.group)
         self.epoch = 0
         # In fp16 small gradients would vanish; in other precisions this does nothing.
         self.scaler = torch.amp.GradScaler(
-            next(self.trained.parameters()).device.type, enabled=config.precision == "fp16", init_scale=2.0**12
+            next(self.trained.parameters()).device.type, enabled=settings.precision == "fp16", init_scale=2.0**12
         )
         self.best: tuple[int, Scores, dict[str, Tensor]] | None = None
-        rates = {"canonicalizer": config.learning_rate, "base": config.base_learning_rate}
+        rates = {"canonicalizer": settings.learning_rate, "base": settings.base_learning_rate}
         groups = []
         for name, module in self.trained.items():
             # Biases, norms and the temperature have no reason to be small.
-            for large, decay in ((True, config.weight_decay), (False, 0.0)):
+            for large, decay in ((True, settings.weight_decay), (False, 0.0)):
                 parameters = [p for p in module.parameters() if (p.ndim > 1) == large]
                 groups += [{"params": parameters, "weight_decay": decay, "peak": rates[name]}] if parameters else []
-        adamw = config.optimizer == "adamw"
+        adamw = settings.optimizer == "adamw"
         self.optimizer = torch.optim.AdamW(groups) if adamw else torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
 
-    def run_epoch(self, images: Images, progress: Progress) -> dict[str, float]:
+    def run_epoch(self, images: Source, progress: Progress) -> dict[str, float]:
         """Pass once over the images; return the mean of the weighted sum, `loss`, and of each loss, `prior_loss`, …"""
-        config, device, n = self.config, images.pixels.device, len(images.pixels)
-        torch.manual_seed(config.seed * 1_000_003 + self.epoch)  # dropout
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch)
-        precision = find_precision(config.precision, device)
+        settings, n = self.settings, len(images)
+        device = next(self.trained.parameters()).device
+        torch.manual_seed(self.seed * 1_000_003 + self.epoch)  # dropout
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        precision = find_precision(settings.precision, device)
+        normalization = self.objective.normalization(self.canonicalizer)
         self.trained.train()
         totals = {"loss": 0.0, **{f"{name}_loss": 0.0 for name in self.objective.weights}}
-        batches = torch.randperm(n, generator=generator).split(config.batch_size)
+        batches = torch.randperm(n, generator=generator).split(settings.batch_size)
         if self.objective.prior.shares and len(batches) > 1:
-            batches = batches[: n // config.batch_size]  # the rest would be too few to tell how often a pose occurs
+            batches = batches[: n // settings.batch_size]  # the rest would be too few to tell how often a pose occurs
         elif "base" in self.trained and len(batches[-1]) == 1 < len(batches):
             batches = batches[:-1]  # of which batch normalization could make nothing
         seen = sum(map(len, batches))
-        label = f"epoch {self.epoch + 1}/{config.epochs}"
+        label = f"epoch {self.epoch + 1}/{settings.epochs}"
         for step, indices in enumerate(progress.track(batches, label, len(batches))):
             for group in self.optimizer.param_groups:
                 group["lr"] = group["peak"] * learning_rate_factor(
-                    self.epoch + step / len(batches), config.epochs, config.schedule
+                    self.epoch + step / len(batches), settings.epochs, settings.schedule
                 )
-            chosen = indices.to(device)
-            x = self.normalization(vary(images.pixels[chosen], generator, crop=config.crop, mirror=self.mirrors))
-            if config.augment:
+            taken = images.take(indices)
+            aspects = taken.aspects if self.objective.small and self.canonicalizer.view.whole else None
+            x = normalization(
+                vary(taken.pixels, generator, crop=settings.crop, mirror=self.mirrors, aspects=aspects)
+            )
+            if settings.augment:
                 h = torch.randint(as_finite(self.canonicalizer.group).order, (len(x),), generator=generator)
-                x = act(self.canonicalizer.group, h.to(device), x, padding=config.padding)
-            _, losses = self.objective.losses(self.canonicalizer, x, images.targets[chosen], generator, precision)
+                x = act(self.canonicalizer.group, h.to(device), x, padding=self.objective.padding)
+            _, losses = self.objective.losses(self.canonicalizer, x, taken.targets, generator, precision)
             loss = self.objective.total(losses)
             if not loss.isfinite():
-                slower = f"--set learning_rate={config.learning_rate / 10:g}"
+                slower = f"--set learning_rate={settings.learning_rate / 10:g}"
                 raise EquicliError(f"training diverged in epoch {self.epoch + 1}; try {slower}.")
             self.optimizer.zero_grad()
             self.scaler.scale(loss).backward()
@@ -202,10 +197,10 @@ class _Trainer:
         self.epoch += 1
         return totals
 
-    def measure(self, images: Images) -> Scores:
+    def measure(self, images: Source) -> Scores:
         self.trained.eval()
-        size = 4 * self.config.batch_size
-        return measure(self.canonicalizer, images, self.normalization, self.objective, size, turn=self.config.augment)
+        size = 4 * self.settings.batch_size
+        return measure(self.canonicalizer, images, self.objective, size, turn=self.settings.augment)
 
     def keep_if_best(self, scores: Scores) -> None:
         if self.best is None or self._rank(scores) > self._rank(self.best[1]):
@@ -233,7 +228,7 @@ class _Trainer:
         tensors |= {f"scaler.{name}": torch.tensor(value) for name, value in self.scaler.state_dict().items()}
         numbers = [self.epoch, epoch, scores.identity_rate, scores.loss]
         tensors["progress"] = torch.tensor(numbers, dtype=torch.float64)
-        write_atomically(path, save({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}))
+        write_tensors(path, tensors)
 
     def restore(self, path: Path) -> None:
         tensors = load_file(path)
@@ -266,27 +261,3 @@ def learning_rate_factor(epoch: float, epochs: int, schedule: str = "cosine") ->
     if epoch < warmup:
         return 0.05 + 0.95 * epoch / warmup
     return 0.5 + 0.5 * math.cos(math.pi * (epoch - warmup) / (epochs - warmup))
-
-
-def vary(images: Tensor, generator: torch.Generator, *, crop: str, mirror: bool) -> Tensor:
-    """Crop at random, which leaves poses as they are.
-
-    Args:
-        images: uint8 (b, 3, s, s).
-        crop: `zoom` shows a square of between 1 - MAX_ZOOM and 1 of the side, enlarged. `shift` moves by whole pixels,
-            up to MAX_SHIFT of the side: a network that is to stay as sharp-eyed as it is sees no pixel between others.
-        mirror: mirror left-right at random, too, which leaves poses as the prior has them if it is symmetric.
-
-    Returns:
-        float32 (b, 3, s, s) in [0, 1].
-    """
-    b, side = len(images), images.shape[-1]
-    scale = 1 - (MAX_ZOOM if crop == "zoom" else 0) * torch.rand(b, generator=generator)
-    shift = 2 * torch.rand(2, b, generator=generator) - 1
-    # In halves of the side, as the grid below counts.
-    shift = shift * (1 - scale) if crop == "zoom" else (shift * MAX_SHIFT * side).round() / (side / 2)
-    flip = torch.where(torch.rand(b, generator=generator) < 0.5, -1.0, 1.0) if mirror else torch.ones(b)
-    zero = torch.zeros(b)
-    affine = torch.stack([torch.stack([flip * scale, zero, shift[0]], 1), torch.stack([zero, scale, shift[1]], 1)], 1)
-    grid = functional.affine_grid(affine.to(images.device), list(images.shape), align_corners=False)
-    return functional.grid_sample(images.float() / 255, grid, padding_mode="reflection", align_corners=False)

@@ -1,39 +1,52 @@
 """What a training step minimizes: the weighted sum of prior, contrast, artifact and task loss, told one by one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from equicli.adapted import Average, average_outputs, each_view
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
+from equicli.canonicalization.inputs import Tensors
 from equicli.canonicalization.losses import artifact_loss, contrast_loss, straight_through
 from equicli.canonicalization.prior import Prior
-from equicli.config import AdaptConfig
+from equicli.config import TrainingSettings
+from equicli.data.normalization import Normalization
 from equicli.devices import arithmetic
 from equicli.groups import Group, is_finite
 from equicli.groups.action import Element, act
+from equicli.groups.transport import Kinds
+from equicli.policy import Policy
 
 
 @dataclass(frozen=True)
-class Task:
-    """The task's own loss at the canonical form of an image.
+class TaskLoss:
+    """The task's own loss of what the adapted model says of an image.
 
-    loss: from the prediction network's output and the right outputs, int64 (b,), to a scalar.
+    normalization: of the network's inputs. outputs: the kinds of what it returns.
+    loss: from the adapted model's output and the targets of a batch to a scalar.
     """
 
     network: nn.Module
-    loss: Callable[[Tensor, Tensor], Tensor]
-    average: Average = "none"
+    normalization: Normalization
+    policy: Policy
+    loss: Callable[[Any, Sequence[Any]], Tensor]
+    outputs: Kinds = "logits"
 
-    def predict(self, group: Group, pose: Pose, x: Tensor, padding: str) -> Tensor:
+    def inputs(self, x: Tensor, padding: str) -> Tensors:
+        return Tensors(x, self.normalization, padding=padding)
+
+    def predict(self, group: Group, pose: Pose | None, x: Tensor, padding: str) -> Any:
         """What the adapted model returns, in a form through which gradients reach the scores."""
-        if self.average != "none":
-            return average_outputs(pose.scores, map(self.network, each_view(group, x, padding)), self.average)
-        chosen = x if is_finite(group) and pose.scores is None else straight_through(group, pose, x, padding)
-        output: Tensor = self.network(chosen)
-        return output
+        inputs = self.inputs(x, padding)
+
+        def at(element: Element | None) -> Any:
+            chosen = pose is not None and element is pose.element
+            shown = straight_through(group, pose, x, padding) if pose and chosen else inputs.at(group, element)
+            return inputs.back(group, element, self.network(shown), self.outputs)
+
+        return self.policy.answer(at, group, pose)
 
 
 @dataclass(frozen=True)
@@ -41,22 +54,32 @@ class Objective:
     """The losses of a batch. Those whose weight is 0 are not computed.
 
     weights: by the names `prior`, `contrast`, `artifact`, `task`.
+    task: None where images are what the canonicalizer looks at, and the prediction network is not asked.
     """
 
     prior: Prior
     weights: dict[str, float]
     padding: str
-    task: Task | None
+    task: TaskLoss | None
 
     @classmethod
-    def of(cls, config: AdaptConfig, prior: Prior, task: Task | None) -> "Objective":
+    def of(cls, settings: TrainingSettings, prior: Prior, padding: str, task: TaskLoss | None) -> "Objective":
         weights = {
-            "prior": config.prior_weight,
-            "contrast": config.contrast_weight,
-            "artifact": config.artifact_weight,
-            "task": config.task_weight,
+            "prior": settings.prior_weight,
+            "contrast": settings.contrast_weight,
+            "artifact": settings.artifact_weight,
+            "task": settings.task_weight,
         }
-        return cls(prior, {name: weight for name, weight in weights.items() if weight > 0}, config.padding, task)
+        return cls(prior, {name: weight for name, weight in weights.items() if weight > 0}, padding, task)
+
+    @property
+    def small(self) -> bool:
+        """Whether images are small views, not inputs of the prediction network."""
+        return self.task is None
+
+    def normalization(self, canonicalizer: Canonicalizer) -> Normalization:
+        """What images are normalized by before they are handed over."""
+        return canonicalizer.view.normalization if self.task is None else self.task.normalization
 
     @property
     def judged_by_identity_rate(self) -> bool:
@@ -71,38 +94,46 @@ class Objective:
         self,
         canonicalizer: Canonicalizer,
         x: Tensor,
-        targets: Tensor,
+        targets: Sequence[Any],
         generator: torch.Generator | None = None,
         precision: str = "fp32",
-    ) -> tuple[Pose, dict[str, Tensor]]:
+    ) -> tuple[Pose | None, dict[str, Tensor]]:
         """The poses of a batch, and each of its losses.
 
         Args:
-            x: images normalized for the prediction network, (b, 3, h, w).
-            targets: int64 (b,), the right outputs; only the task loss looks at them.
+            x: small views, or where there is a task inputs of the prediction network, (b, 3, h, w); normalized.
+            targets: what is right for each; only the task loss looks at them.
             generator: draws the element that the artifact loss turns by.
             precision: of the networks; the losses are computed in float32.
         """
         group = canonicalizer.group
-        with arithmetic(x.device, precision):
-            pose = canonicalizer(x)
+        pose = self._find(canonicalizer, x, precision)
         losses = {}
         if "prior" in self.weights:
+            assert pose is not None
             losses["prior"] = self.prior.loss(group, pose)
         if "contrast" in self.weights:
-            assert pose.vectors is not None
+            assert pose is not None and pose.vectors is not None
             losses["contrast"] = contrast_loss(pose.vectors)
         if "artifact" in self.weights:
             h = draw_off_grid(group, generator)
-            with arithmetic(x.device, precision):
-                turned = canonicalizer(act(group, h, x, padding=self.padding))
+            turned = self._find(canonicalizer, act(group, h, x, padding=self.padding), precision)
+            assert pose is not None and turned is not None
             losses["artifact"] = artifact_loss(group, pose, turned, h)
         if "task" in self.weights:
             assert self.task is not None
             with arithmetic(x.device, precision):
                 output = self.task.predict(group, pose, x, self.padding)
-            losses["task"] = self.task.loss(output.float(), targets)
+            losses["task"] = self.task.loss(output, targets)
         return pose, losses
+
+    def _find(self, canonicalizer: Canonicalizer, x: Tensor, precision: str) -> Pose | None:
+        if not canonicalizer.finds_poses:
+            return None
+        with arithmetic(x.device, precision):
+            if self.task is None:
+                return canonicalizer(x)
+            return canonicalizer.find(self.task.inputs(x, self.padding), self.task.network)
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         return sum((self.weights[name] * loss for name, loss in losses.items()), start=torch.zeros(()))

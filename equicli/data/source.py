@@ -1,0 +1,46 @@
+"""What training goes through again and again: a Source of images, in memory or not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class Images(NamedTuple):
+    """Some images of a source.
+
+    pixels: uint8 (b, 3, s, s), small views before normalization, or inputs of the prediction network.
+    aspects: float32 (b,), width ÷ height of the pictures that were squashed to these squares; 1 where none was.
+    targets: what is right for each, as the task has it.
+    """
+
+    pixels: Tensor
+    aspects: Tensor
+    targets: list[Any]
+
+
+class Source(Protocol):
+    """Images that can be taken by their numbers, in any order and as often as is wanted."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: Tensor) -> Images:
+        """The images of these numbers, int64 (b,), on the training's device."""
+        ...
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A source that is held in memory, all images of one size. The fields are those of `Images`, for all n."""
+
+    pixels: Tensor
+    aspects: Tensor
+    targets: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def take(self, indices: Tensor) -> Images:
+        chosen = indices.to(self.pixels.device)
+        return Images(self.pixels[chosen], self.aspects[indices], [self.targets[i] for i in indices.tolist()])

@@ -1,0 +1,166 @@
+"""What is evaluated beside each other: the network alone, adapted, averaged over all poses, and given the true pose."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from equicli.adapted import AdaptedModel, Prediction
+from equicli.canonicalization.inputs import Inputs
+from equicli.canonicalization.prior import Prior
+from equicli.groups import Group, PlanarGroup
+from equicli.policy import Mean
+from equicli.prediction.signature import Ask
+
+# In the order of tables.
+SYSTEMS = ("vanilla", "adapted", "symmetrized", "oracle")
+_QUARTERS = PlanarGroup(4, reflections=True)
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A batch of inputs, acted on by one element of R.
+
+    untouched: x. inputs: h·x. element: h.
+    """
+
+    untouched: Inputs
+    inputs: Inputs
+    elements: PlanarGroup
+    element: int
+
+
+class System(Protocol):
+    """One way to predict. `answer` returns outputs in the frame of h·x; systems keep nothing between batches."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def passes(self) -> float:
+        """Of the prediction network for each input."""
+        ...
+
+    def answer(self, turned: Sequence[Turned], ask: Ask) -> list[Prediction]:
+        """What it says of one batch at every turn.
+
+        Args:
+            ask: asks the prediction network, or knows already what it says.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Vanilla:
+    """The prediction network alone."""
+
+    model: AdaptedModel
+    name: str = "vanilla"
+    passes: float = 1
+
+    def answer(self, turned: Sequence[Turned], ask: Ask) -> list[Prediction]:
+        return [Prediction(_asked(self.model, t.inputs, self.model.canonicalizer.group, None, ask), None) for t in turned]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The artifact that ships.
+
+    cached: whether the network may be known to say the same of equal inputs; else it is asked anew at every turn, which
+        measures whether it does.
+    """
+
+    model: AdaptedModel
+    cached: bool = False
+    name: str = "adapted"
+
+    @property
+    def passes(self) -> float:
+        return float(self.model.passes)
+
+    def answer(self, turned: Sequence[Turned], ask: Ask) -> list[Prediction]:
+        return [self.model.answer(t.inputs, ask if self.cached else None) for t in turned]
+
+
+@dataclass(frozen=True)
+class Symmetrized:
+    """The mean of the network's probabilities over a group."""
+
+    model: AdaptedModel
+    group: PlanarGroup
+    name: str = "symmetrized"
+
+    @property
+    def passes(self) -> float:
+        return self.group.order
+
+    def answer(self, turned: Sequence[Turned], ask: Ask) -> list[Prediction]:
+        known: dict[int, Prediction] = {}
+        for t in turned:
+            h = self._representative(t.elements, t.element)
+            if h not in known:
+                inputs = t.untouched if h == 0 else t.untouched.turned(t.elements, h)
+
+                def at(g: Any, inputs: Inputs = inputs) -> Any:
+                    return ask(inputs.at(self.group, g))
+
+                known[h] = Prediction(Mean().answer(at, self.group, None), None)
+        return [known[self._representative(t.elements, t.element)] for t in turned]
+
+    def _representative(self, elements: PlanarGroup, h: int) -> int:
+        """The least of the turns qh, with q a multiple of 90° or mirroring that the group has: their means are one."""
+        shared = [q for q in _QUARTERS.elements() if self.group.find(_QUARTERS.angle(q), _QUARTERS.mirrored(q)) is not None]
+        steps = [elements.find(_QUARTERS.angle(q), _QUARTERS.mirrored(q)) for q in shared]
+        return min(elements.compose(q, h) for q in steps if q is not None)
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """The network at the true pose: ĝ = h, and before it the pose that the prior names for untouched inputs."""
+
+    model: AdaptedModel
+    prior: Prior
+    name: str = "oracle"
+    passes: float = 1
+
+    def answer(self, turned: Sequence[Turned], ask: Ask) -> list[Prediction]:
+        group = self.model.canonicalizer.group
+        return [Prediction(_asked(self.model, t.inputs, *self._pose(t, group), ask), None) for t in turned]
+
+    def upright(self, inputs: Inputs, elements: PlanarGroup, ask: Ask) -> Any:
+        """What the network says of untouched inputs in the pose that it expects."""
+        group = self.model.canonicalizer.group
+        return _asked(self.model, inputs, *self._pose(Turned(inputs, inputs, elements, 0), group), ask)
+
+    def _pose(self, turned: Turned, group: Group) -> tuple[PlanarGroup, int]:
+        """The pose of h·x, in a group that has the elements of R and the poses of the prior."""
+        elements, h = turned.elements, turned.element
+        steps = group.n if isinstance(group, PlanarGroup) else 360  # poses of others are told in whole degrees
+        fine = PlanarGroup(math.lcm(elements.n, steps), reflections=True)
+        turn, pose = fine.find(elements.angle(h), elements.mirrored(h)), fine.read(self.prior.main)
+        assert turn is not None and pose is not None
+        return fine, fine.compose(turn, pose)
+
+
+def _asked(model: AdaptedModel, inputs: Inputs, group: Group, element: int | None, ask: Ask) -> Any:
+    output = ask(inputs.at(group, element))
+    return inputs.back(group, element, output, model.signature.outputs)
+
+
+def systems_of(
+    model: AdaptedModel, prior: Prior, elements: PlanarGroup, names: Sequence[str], *, cached: bool
+) -> list[System]:
+    """The systems of these names, in the order of SYSTEMS.
+
+    Args:
+        elements: R; symmetrization averages over it where the model's group is no C_n or D_n.
+        cached: see `Adapted`.
+    """
+    group = model.canonicalizer.group
+    every: list[System] = [
+        Vanilla(model),
+        Adapted(model, cached),
+        Symmetrized(model, group if isinstance(group, PlanarGroup) else elements),
+        Oracle(model, prior),
+    ]
+    return [system for system in every if system.name in names]

@@ -1,0 +1,85 @@
+"""The signature of a prediction network: which kinds of values it takes and returns, and how it is asked."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from equicli.groups.transport import Kinds
+
+# A prediction network, or what answers in its place.
+Ask = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a network takes and returns, as its task declares it. Stored in artifacts.
+
+    inputs, outputs: the kind of each value, see `groups.transport`. Only `logits` may be averaged.
+    lists: whether the network takes a list with one entry a sample, of any sizes, and returns one; else tensors (b, …).
+    """
+
+    inputs: Kinds = "image"
+    outputs: Kinds = "logits"
+    lists: bool = False
+
+
+def asking(network: nn.Module, signature: Signature) -> Ask:
+    """Return what asks a network about inputs of any sizes, in its own dtype.
+
+    A network that takes tensors is asked about a list of images of several sizes size by size, in the order in which
+    they come: the same images are always in the same batches.
+    """
+    dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
+
+    def ask(inputs: Any) -> Any:
+        if signature.lists or not isinstance(inputs, list):
+            return network(_cast(inputs, dtype))
+        by_shape: dict[torch.Size, list[int]] = {}
+        for index, image in enumerate(inputs):
+            by_shape.setdefault(image.shape, []).append(index)
+        answers: dict[int, Any] = {}
+        for indices in by_shape.values():
+            output = network(_cast(torch.stack([inputs[i] for i in indices]), dtype))
+            answers.update(zip(indices, split_batch(output), strict=True))
+        return join_batch([answers[i] for i in range(len(inputs))])
+
+    return ask
+
+
+def split_batch(output: Any) -> list[Any]:
+    """Take a network's output apart, one entry a sample; parts (b, …) of tuples and mappings become parts of each."""
+    if isinstance(output, list):
+        return output
+    if isinstance(output, Mapping):
+        parts = {key: split_batch(value) for key, value in output.items()}
+        return [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
+    if isinstance(output, tuple):
+        return list(zip(*map(split_batch, output), strict=True))
+    return list(output)
+
+
+def join_batch(samples: list[Any]) -> Any:
+    """Put samples together again: tensors of one shape to (b, …); of several shapes they stay a list."""
+    first = samples[0]
+    if isinstance(first, Mapping):
+        return {key: join_batch([sample[key] for sample in samples]) for key in first}
+    if isinstance(first, tuple):
+        return tuple(join_batch(list(parts)) for parts in zip(*samples, strict=True))
+    alike = all(isinstance(s, Tensor) and s.shape == first.shape for s in samples)
+    return torch.stack(samples) if alike else samples
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """Images in the network's own precision; anything else as it is."""
+    if isinstance(value, Tensor):
+        # Under autocast and in export the network itself decides.
+        half = dtype in (torch.float16, torch.bfloat16)
+        return value.to(dtype) if half and value.is_floating_point() else value
+    if isinstance(value, Mapping):
+        return {key: _cast(part, dtype) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_cast(part, dtype) for part in value)
+    return value

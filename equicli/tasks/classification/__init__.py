@@ -1,0 +1,1 @@
+"""Image classification: an output is invariant, labels are folder names, a prediction is the largest logit."""

@@ -1,0 +1,187 @@
+"""The task: data, labels and heads, when a prediction is right, and what is counted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from equicli.data.folders import Dataset, Sample, open_folder
+from equicli.errors import EquicliError, UsageError
+from equicli.groups import PlanarGroup
+from equicli.prediction.head import set_head
+from equicli.prediction.network import NetworkSpec, PretrainedNetwork
+from equicli.prediction.prompts import class_prompts
+from equicli.prediction.signature import asking
+from equicli.prediction.zero_shot import TwoTowers
+from equicli.progress import Progress
+from equicli.settings import LocalPath, TaskSettings
+from equicli.tasks.classification.confusion import changing_classes
+from equicli.tasks.classification.head import fit_head
+from equicli.tasks.classification.labels import match_labels, refuse_labels
+from equicli.tasks.task import Binding, Records, Task
+
+TOP = 5
+
+
+class ClassificationSettings(TaskSettings):
+    """How folders and outputs are matched."""
+
+    kind: Literal["classification"] = "classification"
+    head: Literal["auto", "none"] = Field("auto", description="fit a linear head where the classes do not match")
+    prompts: LocalPath | None = Field(None, description="of a zero-shot network's classes: a text or YAML file")
+
+
+class Classification(Task):
+    """One class for each image. Outputs are logits (b, k), targets the index of the right one."""
+
+    name = "classification"
+    Settings = ClassificationSettings
+    baselines = ("vanilla", "symmetrized", "oracle")
+    tag = "image-classification"
+
+    def open(self, root: Path) -> Dataset:
+        return open_folder(root)
+
+    def targets(self, samples: Sequence[Sample], data: Dataset, labels: Mapping[str, int]) -> list[Any] | None:
+        if not data.classes or not labels:
+            return None
+        unknown = [name for name in data.classes if name not in labels]
+        if unknown:
+            raise EquicliError(
+                f"class folder '{unknown[0]}' is none of the {len(labels)} classes that this model was adapted to."
+            )
+        outputs = [labels[name] for name in data.classes]
+        return [outputs[sample.target] for sample in samples]
+
+    def prepare(
+        self, found: PretrainedNetwork, data: Dataset, settings: TaskSettings, progress: Progress
+    ) -> PretrainedNetwork:
+        """Give a zero-shot network its classes."""
+        assert isinstance(settings, ClassificationSettings)
+        if not isinstance(found.network, TwoTowers):
+            if settings.prompts is not None:
+                raise UsageError(f"--prompts: {found.provenance['model']} has classes of its own and takes no prompts.")
+            return found
+        prompts, origin = class_prompts(settings.prompts, data.classes, found.network.template)
+        progress.say(f"zero-shot: {len(prompts)} classes by their prompts ({origin})")
+        return replace(
+            found,
+            network=found.network.classify(list(prompts.values())),
+            spec=replace(found.spec, head_outputs=len(prompts)),
+            class_names=tuple((name,) for name in prompts),
+            provenance={**found.provenance, "prompts": origin},
+        )
+
+    def bind(
+        self, found: PretrainedNetwork, data: Dataset, settings: TaskSettings, example: Any, progress: Progress
+    ) -> Binding:
+        assert isinstance(settings, ClassificationSettings)
+        outputs = self.count_outputs(found.network, example)
+        if not data.classes and settings.prompts is not None and found.class_names is not None:
+            progress.say("labels: none in this folder; outputs are named by the prompts")
+            return Binding({name: output for output, (name, *_) in enumerate(found.class_names)})
+        if not data.classes:
+            progress.say("labels: none in this folder; accuracy is agreement with the network's own upright prediction")
+            return Binding({})
+        labels, reason = match_labels(found, outputs, data.classes)
+        if labels is None and settings.head == "none":
+            raise refuse_labels(reason)
+        fitting = "; fitting a linear head on frozen features (--head auto)" if labels is None else ""
+        progress.say(reason + fitting)
+        return Binding(labels or {}, head_needed=labels is None)
+
+    def count_outputs(self, network: torch.nn.Module, example: Tensor) -> int:
+        """Number of classes that a network predicts.
+
+        Args:
+            example: normalized images (b, 3, h, w).
+
+        Raises:
+            EquicliError: the network does not run on them or gives no logits (b, classes).
+        """
+        logits = self.try_network(asking(network, self.signature), example)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            found = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+            raise EquicliError(f"--model: not a classifier: it returns {found}, not logits (images, classes).")
+        return int(logits.shape[1])
+
+    def fit_head(
+        self,
+        found: PretrainedNetwork,
+        data: Dataset,
+        train: tuple[Tensor, list[Any]],
+        validation: tuple[Tensor, list[Any]],
+        progress: Progress,
+    ) -> tuple[Binding, NetworkSpec]:
+        classes, (features, targets) = data.classes, train
+        absent = [name for index, name in enumerate(classes) if index not in set(targets)]
+        if absent:
+            raise EquicliError(f"class '{absent[0]}': none of its training images can be read, so no head can be fitted.")
+        labels, validation_labels = torch.tensor(targets), torch.tensor(validation[1])
+        weight, bias, accuracy = fit_head(features, labels, validation[0], validation_labels)
+        set_head(found.network, weight, bias)
+        found.network.requires_grad_(False).eval()
+        progress.say(f"fitted head: {accuracy:.1%} right on upright validation images")
+        binding = Binding({name: index for index, name in enumerate(classes)})
+        return binding, replace(found.spec, head_outputs=len(classes))
+
+    def loss(self, output: Any, targets: Sequence[Any]) -> Tensor:
+        """Cross-entropy."""
+        return torch.nn.functional.cross_entropy(output.float(), torch.tensor(targets, device=output.device))
+
+    def targets_of(self, output: Any) -> list[Any]:
+        predictions: list[Any] = output.argmax(dim=1).tolist()
+        return predictions
+
+    def record(self, output: Any, targets: Sequence[Any]) -> dict[str, Tensor]:
+        """`acc` and `top5` (bool) say whether the target was predicted, and among the TOP first; `confidence` is the
+        probability of the prediction."""
+        if not output.isfinite().all():
+            raise EquicliError("the prediction network's outputs are not finite; check --mean, --std and --precision.")
+        logits, right = output.float(), torch.tensor(targets, device=output.device)
+        prediction = logits.argmax(dim=1)
+        top = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
+        found = {
+            "acc": prediction == right,
+            "top5": (top == right[:, None]).any(dim=1),
+            "confidence": logits.softmax(dim=1).amax(dim=1),
+            "prediction": prediction,
+            "target": right,
+        }
+        return {name: value.cpu() for name, value in found.items()}
+
+    def changes(self, output: Any, reference: Any) -> tuple[Tensor, float]:
+        a, b = output.float(), reference.float()
+        return (a.argmax(dim=1) != b.argmax(dim=1)).cpu(), float((a - b).abs().max())
+
+    def measure(self, records: Records, elements: PlanarGroup) -> dict[str, Any]:
+        correct, top, sure = (records[name] for name in ("acc", "top5", "confidence"))
+        return {
+            **super().measure(records, elements),
+            "top5_acc": float(top[:, 0].double().mean()),
+            "avg_top5_acc": float(top.double().mean()),
+            "ece": calibration_error(sure[:, 0], correct[:, 0]),
+            "avg_ece": calibration_error(sure.flatten(), correct.flatten()),
+        }
+
+    def groups_of(self, records: Records, labels: Mapping[str, int]) -> dict[str, Tensor]:
+        groups = {name: records["target"][:, 0] == output for name, output in labels.items()}
+        return {name: rows for name, rows in groups.items() if rows.any()}
+
+    def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
+        return changing_classes(records["prediction"], records["target"][:, 0], elements, labels)
+
+
+def calibration_error(confidence: Tensor, correct: Tensor) -> float:
+    """Expected calibration error in [0, 1], of 15 equal bins (Guo et al., arXiv 1706.04599).
+
+    Args:
+        confidence: the probability of each prediction; correct: bool, whether it was right. Both (n,).
+    """
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    return float(binary_calibration_error(confidence.contiguous(), correct.int(), n_bins=15))

@@ -1,0 +1,223 @@
+"""What a task is. Training, evaluation, comparison and reports know tasks only by this."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from equicli.data.folders import Dataset, Sample, open_folder
+from equicli.errors import EquicliError, reason
+from equicli.groups import PlanarGroup
+from equicli.policy import Policy
+from equicli.prediction.network import NetworkSpec, PretrainedNetwork
+from equicli.prediction.signature import Ask, Signature, asking, split_batch
+from equicli.progress import Progress
+from equicli.settings import TaskSettings
+from equicli.tasks.intervals import bootstrap, wilson
+
+# By name for each sample and turn: (n, |R|).
+Records = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Binding:
+    """How a network and a dataset go together.
+
+    labels: the output that stands for each class name; empty where there are none.
+    head_needed: whether a last layer is to be fitted to the data first.
+    """
+
+    labels: Mapping[str, int]
+    head_needed: bool = False
+
+
+class Task:
+    """What a network is asked for: what it takes and returns, and when an answer is right.
+
+    A new task is one file with a subclass, and its line in `registry.py`. `record` is all that one has to write where
+    the network takes images, and where the data is a folder of images without labels.
+
+    name: what `--task` takes and artifacts store.
+    Settings: what a user can set, `--set task.KEY=VALUE`.
+    signature: what the prediction network takes and returns; see `prediction.signature`.
+    score: the record whose mean over the test set is reported, a key of `metrics.json`; title: what tables call it.
+    baselines: systems that make sense beside the adapted one, of `evaluation.systems`.
+    tag: the Hub's name for the task, for model cards.
+    """
+
+    name: ClassVar[str]
+    Settings: ClassVar[type[TaskSettings]] = TaskSettings
+    signature: ClassVar[Signature] = Signature()
+    score: ClassVar[str] = "acc"
+    title: ClassVar[str] = "Acc"
+    baselines: ClassVar[tuple[str, ...]] = ("vanilla", "oracle")
+    tag: ClassVar[str] = "image-feature-extraction"
+
+    # Data
+
+    def open(self, root: Path) -> Dataset:
+        """Read a dataset folder: its samples with their targets, and its splits. Here images without labels.
+
+        Raises:
+            UsageError: there is no such folder. EquicliError: it does not hold what the task needs.
+        """
+        return open_folder(root).without_classes()
+
+    def targets(self, samples: Sequence[Sample], data: Dataset, labels: Mapping[str, int]) -> list[Any] | None:
+        """What is right for each sample, in the frame of its picture; None where nothing says.
+
+        Args:
+            labels: those that a network is bound to the data by; see `Binding`.
+
+        Raises:
+            EquicliError: the data has classes that the network does not know.
+        """
+        targets = [sample.target for sample in samples]
+        return None if any(target is None for target in targets) else targets
+
+    # The network
+
+    def prepare(
+        self, found: PretrainedNetwork, data: Dataset, settings: TaskSettings, progress: Progress
+    ) -> PretrainedNetwork:
+        """Make a network for the task of the one that was loaded."""
+        return found
+
+    def bind(
+        self, found: PretrainedNetwork, data: Dataset, settings: TaskSettings, example: Any, progress: Progress
+    ) -> Binding:
+        """Check that a network goes with the data, by what it says of an example.
+
+        Args:
+            example: one input (1, 3, h, w) as the network takes it.
+
+        Raises:
+            EquicliError: it fails on the example, or returns something else than the task's outputs.
+        """
+        output = self.try_network(asking(found.network, self.signature), example)
+        try:
+            split_batch(output)
+        except TypeError:
+            raise EquicliError(
+                f"--model: returns {type(output).__name__}, which is no answer to the task {self.name}."
+            ) from None
+        progress.say(f"labels: none; a prediction is compared with the network's own of the upright picture")
+        return Binding({})
+
+    def try_network(self, ask: Ask, example: Any) -> Any:
+        """Ask a network about an example; what it fails at is told in one line."""
+        try:
+            with torch.inference_mode():
+                return ask([example[0]] if self.signature.lists else example)
+        except Exception as error:  # any network, also the user's own
+            size = f"{example.shape[-1]}x{example.shape[-2]}"
+            raise EquicliError(
+                f"--model: the network fails on images of {size} ({reason(error)}). Try --image-size or --preprocess."
+            ) from error
+
+    def fit_head(
+        self,
+        found: PretrainedNetwork,
+        data: Dataset,
+        train: tuple[Tensor, list[Any]],
+        validation: tuple[Tensor, list[Any]],
+        progress: Progress,
+    ) -> tuple[Binding, NetworkSpec]:
+        """Fit a last layer on features (n, d) and targets, put it into the network; see `Binding.head_needed`."""
+        raise NotImplementedError
+
+    def loss(self, output: Any, targets: Sequence[Any]) -> Tensor:
+        """The task's own loss of a batch, a scalar.
+
+        Raises:
+            UsageError: the task has none to train with.
+        """
+        from equicli.errors import UsageError
+
+        raise UsageError(f"task_weight: the task {self.name} has no loss to train with; leave it out.")
+
+    # Evaluation
+
+    def targets_of(self, output: Any) -> list[Any]:
+        """Take what the network says of upright pictures for right, where no target is known: one a sample."""
+        return split_batch(output)
+
+    def record(self, output: Any, targets: Sequence[Any]) -> dict[str, Tensor]:
+        """What is kept of a batch's outputs beside their targets: tensors (b,) by name, `score` among them.
+
+        Args:
+            output: what the network returned, carried back to the frame of the untouched picture.
+        """
+        raise NotImplementedError
+
+    def changes(self, output: Any, reference: Any) -> tuple[Tensor, float]:
+        """How an output differs from that of the untouched picture, in the same frame.
+
+        Returns:
+            Whether each sample's prediction is another one, bool (b,), and the largest change of a number.
+        """
+        deltas = [_difference(a, b) for a, b in zip(split_batch(output), split_batch(reference), strict=True)]
+        return torch.tensor([delta > SAME for delta in deltas]), max(deltas, default=0.0)
+
+    def measure(self, records: Records, elements: PlanarGroup) -> dict[str, Any]:
+        """The metrics of one system: of untouched pictures, and averaged over all turns, with 95 % intervals."""
+        values = records[self.score].double()
+        n = len(values)
+        counts = values.sum(dim=0)
+        exact = not records[self.score].is_floating_point()
+
+        def interval(g: int) -> tuple[float, float]:
+            return wilson(int(counts[g]), n) if exact else bootstrap(values[:, g : g + 1].numpy())
+
+        name = self.score
+        return {
+            name: float(values[:, 0].mean()),
+            f"avg_{name}": float(values.mean()),
+            f"worst_{name}": float(values.mean(dim=0).min()),
+            f"{name}_ci": interval(0),
+            f"avg_{name}_ci": bootstrap(values.numpy()),
+            "per_element": [
+                {
+                    "element": elements.label(g),
+                    "angle": elements.angle(g),
+                    "mirror": elements.mirrored(g),
+                    name: float(values[:, g].mean()),
+                    f"{name}_ci": interval(g),
+                    **({"correct": int(counts[g])} if exact else {}),
+                }
+                for g in elements.elements()
+            ],
+        }
+
+    def groups_of(self, records: Records, labels: Mapping[str, int]) -> dict[str, Tensor]:
+        """Samples that are also told on their own, such as those of one class: bool (n,) by name."""
+        return {}
+
+    def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
+        """One line on each thing in the vanilla network's records that would mislead a reader."""
+        return []
+
+    def check_policy(self, policy: Policy) -> None:
+        """Refuse to average what cannot be averaged."""
+        from equicli.errors import UsageError
+
+        if not policy.chooses and self.signature.outputs != "logits":
+            raise UsageError(f"policy: the outputs of the task {self.name} cannot be averaged; use policy=one.")
+
+
+# Two numbers of an output this far apart are the same prediction: coordinates of pixels are rounded when they turn.
+SAME = 1e-3
+
+
+def _difference(a: Any, b: Any) -> float:
+    """The largest difference of two outputs of one sample; infinite where they are not of one shape."""
+    if isinstance(a, Mapping):
+        return max((_difference(a[key], b[key]) for key in a), default=0.0)
+    if isinstance(a, list | tuple):
+        return max((_difference(x, y) for x, y in zip(a, b, strict=True)), default=0.0)
+    if a.shape != b.shape:
+        return float("inf")
+    return float((a.double() - b.double()).abs().max()) if a.numel() else 0.0

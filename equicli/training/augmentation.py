@@ -1,0 +1,60 @@
+"""How training images are varied: crops, mirroring and aspect, which leave poses as they are."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+MAX_ZOOM = 0.4  # of the side is left out at most
+MAX_SHIFT = 1 / 8  # of the side; the papers' 4 of 32 pixels
+MAX_STRETCH = 4 / 3  # of the aspect at random, on top of what undoes its being a cue
+MIN_SIDE = 0.35  # of a side is shown at least
+
+
+def vary(images: Tensor, generator: torch.Generator, *, crop: str, mirror: bool, aspects: Tensor | None) -> Tensor:
+    """Crop at random, which leaves poses as they are.
+
+    A picture that was squashed to a square tells by the shapes in it which side was longer, and most photos are upright
+    and wide. So that this is no cue, half of the pictures are cropped to the inverse of their aspect: content is then
+    as often squashed in one direction as in the other, whatever the picture's shape.
+
+    Args:
+        images: uint8 (b, 3, s, s).
+        crop: `zoom` shows between 1 - MAX_ZOOM and 1 of the side, enlarged. `shift` moves by whole pixels, up to
+            MAX_SHIFT of the side: a network that is to stay as sharp-eyed as it is sees no pixel between others.
+        mirror: mirror left-right at random, too, which leaves poses as the prior has them if it is symmetric.
+        aspects: (b,), width ÷ height of the pictures that were squashed; None where shapes are to be left alone.
+
+    Returns:
+        float32 (b, 3, s, s) in [0, 1].
+    """
+    b, side = len(images), images.shape[-1]
+    scale = (1 - (MAX_ZOOM if crop == "zoom" else 0) * torch.rand(b, generator=generator)).expand(2, b)
+    if crop == "zoom" and aspects is not None:
+        scale = stretch(scale, aspects, generator)
+    shift = 2 * torch.rand(2, b, generator=generator) - 1
+    # In halves of the side, as the grid below counts.
+    shift = shift * (1 - scale) if crop == "zoom" else (shift * MAX_SHIFT * side).round() / (side / 2)
+    flip = torch.where(torch.rand(b, generator=generator) < 0.5, -1.0, 1.0) if mirror else torch.ones(b)
+    zero = torch.zeros(b)
+    wide, high = scale
+    affine = torch.stack([torch.stack([flip * wide, zero, shift[0]], 1), torch.stack([zero, high, shift[1]], 1)], 1)
+    grid = functional.affine_grid(affine.to(images.device), list(images.shape), align_corners=False)
+    return functional.grid_sample(images.float() / 255, grid, padding_mode="reflection", align_corners=False)
+
+
+def stretch(scale: Tensor, aspects: Tensor, generator: torch.Generator) -> Tensor:
+    """Make crops of squashed pictures narrower in one direction; see `vary`.
+
+    Args:
+        scale: (2, b), the shares of width and height that are shown.
+        aspects: (b,), width ÷ height of the pictures.
+
+    Returns:
+        (2, b). Content is squashed in width by aspect · wide ÷ high, whose logarithm is symmetric about 0 as far as
+        MIN_SIDE allows.
+    """
+    b = len(aspects)
+    inverted = torch.rand(b, generator=generator) < 0.5
+    jitter = MAX_STRETCH ** (2 * torch.rand(b, generator=generator) - 1)
+    ratio = jitter * torch.where(inverted, aspects**-2, torch.ones(b))  # wide ÷ high
+    return (scale * torch.stack([ratio.clamp(max=1), (1 / ratio).clamp(max=1)])).clamp(min=MIN_SIDE)
