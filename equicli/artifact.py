@@ -20,6 +20,7 @@ from equicli.errors import EquicliError, UsageError, reason, shown
 from equicli.files import write_tensors
 from equicli.groups import is_finite, parse_group
 from equicli.groups.action import PADDINGS
+from equicli.groups.labels import read_label
 from equicli.prediction.checkpoint import Allowance, load_checkpoint, load_weights, read_weights, sha256_of
 from equicli.prediction.head import find_head, replace_head
 from equicli.prediction.hub import ON_THE_HUB, open_checkpoint
@@ -194,7 +195,7 @@ def _check(config: ModelConfig) -> None:
     if config.padding not in PADDINGS:
         raise ValueError(f"padding: '{config.padding}' is none")
     for label in config.prior.poses:
-        if group.read(label) is None:
+        if read_label(group, label) is None:
             raise ValueError(f"prior.poses: '{label}' is no pose of {group.name}")
     shares = config.prior.shares
     if not config.prior.poses or len(shares) not in (0, len(config.prior.poses)):

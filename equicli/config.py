@@ -19,7 +19,7 @@ from pydantic import (
 
 from equicli.errors import UsageError, did_you_mean
 from equicli.groups import Group, is_finite, parse_group
-from equicli.groups.planar import parse_label
+from equicli.groups.labels import read_label, write_label
 from equicli.recipes import expand_checkpoint, expand_path, load_recipe, local_path, parse_pair, read_yaml
 
 Scalar = bool | int | float | str | None
@@ -347,12 +347,10 @@ def _read_prior(value: Any, group_name: str) -> tuple[str, ...] | dict[str, floa
 
 def _pose_name(label: Any, group: Group) -> str:
     """The one name of a pose, however its angle is written."""
-    pose = parse_label(str(label))
-    element = None if pose is None else group.find(*pose)
-    if pose is None or element is None:
+    element = read_label(group, str(label))
+    if element is None:
         raise ValueError(f"--prior {label}: no pose of {group.name}. Poses are written r90, or r90m where mirrored")
-    if is_finite(group):
-        return group.label(int(element))
-    if pose[0] != round(pose[0]):
+    name = write_label(group, element)
+    if not is_finite(group) and "." in name:
         raise ValueError(f"--prior {label}: poses of {group.name} are told in whole degrees")
-    return f"r{pose[0] % 360:g}{'m' if pose[1] else ''}"
+    return name

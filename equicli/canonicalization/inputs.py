@@ -11,10 +11,10 @@ from equicli.data.loading import in_threads
 from equicli.data.normalization import Normalization
 from equicli.data.preprocess import Preprocess
 from equicli.data.small_view import SmallView
-from equicli.groups import Group, is_finite
-from equicli.groups.action import Element, Frame, act, act_on_frame
-from equicli.groups.elements import inverse
-from equicli.groups.transport import Kinds, transport
+from equicli.groups import Group
+from equicli.groups.action import act
+from equicli.groups.elements import Element, Frame, inverse, singles
+from equicli.groups.transport import Kinds, frames_after, transport
 from equicli.prediction.signature import join_batch, split_batch
 
 Self = TypeVar("Self", bound="Inputs")
@@ -80,7 +80,7 @@ class Tensors:
         if element is None or _stays(kinds):
             return output
         before = self.frames()
-        seen = frames_of(group, inverse(group, element), before)
+        seen = frames_after(group, inverse(group, element), before)
         return transport(group, element, output, kinds, frames=seen, canvas=before, padding=self.padding)
 
     def turned(self, group: Group, element: Element) -> "Tensors":
@@ -119,13 +119,14 @@ class Pictures:
         return torch.stack(in_threads(view.of_picture, self.pictures)).to(self.device)
 
     def at(self, group: Group, element: Element | None) -> Any:
-        def show(index: int) -> Tensor:
-            picture = self.pictures[index]
-            if element is not None:
-                picture = act(group, inverse(group, _of_sample(group, element, index)), picture, padding=self.padding)
-            return self.preprocess(picture)
+        def show(picture: Tensor, undo: Element | None) -> Tensor:
+            return self.preprocess(
+                picture if undo is None else act(group, undo, picture, padding=self.padding)
+            )
 
-        pixels = join_batch(in_threads(show, range(len(self.pictures))))
+        n = len(self.pictures)
+        undone = [None] * n if element is None else singles(group, inverse(group, element), n)
+        pixels = join_batch(in_threads(show, self.pictures, undone))
         normalize = self.preprocess.normalization
         if isinstance(pixels, Tensor):
             return normalize(pixels.to(self.device))
@@ -135,7 +136,7 @@ class Pictures:
         if _stays(kinds):
             return output
         before = self.frames()
-        seen = before if element is None else frames_of(group, inverse(group, element), before)
+        seen = before if element is None else frames_after(group, inverse(group, element), before)
         rows = split_batch(output)
         restored = [self.preprocess.restore(row, kinds, frame) for row, frame in zip(rows, seen, strict=True)]
         if element is None:
@@ -154,23 +155,12 @@ class Pictures:
         return [(picture.shape[-2], picture.shape[-1]) for picture in self.pictures]
 
 
-def frames_of(group: Group, element: Element, frames: Sequence[Frame]) -> list[Frame]:
-    """The (height, width) of g·x for images of these frames, one element for all or one a sample."""
-    return [act_on_frame(group, _of_sample(group, element, i), frame) for i, frame in enumerate(frames)]
-
-
 def _carry_back(group: Group, element: Element, output: Any, kinds: Kinds, frames: list[Frame]) -> Any:
     if _stays(kinds):
         return output
-    seen = frames_of(group, element, frames)
+    seen = frames_after(group, element, frames)
     rows = transport(group, inverse(group, element), split_batch(output), kinds, frames=seen, canvas=frames)
     return join_batch(rows)
-
-
-def _of_sample(group: Group, element: Element, index: int) -> Element:
-    if isinstance(element, Tensor) and element.ndim == (1 if is_finite(group) else 3):
-        return int(element[index]) if is_finite(group) else element[index]
-    return element
 
 
 def _stays(kinds: Kinds) -> bool:

@@ -10,7 +10,7 @@ from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.fisher import log_density
 from equicli.groups import Group, is_finite
 from equicli.groups.action import act, views
-from equicli.groups.elements import Element, multiply
+from equicli.groups.elements import Element, cosine, multiply
 
 
 def set_loss(scores: Tensor, poses: Sequence[int]) -> Tensor:
@@ -53,15 +53,15 @@ def density_loss(parameter: Tensor, poses: Tensor, reflections: bool) -> Tensor:
 def rotation_loss(element: Tensor, poses: Tensor) -> Tensor:
     """1 - cos θ, with θ the angle to the nearest pose of the set S; the mean over the batch, in [0, 2].
 
-    The negative log-likelihood of a von Mises distribution of fixed concentration, but for constants. It is also the
-    mean square of the entries of R - S, EquiAdapt's loss (arXiv 2310.01647): ‖R - S‖² = 4 - 4 cos θ. Wrong handedness
-    costs 1.
+    The negative log-likelihood of a von Mises distribution of fixed concentration, but for constants. It is also
+    ‖R - S‖² / 4, in the plane the mean square of the entries of R - S: EquiAdapt's loss (arXiv 2310.01647). Wrong
+    handedness costs 1.
 
     Args:
-        element: R, rotations or reflections (b, 2, 2).
-        poses: S, (|S|, 2, 2).
+        element: R, rotations or reflections (b, d, d).
+        poses: S, (|S|, d, d).
     """
-    cosines = (element[:, None] * poses.to(element)).sum((-2, -1)) / 2  # (b, |S|)
+    cosines = cosine(element[:, None], poses.to(element))  # (b, |S|)
     return (1 - cosines.amax(dim=1)).mean()
 
 
@@ -93,7 +93,7 @@ def artifact_loss(group: Group, pose: Pose, turned: Pose, h: Element) -> Tensor:
     """
     if not is_finite(group):
         expected = multiply(group, h, pose.element.detach())
-        return (1 - (turned.element * expected).sum((-2, -1)) / 2).mean()
+        return (1 - cosine(turned.element, expected)).mean()
     assert pose.scores is not None and turned.scores is not None
     elements = torch.arange(group.order, device=pose.scores.device)
     found = turned.scores[:, multiply(group, h, elements)].log_softmax(dim=1)

@@ -1,6 +1,5 @@
 """The prior: which poses the prediction network expects, relative to the poses of the training folder."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,8 +9,8 @@ from torch import Tensor
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.losses import density_loss, distribution_loss, rotation_loss, set_loss
 from equicli.groups import Group, is_finite
-from equicli.groups.action import Element, matrix
-from equicli.groups.planar import parse_label
+from equicli.groups.elements import Element, distance, matrix
+from equicli.groups.labels import parse_label, read_label
 
 # Poses of a continuous group count as the same within this angle, half a step of C8.
 SAME_POSE_DEGREES = 22.5
@@ -49,7 +48,7 @@ class Prior:
 
     def elements(self, group: Group) -> list[Element]:
         """The poses as elements of a group, which must have them."""
-        found = [group.find(*_parse(label)) for label in self.poses]
+        found = [read_label(group, label) for label in self.poses]
         if any(element is None for element in found):
             raise ValueError(f"{group.name} does not have all of the poses {', '.join(self.poses)}.")
         return [element for element in found if element is not None]
@@ -108,13 +107,12 @@ def same_pose(group: Group, element: Tensor, other: Element) -> Tensor:
     """Whether elements are the same, bool (b,); those of a continuous group to within SAME_POSE_DEGREES.
 
     Args:
-        element: (b,) or (b, 2, 2).
+        element: (b,) or (b, d, d).
         other: one element, or as many.
     """
     if is_finite(group):
         return element == other
-    cosine = (element * torch.as_tensor(other, device=element.device)).sum((-2, -1)) / 2  # 0 where handedness differs
-    return cosine >= math.cos(math.radians(SAME_POSE_DEGREES))
+    return distance(group, element, other) <= SAME_POSE_DEGREES
 
 
 def _parse(label: str) -> tuple[float, bool]:

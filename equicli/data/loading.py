@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from equicli.data.folders import Sample
 from equicli.errors import EquicliError
 
 T = TypeVar("T")
-S = TypeVar("S")
 
 # Pillow and torch work outside Python's lock, so threads serve, and nothing has to be sent between processes.
 THREADS = 4
@@ -95,7 +94,7 @@ class Loader(Generic[T]):
         return self.prepare(read_picture(path))
 
 
-def in_threads(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
-    """Call a function for each item, several at a time, and return what it gives in their order."""
+def in_threads(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
+    """Call a function as `map` does, several calls at a time, and return what they give in order."""
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(function, *arguments))

@@ -137,7 +137,7 @@ class Oracle:
         elements, h = turned.elements, turned.element
         steps = group.n if isinstance(group, PlanarGroup) else 360  # poses of others are told in whole degrees
         fine = PlanarGroup(math.lcm(elements.n, steps), reflections=True)
-        turn, pose = fine.find(elements.angle(h), elements.mirrored(h)), fine.read(self.prior.main)
+        turn, pose = fine.find(elements.angle(h), elements.mirrored(h)), fine.find(*self.prior.main)
         assert turn is not None and pose is not None
         return fine, fine.compose(turn, pose)
 

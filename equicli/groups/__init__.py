@@ -1,6 +1,7 @@
 """Symmetry groups: their elements and laws (`planar`, `continuous`), and how elements act (`action`).
 
-`parse_group("c4")` gives the group; that needs no torch. `equicli.groups.action.act` moves pixels, boxes and points.
+`parse_group("c4")` gives the group; that needs no torch. `equicli.groups.action.act` moves pixels, boxes and points;
+`equicli.groups.transport.transport` lists, tuples and mappings of them.
 """
 
 from collections.abc import Callable

@@ -4,13 +4,24 @@ import torch
 from torch import Tensor
 
 from equicli.groups.coordinates import turn_boxes, turn_keypoints, turn_points
-from equicli.groups.elements import Element, Frame, act_on_frame, as_single, is_batch, matrix
+from equicli.groups.elements import Canvas, Element, Frame, act_on_frame, as_single, is_batch, matrix
 from equicli.groups.group import FiniteGroup, Group, is_finite
-from equicli.groups.images import PADDINGS, inscribed_disc, turn_image, turn_regular
+from equicli.groups.images import PADDINGS, inscribed_disc, turn_image
 
-__all__ = ["KINDS", "PADDINGS", "Element", "Frame", "act", "act_on_frame", "inscribed_disc", "matrix", "views"]
+__all__ = [
+    "KINDS",
+    "PADDINGS",
+    "Canvas",
+    "Element",
+    "Frame",
+    "act",
+    "act_on_frame",
+    "inscribed_disc",
+    "matrix",
+    "views",
+]
 
-KINDS = ("image", "mask", "regular", "keypoints", "polygons", "boxes", "boxes_xywh", "points", "normals", "invariant")
+KINDS = ("image", "mask", "keypoints", "boxes", "points", "logits", "invariant")
 
 
 def act(
@@ -22,13 +33,14 @@ def act(
     *,
     padding: str = "edge",
     interpolation: str = "bilinear",
+    canvas: Frame | None = None,
 ) -> Tensor:
     """Return g·x, of the same kind and dtype.
 
     Rotations are about the centre of the image or the origin of space, counter-clockwise as the image is displayed or
     as seen from the tip of the axis. Multiples of 90° and mirrorings are exact: pixels are permuted, and coordinates in
-    whole or half pixels are not rounded. Any other element interpolates `value` once, on a canvas of the same size:
-    compose elements before acting. Half precision is computed in float32.
+    whole or half pixels are not rounded. Any other element interpolates `value` once: compose elements before acting.
+    Half precision is computed in float32.
 
     Args:
         element: of a finite group, a number or an int64 tensor (b,); of a continuous one, a matrix (d, d) or (b, d, d).
@@ -37,44 +49,43 @@ def act(
 
             - `image`: images and scalar feature maps (..., h, w); integers are interpolated and rounded.
             - `mask`: (..., h, w) of any dtype, also bool; takes the nearest pixel and makes no new value.
-            - `regular`: feature maps (..., |G|, h, w) in the regular representation of a finite group, such as
-              (b, c, |G|, h, w): (g·f)[gγ] = g·(f[γ]). For escnn's channels, `x.unflatten(1, (-1, group.order))`.
-            - `keypoints`, `polygons`: (..., 2), x and y in pixels; an image of w x h spans [0, w] x [0, h], so that the
-              centre of its first pixel is (0.5, 0.5).
-            - `boxes`: (..., 4), left, top, right and bottom in the same pixels; `boxes_xywh`: left, top, width, height.
-              The result is the smallest upright box around the turned box, and may reach outside of the frame. Beyond
-              multiples of 90° boxes grow: act(g, act(h, box)) contains act(gh, box).
-            - `points`, `normals`: (..., 3). Groups of the image plane act on x and y.
-            - `invariant`: anything; it is returned as it is.
-        frame: (height, width) of the image before the action, for keypoints, polygons and boxes.
+            - `keypoints`: (..., 2), x and y in pixels; an image of w x h spans [0, w] x [0, h], so that the centre of
+              its first pixel is (0.5, 0.5).
+            - `boxes`: (..., 4), left, top, right and bottom in the same pixels. The result is the smallest upright box
+              around the turned box, and may reach outside of the frame. Beyond multiples of 90° boxes grow: act(g,
+              act(h, box)) contains act(gh, box).
+            - `points`: (..., 3), points or directions in space. Groups of the image plane act on x and y.
+            - `logits`, `invariant`: anything; it is returned as it is.
+        frame: (height, width) of the image before the action, for keypoints and boxes.
         padding: what images and masks show from outside: the nearest pixel (`edge`), the image mirrored at its border
             (`reflect`), or 0 (`zeros`).
+        canvas: (height, width) of the image after the action, about the same centre: images and masks are cut or padded
+            to it, keypoints and boxes shifted. None is what `act_on_frame` tells; multiples of 90° stay exact where
+            each side is as odd or even as there.
 
     Returns:
-        The same shape as `value`, but (..., w, h) where a number that stands for 90° or 270° turns an image that is not
-        square; see `act_on_frame`. Images are contiguous, and those that the identity leaves may be `value` itself.
+        The same shape as `value`, but for the canvas of images. Images are contiguous, and those that the identity
+        leaves may be `value` itself.
 
     Raises:
         ValueError: there is no such kind or padding, the group does not act on this kind, a frame is missing, there is
             not one element for each value, or images of a batch that are not square would get different shapes.
     """
     element = as_single(group, element)
-    if kind == "invariant":
+    if kind in ("logits", "invariant"):
         return value
     if isinstance(element, Tensor) and is_batch(group, element) and element.shape[0] != value.shape[0]:
         raise ValueError(f"{element.shape[0]} elements of {group.name} cannot act on a batch of {value.shape[0]}.")
     match kind:
         case "image":
-            return turn_image(group, element, value, padding, interpolation)
+            return turn_image(group, element, value, padding, interpolation, canvas)
         case "mask":
-            return turn_image(group, element, value, padding, "nearest")
-        case "regular":
-            return turn_regular(_finite(group), element, value, padding)
-        case "keypoints" | "polygons":
-            return turn_keypoints(group, element, value, _known(frame, kind))
-        case "boxes" | "boxes_xywh":
-            return turn_boxes(group, element, value, _known(frame, kind), xywh=kind == "boxes_xywh")
-        case "points" | "normals":
+            return turn_image(group, element, value, padding, "nearest", canvas)
+        case "keypoints":
+            return turn_keypoints(group, element, value, _known(frame, kind), canvas)
+        case "boxes":
+            return turn_boxes(group, element, value, _known(frame, kind), canvas)
+        case "points":
             return turn_points(group, element, value)
     raise ValueError(f"kind '{kind}' is none of {', '.join(KINDS)}.")
 
@@ -82,12 +93,15 @@ def act(
 def views(group: Group, image: Tensor, *, padding: str = "edge") -> Tensor:
     """Return g⁻¹·x for every element g of a finite group, in their order: (b, ..., h, w) to (b, |G|, ..., h, w).
 
+    Images that are not square keep their canvas.
+
     Raises:
         ValueError: 90° changes the shape of images that are not square, or the group is continuous.
     """
     group = _finite(group)
-    act_on_frame(group, torch.arange(group.order), (image.shape[-2], image.shape[-1]))  # refuses different shapes
-    turned = [act(group, group.inverse(g), image, padding=padding) for g in range(group.order)]
+    height, width = image.shape[-2:]
+    frame = act_on_frame(group, torch.arange(group.order), (height, width))  # refuses different shapes
+    turned = [act(group, group.inverse(g), image, padding=padding, canvas=frame) for g in range(group.order)]
     return torch.stack(turned, dim=1)
 
 

@@ -1,31 +1,30 @@
-"""How elements act on coordinates: keypoints and boxes in an image, points and directions in space."""
+"""How elements act on coordinates: keypoints and boxes in an image, points in space."""
 
 import torch
 from torch import Tensor
 
 from equicli.groups.continuous import about_z
-from equicli.groups.elements import Element, Frame, act_on_frame, matrix, round_to
+from equicli.groups.elements import Element, Frame, act_on_frame, check_plane, matrix, round_to
 from equicli.groups.group import Group
 
 
-def turn_keypoints(group: Group, element: Element, keypoints: Tensor, frame: Frame) -> Tensor:
+def turn_keypoints(
+    group: Group, element: Element, keypoints: Tensor, frame: Frame, canvas: Frame | None = None
+) -> Tensor:
     """Act on pixel coordinates (..., 2); see `action.act`."""
-    new_frame = act_on_frame(group, element, frame)
+    check_plane(group)
+    new_frame = act_on_frame(group, element, frame) if canvas is None else canvas
     turn = _in_pixels(group, element)
-    # About the centres of both frames. At multiples of 90° the shift is a whole number of pixels.
+    # About the centres of both frames. At multiples of 90° the shift is a whole number of pixels, or of their halves.
     centre, new_centre = (turn.new_tensor([width / 2, height / 2]) for height, width in (frame, new_frame))
     return _apply(turn, keypoints, new_centre - (turn * centre).sum(-1))
 
 
-def turn_boxes(group: Group, element: Element, boxes: Tensor, frame: Frame, *, xywh: bool = False) -> Tensor:
-    """Act on boxes (..., 4): left, top, right, bottom, or with `xywh` left, top, width, height; see `action.act`."""
-    size = boxes[..., 2:]
-    if xywh:
-        boxes = torch.cat([boxes[..., :2], boxes[..., :2] + size], dim=-1)
+def turn_boxes(group: Group, element: Element, boxes: Tensor, frame: Frame, canvas: Frame | None = None) -> Tensor:
+    """Act on boxes (..., 4), left, top, right, bottom; see `action.act`."""
     corners = torch.stack([boxes[..., [x, y]] for x in (0, 2) for y in (1, 3)], dim=-2)  # (..., 4, 2)
-    corners = turn_keypoints(group, element, corners, frame)
-    far = _apply(_in_pixels(group, element).abs(), size) if xywh else corners.amax(-2)
-    return torch.cat([corners.amin(-2), far], dim=-1)
+    corners = turn_keypoints(group, element, corners, frame, canvas)
+    return torch.cat([corners.amin(-2), corners.amax(-2)], dim=-1)
 
 
 def turn_points(group: Group, element: Element, points: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class FiniteGroup(Group, Protocol):
         ...
 
     def label(self, element: int, /) -> str:
-        """What `parse_label` reads: `r90`, or `r90m` where a mirroring comes first."""
+        """What `labels.read_label` reads: `r90`, or `r90m` where a mirroring comes first."""
         ...
 
 

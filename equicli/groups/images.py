@@ -1,29 +1,33 @@
 """How elements act on what is given pixel by pixel, (..., h, w) with the y axis down.
 
-Every element is a multiple of 90° and perhaps a mirroring, followed by a rotation by less than 90°. The first part
-permutes pixels and is exact in every dtype. The second, where there is one, interpolates once, on a canvas of the same
-size. So act(g, act(q, x)) and act(gq, x) are the same bit for bit for every multiple of 90° and mirroring q, whatever g
-is. (Images that are not square are turned exactly by 180° and interpolated from there.)
+Every element is a multiple of 90° and perhaps a mirroring, followed by what is left: a rotation by less than 90° of a
+square image, by 45° at most of a rectangle. The first part permutes pixels and is exact in every dtype. The second,
+where there is one, interpolates once. So act(g, act(q, x)) and act(gq, x) are the same bit for bit for every multiple
+of 90° and mirroring q, whatever g is. (A batch of rectangles is turned exactly by 180° and interpolated from there.)
 """
 
 import math
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from equicli.groups.elements import Element, act_on_frame, matrix, round_to
-from equicli.groups.group import FiniteGroup, Group, Rows, is_finite
+from equicli.groups.elements import Element, Frame, act_on_frame, is_batch, matrix, round_to, singles, take_apart
+from equicli.groups.group import Group, is_finite
 
 # What lies outside of an image: the nearest pixel, the image mirrored at its border, or zero.
 PADDINGS = {"edge": "border", "reflect": "reflection", "zeros": "zeros"}
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 
-Number = TypeVar("Number", float, Tensor)
 
-
-def turn_image(group: Group, element: Element, image: Tensor, padding: str, interpolation: str = "bilinear") -> Tensor:
+def turn_image(
+    group: Group,
+    element: Element,
+    image: Tensor,
+    padding: str,
+    interpolation: str = "bilinear",
+    canvas: Frame | None = None,
+) -> Tensor:
     """Act on images, scalar feature maps and masks; see `action.act`.
 
     Args:
@@ -33,39 +37,31 @@ def turn_image(group: Group, element: Element, image: Tensor, padding: str, inte
         raise ValueError(f"interpolation '{interpolation}' is none of {', '.join(INTERPOLATIONS)}.")
     if padding not in PADDINGS:
         raise ValueError(f"padding '{padding}' is none of {', '.join(PADDINGS)}.")
-    height, width = frame = image.shape[-2:]
-    quarters = act_on_frame(group, element, (height, width)) != frame or height == width
-    parts: tuple[float | Tensor, ...]
-    if not is_finite(group):
-        entries = matrix(group, element)
-        parts = _split(entries[..., 0, 0], entries[..., 0, 1], entries[..., 1, 0], entries[..., 1, 1], quarters)
-    elif isinstance(element, int):
-        parts = _split_rows(group.rows(element), quarters)
+    height, width = image.shape[-2:]
+    batch = is_batch(group, element)
+    if batch and canvas is not None and height != width:  # each in its own shape first
+        pairs = zip(singles(group, element, image.shape[0]), image, strict=True)
+        each = [turn_image(group, one, x, padding, interpolation, canvas) for one, x in pairs]
+        return torch.stack(each) if each else image.new_empty((0, *image.shape[1:-2], *canvas))
+    act_on_frame(group, element, (height, width))  # refuses what has no shape
+    mirrored, quarters, cos, sin = _parts(group, element, 90 if height == width else 180 if batch else 45, image.device)
+    if height != width and not batch:
+        mirrored, quarters = bool(mirrored), int(quarters)
+    image = _permute(image, mirrored, quarters)
+    canvas = (image.shape[-2], image.shape[-1]) if canvas is None else canvas
+    # Between frames of which one side is odd and one is even, pixels move by half.
+    aligned = all((new - old) % 2 == 0 for new, old in zip(canvas, image.shape[-2:], strict=True))
+    interpolated = (False if is_finite(group) and group.exact else sin != 0) if aligned else True
+    if isinstance(interpolated, Tensor):  # selects, so that no pixel is rounded
+        chosen = interpolated.reshape(-1, *[1] * (image.ndim - 1)) if batch else interpolated
+        turned = _rotate(image, cos, sin, padding, interpolation, canvas)
+        image = torch.where(chosen, turned, _recentre(image, padding, canvas))
+    elif interpolated:
+        image = _rotate(image, cos, sin, padding, interpolation, canvas)
     else:
-        every = zip(*(_split_rows(group.rows(g), quarters) for g in range(group.order)), strict=True)
-        parts = tuple(torch.tensor(values, device=element.device)[element] for values in every)
-    mirrored, half, quarter, cos, sin = parts
-    image = _permute(image, mirrored, 2 * half + quarter)
-    if not (is_finite(group) and group.exact):
-        rotated = sin != 0
-        if isinstance(rotated, Tensor):  # selects, so that no pixel is rounded
-            rotated = rotated.reshape(-1, *[1] * (image.ndim - 1))
-            image = torch.where(rotated, _rotate(image, cos, sin, padding, interpolation), image)
-        elif rotated:
-            image = _rotate(image, cos, sin, padding, interpolation)
+        image = _recentre(image, padding, canvas)
     # In one layout whatever was done, because networks sum in another order in another layout.
     return image.contiguous()
-
-
-def turn_regular(group: FiniteGroup, element: Element, feature: Tensor, padding: str) -> Tensor:
-    """Act on feature maps in the regular representation: turn each, and permute them by γ ↦ gγ; see `action.act`."""
-    if feature.ndim < 3 or feature.shape[-3] != group.order:
-        raise ValueError(f"a regular feature map of {group.name} is (..., {group.order}, h, w), not {feature.shape}.")
-    turned = turn_image(group, element, feature, padding)
-    g = torch.as_tensor(element, device=feature.device)
-    source = group.compose(group.inverse(g)[..., None], torch.arange(group.order, device=feature.device))
-    shape = source.shape[:-1] + (1,) * (feature.ndim - 2 - source.ndim) + (group.order, 1, 1)
-    return turned.take_along_dim(source.reshape(shape), dim=-3)
 
 
 def inscribed_disc(size: int | tuple[int, int], device: torch.device | None = None) -> Tensor:
@@ -85,28 +81,20 @@ def inscribed_disc(size: int | tuple[int, int], device: torch.device | None = No
     return y[:, None] ** 2 + x**2 <= (min(height, width) - 1) ** 2
 
 
-def _split_rows(rows: Rows, quarters: bool) -> tuple[float, float, float, float, float]:
-    (a, b), (c, d) = rows
-    return _split(a, b, c, d, quarters)
-
-
-def _split(
-    a: Number, b: Number, c: Number, d: Number, quarters: bool
-) -> tuple[float | Number, float | Number, float | Number, Number, Number]:
-    """Take the matrix ((a, b), (c, d)) apart: mirror, then turn by 180°, by 90°, and by what is left.
-
-    Returns:
-        Whether to do each of the first three; cosine and sine of what is left, an angle in [0°, 90°), or in [0°, 180°)
-        without `quarters`. No arithmetic rounds, so that multiples of 90° leave a sine of exactly 0.
-    """
-    mirrored = a * d - b * c < 0
-    cos, sin = d, -b  # mirroring changes the first column only
-    half = (sin < 0) | ((sin == 0) & (cos < 0))
-    cos, sin = (1 - 2 * half) * cos, (1 - 2 * half) * sin
-    if not quarters:
-        return mirrored, half, False, cos, sin
-    quarter = 1 * (cos <= 0)
-    return mirrored, half, quarter, (1 - quarter) * cos + quarter * sin, (1 - quarter) * sin - quarter * cos
+def _parts(
+    group: Group, element: Element, most: int, device: torch.device
+) -> tuple[float | Tensor, float | Tensor, float | Tensor, float | Tensor]:
+    """What `take_apart` makes of one element, or of each of a batch, (b,)."""
+    if not is_finite(group):
+        entries = matrix(group, element)
+        return take_apart(entries[..., 0, 0], entries[..., 0, 1], entries[..., 1, 0], entries[..., 1, 1], most)
+    if isinstance(element, int):
+        (a, b), (c, d) = group.rows(element)
+        return take_apart(a, b, c, d, most)
+    rows = [group.rows(g) for g in range(group.order)]
+    every = zip(*(take_apart(a, b, c, d, most) for (a, b), (c, d) in rows), strict=True)
+    mirrored, quarters, cos, sin = (torch.tensor(values, device=element.device)[element] for values in every)
+    return mirrored, quarters, cos, sin
 
 
 def _permute(image: Tensor, mirrored: float | Tensor, quarters: float | Tensor) -> Tensor:
@@ -127,32 +115,52 @@ def _turn(image: Tensor, mirrored: bool, quarters: int) -> Tensor:
     return torch.rot90(image.flip(-1) if mirrored else image, quarters, (-2, -1))
 
 
-def _rotate(image: Tensor, cos: float | Tensor, sin: float | Tensor, padding: str, interpolation: str) -> Tensor:
+def _rotate(
+    image: Tensor, cos: float | Tensor, sin: float | Tensor, padding: str, interpolation: str, canvas: Frame
+) -> Tensor:
     """Rotate about the centre, in float32 at least; integers are rounded."""
     if interpolation == "nearest":
-        return _take_nearest(image, cos, sin, padding)
+        return _take_nearest(image, cos, sin, padding, canvas)
     flat = _flatten(image).to(torch.promote_types(image.dtype, torch.float32))
-    grid = _grid(flat, cos, sin)
+    grid = _grid(flat, cos, sin, canvas)
     turned = functional.grid_sample(
         flat, grid.expand(flat.shape[0], -1, -1, -1), interpolation, PADDINGS[padding], align_corners=False
     )
     if not image.dtype.is_floating_point:  # bicubic interpolation overshoots
         turned = turned.clamp(torch.iinfo(image.dtype).min, torch.iinfo(image.dtype).max)
-    return round_to(turned, image.dtype).reshape(image.shape)
+    return round_to(turned, image.dtype).reshape(*image.shape[:-2], *canvas)
 
 
-def _take_nearest(mask: Tensor, cos: float | Tensor, sin: float | Tensor, padding: str) -> Tensor:
+def _take_nearest(mask: Tensor, cos: float | Tensor, sin: float | Tensor, padding: str, canvas: Frame) -> Tensor:
     """Rotate about the centre, taking for each pixel the nearest one: no new value in any dtype, save padding's 0."""
     flat = _flatten(mask).flatten(2)  # (b, c, h·w)
     numbers = torch.arange(1, flat.shape[-1] + 1, dtype=torch.float64, device=mask.device)
     numbers = numbers.reshape(1, 1, *mask.shape[-2:])
-    grid = _grid(numbers, cos, sin)
+    grid = _grid(numbers, cos, sin, canvas)
     found = functional.grid_sample(
         numbers.expand(grid.shape[0], -1, -1, -1), grid, "nearest", PADDINGS[padding], align_corners=False
     )
-    source = found.long().flatten(2)  # (1 or b, 1, h·w), 0 for outside
+    source = found.long().flatten(2)  # (1 or b, 1, h'·w'), 0 for outside
     outside = flat.new_zeros(1).expand(*flat.shape[:2], 1)
-    return torch.cat([outside, flat], dim=-1).gather(-1, source.expand_as(flat)).reshape(mask.shape)
+    taken = torch.cat([outside, flat], dim=-1).gather(-1, source.expand(*flat.shape[:2], -1))
+    return taken.reshape(*mask.shape[:-2], *canvas)
+
+
+def _recentre(image: Tensor, padding: str, canvas: Frame) -> Tensor:
+    """Crop or pad to a canvas about the same centre, by whole pixels."""
+    for axis, side in zip((-2, -1), canvas, strict=True):
+        own = image.shape[axis]
+        if own == side:
+            continue
+        source = torch.arange(side, device=image.device) + (own - side) // 2
+        outside = (source < 0) | (source >= own)
+        if padding == "reflect":
+            source = source % (2 * own)
+            source = torch.minimum(source, 2 * own - 1 - source)
+        image = image.index_select(axis, source.clamp(0, own - 1))
+        if padding == "zeros":
+            image = image.masked_fill(outside[:, None] if axis == -2 else outside, 0)
+    return image
 
 
 def _flatten(image: Tensor) -> Tensor:
@@ -161,13 +169,12 @@ def _flatten(image: Tensor) -> Tensor:
     return image.reshape(image.shape[0], math.prod(image.shape[1:-2]), *image.shape[-2:])
 
 
-def _grid(image: Tensor, cos: float | Tensor, sin: float | Tensor) -> Tensor:
-    """Where each pixel comes from, as `grid_sample` wants it: (b, h, w, 2), or (1, h, w, 2) for one angle."""
+def _grid(image: Tensor, cos: float | Tensor, sin: float | Tensor, canvas: Frame) -> Tensor:
+    """Where each pixel of the canvas comes from, as `grid_sample` wants it: (b, h, w, 2), or (1, h, w, 2)."""
     height, width = image.shape[-2:]
     c, s = (torch.as_tensor(v, dtype=image.dtype, device=image.device).reshape(-1, 1, 1) for v in (cos, sin))
     y, x = torch.meshgrid(
-        torch.arange(height, device=image.device, dtype=image.dtype) - (height - 1) / 2,
-        torch.arange(width, device=image.device, dtype=image.dtype) - (width - 1) / 2,
+        *(torch.arange(side, device=image.device, dtype=image.dtype) - (side - 1) / 2 for side in canvas),
         indexing="ij",
     )
     # The pixel, turned back. y points down.

@@ -94,12 +94,6 @@ class PlanarGroup:
         return (2 * m - 1) * k % self.n + m * self.n
 
 
-def parse_label(label: str) -> tuple[float, bool] | None:
-    """Read `r90` and `r90m`: the angle in degrees, and whether a mirroring comes first; None is for other texts."""
-    match = re.fullmatch(r"r([0-9]{1,3}(?:\.[0-9]{1,9})?)(m?)", label)
-    return (float(match[1]), bool(match[2])) if match else None
-
-
 def parse_planar(name: str) -> PlanarGroup | None:
     """Read `c8` and `d4`; None is for other names.
 

@@ -68,9 +68,12 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     found = _load_network(config, task, data, device, progress)
     group, prior = parse_group(config.group), Prior.of(config.prior)
 
+    pose = group.find(*prior.main)
+    assert pose is not None
+
     def turn_back(picture: Tensor) -> Tensor:
         """Bring a picture of the folder to the pose that the network expects."""
-        return act(group, inverse(group, prior.main(group)), picture, padding=config.padding)
+        return act(group, inverse(group, pose), picture, padding=config.padding)
 
     first = _first_picture(split)
     shown = found.preprocess.normalization(found.preprocess(turn_back(first)).to(device))[None]

@@ -113,10 +113,10 @@ def test_views_of_a_batch_that_is_not_square_are_refused_with_the_reason(name):
 
 
 @each(CONTINUOUS)
-@pytest.mark.parametrize("shape", [(5, 5), (4, 7)], ids=str)
+@square
 @pytest.mark.parametrize("batch", [0, 1, 9])
-def test_one_matrix_for_each_image_acts_as_each_matrix_alone(group, shape, batch):
-    images, elements = noise(batch, 3, *shape), draw(group, batch)
+def test_one_matrix_for_each_image_acts_as_each_matrix_alone(group, side, batch):
+    images, elements = noise(batch, 3, side, side), draw(group, batch)
     turned = act(group, elements, images)
     assert turned.shape == images.shape
     for image, element, expected in zip(images, elements, turned, strict=True):

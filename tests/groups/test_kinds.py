@@ -1,4 +1,4 @@
-"""Masks, regular feature maps, and that all kinds of data move together."""
+"""Masks, and that all kinds of data move together."""
 
 import pytest
 import torch
@@ -10,15 +10,12 @@ from tests.groups.examples import (
     EXACT,
     OFF_GRID,
     PLANAR,
-    any_dtype,
     draw,
     each,
-    identity,
     noise,
     seeded,
     singles,
     smooth,
-    square,
 )
 
 SHAPES = [(6, 6), (5, 5), (4, 7)]
@@ -94,52 +91,6 @@ def test_one_element_for_each_mask_acts_as_each_element_alone(group, batch):
 
 
 @each(EXACT)
-@any_shape
-@any_dtype
-def test_regular_feature_maps_obey_the_laws_bit_for_bit_at_quarter_turns(group, shape, dtype):
-    feature = noise(2, 3, group.order, *shape, dtype=dtype)
-    assert torch.equal(act(group, 0, feature, "regular"), feature)
-    for g in group.elements():
-        there = act(group, g, feature, "regular")
-        assert torch.equal(act(group, group.inverse(g), there, "regular"), feature)
-        for h in group.elements():
-            twice = act(group, g, act(group, h, feature, "regular"), "regular")
-            assert torch.equal(twice, act(group, group.compose(g, h), feature, "regular"))
-
-
-@each(OFF_GRID)
-@pytest.mark.parametrize("side", [32, 33])
-def test_off_the_grid_regular_feature_maps_obey_the_laws_inside_the_inscribed_disc(group, side):
-    # In every channel another picture.
-    scale = torch.linspace(-1, 1, group.order)[:, None, None]
-    feature, disc = (smooth(side) * scale).expand(20, -1, -1, -1), inscribed_disc(side)
-    g, h = draw(group, 20, 1), draw(group, 20, 2)
-    twice = act(group, g, act(group, h, feature, "regular"), "regular")[..., disc]
-    once = act(group, group.compose(g, h), feature, "regular")[..., disc]
-    torch.testing.assert_close(twice, once, atol=0.01, rtol=0)
-
-
-@each([*EXACT, *OFF_GRID])
-@square
-def test_an_element_moves_channel_gamma_to_channel_g_gamma(group, side):
-    feature = noise(2, 3, group.order, side, side)
-    for g in group.elements():
-        turned = act(group, g, feature, "regular")
-        for gamma in group.elements():
-            assert torch.equal(turned[:, :, group.compose(g, gamma)], act(group, g, feature[:, :, gamma]))
-
-
-@each([*EXACT, *OFF_GRID])
-@pytest.mark.parametrize("batch", [0, 1, 9])
-def test_one_element_for_each_regular_feature_map_acts_as_each_element_alone(group, batch):
-    features, elements = noise(batch, 2, group.order, 5, 5), draw(group, batch)
-    turned = act(group, elements, features, "regular")
-    for element, feature, expected in zip(elements, features, turned, strict=True):
-        assert torch.equal(act(group, element, feature, "regular"), expected)
-        assert torch.equal(act(group, element, feature[0], "regular"), expected[0])
-
-
-@each(EXACT)
 def test_the_views_of_a_turned_image_are_the_views_of_the_image_permuted(group):
     image = noise(2, 3, 6, 6)
     before = views(group, image)
@@ -147,13 +98,6 @@ def test_the_views_of_a_turned_image_are_the_views_of_the_image_permuted(group):
         after = views(group, act(group, h, image))
         for g in group.elements():
             assert torch.equal(after[:, group.compose(h, g)], before[:, g])
-
-
-def test_a_regular_feature_map_has_a_channel_for_each_element_of_a_finite_group():
-    with pytest.raises(ValueError, match=r"regular feature map of c1 is \(\.\.\., 1, h, w\), not "):
-        act(EXACT[0], 0, noise(2, 4, 4, 4), "regular")
-    with pytest.raises(ValueError, match="so2 has infinitely many elements"):
-        act(CONTINUOUS[0], identity(CONTINUOUS[0]), noise(2, 4, 4, 4), "regular")
 
 
 @each(PLANAR)
@@ -174,16 +118,16 @@ def test_a_keypoint_follows_what_is_drawn_under_it(group, frame):
 
 @each(PLANAR)
 @pytest.mark.parametrize("frame", [(41, 41), (40, 40), (40, 57)], ids=str)
-def test_a_box_and_a_polygon_go_with_the_mask_that_they_outline(group, frame):
+def test_a_box_and_an_outline_go_with_the_mask_that_they_outline(group, frame):
     mask = torch.zeros(frame, dtype=torch.bool)
     mask[14:20, 16:28] = True
     box = torch.tensor([16.0, 14, 28, 20])
-    polygon = torch.tensor([[16.0, 14], [28, 14], [28, 20], [16, 20]])
+    corners = torch.tensor([[16.0, 14], [28, 14], [28, 20], [16, 20]])
     for g in singles(group):
         rows, columns = act(group, g, mask, "mask", padding="zeros").nonzero(as_tuple=True)
         around = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
         turned = act(group, g, box, "boxes", frame)
-        outline = act(group, g, polygon, "polygons", frame)
+        outline = act(group, g, corners, "keypoints", frame)
         torch.testing.assert_close(turned, torch.cat([outline.amin(0), outline.amax(0)]))
         if group in EXACT:
             assert torch.equal(turned, around)

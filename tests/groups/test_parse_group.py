@@ -111,5 +111,5 @@ def test_a_new_group_is_one_class_and_one_line_in_the_registry(monkeypatch):
     assert act(group, 1, torch.tensor([1.0, 2, 3]), "points").tolist() == [3, 1, 2]
     for g in range(3):
         assert torch.linalg.det(matrix(group, g)) == 1
-        back = act(group, torch.full((3,), group.inverse(g)), act(group, g, points, "normals"), "normals")
+        back = act(group, torch.full((3,), group.inverse(g)), act(group, g, points, "points"), "points")
         assert torch.equal(back, points)

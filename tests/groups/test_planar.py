@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from equicli.groups import PlanarGroup
 from equicli.groups.action import matrix
-from equicli.groups.planar import MAX_ORDER, parse_label
+from equicli.groups.labels import parse_label
+from equicli.groups.planar import MAX_ORDER
 
 SMALL = [PlanarGroup(n, reflections) for n in (1, 2, 3, 4, 8) for reflections in (False, True)]
 small = pytest.mark.parametrize("group", SMALL, ids=lambda group: group.name)
