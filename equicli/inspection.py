@@ -11,7 +11,6 @@ import torch
 from safetensors import safe_open
 
 from equicli import artifact
-from equicli.config import Scalar
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.prediction.checkpoint import sha256_of
@@ -19,6 +18,7 @@ from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.runs import RUNS, Run, find_run
+from equicli.settings import Scalar
 from equicli.tasks import classification
 
 # What safetensors calls the types that parameters have; others are counters and indices.

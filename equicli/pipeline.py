@@ -164,17 +164,17 @@ def compare(
     """
     first = parts[0].config
     swept = sorted({setting.partition("=")[0] for part in parts for setting in part.settings})
-    name = "-".join(["compare", short_name(first.model), first.group, *swept])
+    name = "-".join(["compare", short_name(first.network.model), first.group, *swept])
     folder = Path(output) if output else RUNS / name
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder}: is a file; name a folder.")
     if folder.exists() and any(folder.iterdir()) and not any(folder.glob("*/resolved.yaml")):
         raise UsageError(f"--output {folder}: exists and holds no comparison; name another.")
     if not open_folder(Path(first.data)).classes:
-        without = sorted({part.system for part in parts if part.config.task_weight})
+        without = sorted({part.system for part in parts if part.config.training.task_weight})
         if without:
             progress.say(f"left out, as the images have no labels to train on: {', '.join(without)}")
-        parts = [part for part in parts if not part.config.task_weight]
+        parts = [part for part in parts if not part.config.training.task_weight]
         if without and len(parts) == 1:
             raise UsageError(f"{first.data}: no labels, which all of these --systems train on; name others.")
     document = comparison.compare(

@@ -5,9 +5,9 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
-from equicli.config import CanonicalizerSettings
 from equicli.data.normalization import Normalization
 from equicli.groups import Group, is_finite
+from equicli.settings import CanonicalizerSettings
 
 Self = TypeVar("Self", bound="Canonicalizer")
 

@@ -9,8 +9,8 @@ from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.inputs import SmallInput
 from equicli.canonicalization.layers import make_plain
 from equicli.canonicalization.sizes import Size, Width
-from equicli.config import CanonicalizerSettings
 from equicli.data.normalization import HALF
+from equicli.settings import CanonicalizerSettings
 
 Self = TypeVar("Self", bound="KernelCanonicalizer")
 

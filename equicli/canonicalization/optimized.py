@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
 from equicli.canonicalization.inputs import SmallInput
 from equicli.canonicalization.sharp_views import sharp_views
-from equicli.config import CanonicalizerSettings, CheckpointPath
 from equicli.data.normalization import Normalization
 from equicli.groups import FiniteGroup, Group, PlanarGroup, is_finite
 from equicli.groups.action import inscribed_disc, views
 from equicli.prediction.network import NetworkSpec
+from equicli.settings import CanonicalizerSettings, CheckpointPath
 
 # Below, one rounding of a cosine would move scores by more than what evaluation counts as a tie.
 TEMPERATURE_RANGE = (0.02, 1.0)

@@ -19,6 +19,7 @@ from equicli.groups import PlanarGroup
 from equicli.progress import Progress
 from equicli.runs import Run
 from equicli.training import adapt as training
+from equicli.tree import by_short_name
 
 SCHEMA = 1
 
@@ -60,15 +61,16 @@ def compare(
     first, config = parts[0].config, artifact.read_config(runs[0].model)
     return {
         "schema": SCHEMA,
-        "model": first.model,
+        "model": first.network.model,
         "data": first.data,
         "group": first.group,
         "elements": elements.name,
         "rotations": elements.n,
+        "rotate": first.evaluation.rotate,
         "labels": "agreement" if alone.agreement else "folders",
         "n": len(alone.predictions),
-        "epochs": first.epochs,
-        "batch_size": first.batch_size,
+        "epochs": first.training.epochs,
+        "batch_size": first.training.batch_size,
         "systems": rows,
         "warnings": warnings_of(alone, config.labels, rows),
         "provenance": provenance(config, first.seed, device),
@@ -86,8 +88,8 @@ def train(part: Part, folder: Path, progress: Progress, *, overwrite: bool) -> R
         UsageError: there is a run of other settings in its place.
     """
     run = Run(folder / part.folder)
-    begun, wanted = run.settings.is_file(), part.config.model_dump(mode="json")
-    before = run.read_settings() if begun else {}
+    begun, wanted = run.settings.is_file(), by_short_name(part.config.model_dump(mode="json"))
+    before = by_short_name(run.read_settings()) if begun else {}
     same = before == wanted
     if begun and not same and not overwrite:
         key = next(key for key in {**wanted, **before} if wanted.get(key) != before.get(key))

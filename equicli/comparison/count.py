@@ -60,7 +60,8 @@ def count(
     config = artifact.read_config(run.model)
     model = artifact.load(run.model, network=_own_network(part.config))
     alone = part.system == "vanilla"
-    loader = Loader(images.samples, config.preprocess, BATCH, strict=part.config.strict)
+    turned = elements if part.config.evaluation.rotate == "file" else None
+    loader = Loader(images.samples, config.preprocess, BATCH, strict=part.config.strict, rotations=turned)
     # A network that was trained is met once; and off the grid views are too many to keep.
     shared = not config.trained_base and elements.exact and as_finite(parse_group(config.group)).exact
     cache = None if not shared else caches.of(config.prediction_network, model.prediction_network)
@@ -99,9 +100,9 @@ def count(
 
 def _own_network(config: AdaptConfig) -> nn.Module | None:
     """A new prediction network where it is the user's own code, which artifacts do not hold."""
-    if not config.model.startswith("python:"):
+    if not config.network.model.startswith("python:"):
         return None
-    return load_network(config.model, arguments=config.model_args).network
+    return load_network(config.network.model, arguments=config.network.model_args).network
 
 
 def _numbers(found: Evaluation, model: AdaptedModel, config: artifact.ModelConfig) -> dict[str, float | None]:

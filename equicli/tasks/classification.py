@@ -2,17 +2,28 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from equicli.errors import EquicliError, UsageError, reason
 from equicli.prediction.classes import match_classes
 from equicli.prediction.network import PretrainedNetwork
+from equicli.settings import LocalPath, TaskSettings
 
 NAME: Final = "classification"
+
+
+class ClassificationSettings(TaskSettings):
+    """How outputs get their classes."""
+
+    kind: Literal["classification"] = "classification"
+    prompts: LocalPath | None = Field(None, description="of a zero-shot network's classes: a text or YAML file")
+    head: Literal["auto", "none"] = Field("auto", description="fit a linear head where the classes do not match")
+
 
 # Inverse regularization strengths tried for a fitted head; the validation images choose.
 HEAD_STRENGTHS = (0.01, 0.1, 1.0, 10.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from equicli.adapted import AdaptedModel
+from equicli.adapted import AdaptedModel, Average
 from equicli.artifact import CanonicalizerSpec, ModelConfig, write_artifact
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior
@@ -74,17 +74,17 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     labels = _decide_labels(config, folder, found, first, progress)
     context = Context(group, network, preprocess.normalization, config.padding)
     canonicalizer = _create_canonicalizer(config, context, first)
-    trains = config.train_base or any(parameter.requires_grad for parameter in canonicalizer.parameters())
+    trains = config.training.train_base or any(parameter.requires_grad for parameter in canonicalizer.parameters())
     features = Features.read(run.features) if resume and labels is None else None
     images = read_training_images(
         split if trains or labels is None else replace(split, train=()),
         preprocess,
-        None if config.task_weight else canonicalizer.size,
+        None if config.training.task_weight else canonicalizer.size,
         keep=trains,
         features_of=network if labels is None and features is None else None,
         turn_back=turn_back,
         device=device,
-        batch_size=config.batch_size,
+        batch_size=config.training.batch_size,
         strict=config.strict,
         progress=progress,
     )
@@ -106,8 +106,8 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         provenance=found.provenance,
         prior=prior,
         padding=config.padding,
-        average=config.average,
-        trained_base=config.train_base,
+        average=_average(config),
+        trained_base=config.training.train_base,
     )
     if resume:
         _check_resumed(run, model_config)
@@ -122,11 +122,20 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         _train(config, canonicalizer, context, prior, images, torch.tensor(outputs), run, progress)
     else:
         progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train")
-    model = AdaptedModel(canonicalizer.ship(), network.eval(), config.padding, config.average)
+    model = AdaptedModel(canonicalizer.ship(), network.eval(), config.padding, _average(config))
     write_artifact(run.model, model, model_config)
     for needed_to_resume in (run.state, run.features):
         needed_to_resume.unlink(missing_ok=True)
     return Adapted(model, model_config, images.report, images.report_labels, folder.classes)
+
+
+def _task(config: AdaptConfig) -> classification.ClassificationSettings:
+    assert isinstance(config.task, classification.ClassificationSettings)
+    return config.task
+
+
+def _average(config: AdaptConfig) -> Average:
+    return config.policy.of if config.policy.kind == "mean" else "none"
 
 
 def _open_data(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool) -> tuple[ImageFolder, Split]:
@@ -134,13 +143,13 @@ def _open_data(config: AdaptConfig, run: Run, progress: Progress, *, resume: boo
     if resume:  # images that came since must not move any between the parts
         split = recorded_split(folder, run.read_split())
     else:
-        seed = config.seed if config.split_seed is None else config.split_seed
-        split = split_folder(folder, validation=config.validation_fraction, test=config.test_fraction, seed=seed)
+        parts = config.split
+        split = split_folder(folder, validation=parts.validation_fraction, test=parts.test_fraction, seed=parts.seed)
     progress.say(
         f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images"
         + (f" in {len(folder.classes)} classes" if folder.classes else ", unlabelled")
     )
-    if config.task_weight and not folder.classes:
+    if config.training.task_weight and not folder.classes:
         raise UsageError("task_weight: the task's loss needs labels; put the images into class folders.")
     return folder, split
 
@@ -150,11 +159,11 @@ def _load_network(
 ) -> PretrainedNetwork:
     """The prediction network, frozen and on the device, with the preprocessing that was asked for."""
     found = load_network(
-        config.model,
-        checkpoint=config.checkpoint,
-        arguments=config.model_args,
-        image_size=config.image_size,
-        revision=config.revision,
+        config.network.model,
+        checkpoint=config.network.checkpoint,
+        arguments=config.network.model_args,
+        image_size=config.network.image_size,
+        revision=config.network.revision,
     )
     progress.say(f"prediction network: {describe(found)}")
     for remark in found.remarks:
@@ -163,7 +172,8 @@ def _load_network(
         progress.say("no --checkpoint: taking the weights that your code returns, as they are")
     found = _with_prompts(config, found, classes, progress)
     place(found.network.requires_grad_(False), device)
-    return replace(found, preprocess=found.preprocess.override(config.preprocess, config.mean, config.std))
+    shown = config.network
+    return replace(found, preprocess=found.preprocess.override(shown.preprocess, shown.mean, shown.std))
 
 
 def _with_prompts(
@@ -171,10 +181,10 @@ def _with_prompts(
 ) -> PretrainedNetwork:
     """Give a zero-shot network its classes."""
     if not isinstance(found.network, TwoTowers):
-        if config.prompts is not None:
+        if _task(config).prompts is not None:
             raise UsageError(f"--prompts: {found.provenance['model']} has classes of its own and takes no prompts.")
         return found
-    prompts, origin = class_prompts(config.prompts, classes, found.network.template)
+    prompts, origin = class_prompts(_task(config).prompts, classes, found.network.template)
     progress.say(f"zero-shot: {len(prompts)} classes by their prompts ({origin})")
     return replace(
         found,
@@ -210,22 +220,23 @@ def _train(
     progress: Progress,
 ) -> None:
     """Fit the canonicalizer; `outputs` has the right output of each class."""
-    if config.prior_weight:
+    if config.training.prior_weight:
         progress.say(f"prior: the pose of training images is taken to be {prior} (r0 is upright, as the network knows)")
-    network = context.prediction_network.requires_grad_(config.train_base)
-    if config.train_base:
+    network = context.prediction_network.requires_grad_(config.training.train_base)
+    if config.training.train_base:
         progress.say("training the prediction network, too: the artifact holds other weights than were loaded")
     outputs = outputs.to(images.train.device)
-    task = Task(network, classification.loss, config.average) if config.task_weight else None
-    objective = Objective.of(config, prior, task)
+    task = Task(network, classification.loss, _average(config)) if config.training.task_weight else None
+    objective = Objective.of(config.training, prior, config.padding, task)
     epoch, scores = fit(
         canonicalizer,
         Images(images.train, outputs[images.train_labels]),
         Images(images.validation, outputs[images.validation_labels]),
         context.normalization,
         objective,
-        config,
-        base=network if config.train_base else None,
+        config.training,
+        seed=config.seed,
+        base=network if config.training.train_base else None,
         state=run.state,
         log=run.append_log,
         progress=progress,
@@ -233,12 +244,12 @@ def _train(
     by_rate = objective.judged_by_identity_rate
     best = f"identity rate {scores.identity_rate:.1%}" if by_rate else f"loss {scores.loss:.3f}"
     progress.say(f"keeping epoch {epoch}, the best by its {best} on validation images")
-    if config.prior_weight:
+    if config.training.prior_weight:
         _tell_chance(context.group, prior, scores.identity_rate, progress)
 
 
 def _count_trainable(config: AdaptConfig, canonicalizer: Canonicalizer, network: nn.Module) -> int:
-    modules = [canonicalizer, network] if config.train_base else [canonicalizer]
+    modules = [canonicalizer, network] if config.training.train_base else [canonicalizer]
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
@@ -277,14 +288,14 @@ def _decide_labels(
     """The output of each class; None where a head is to be fitted."""
     with torch.inference_mode():
         outputs = classification.count_outputs(found.network, image)
-    if not folder.classes and config.prompts is not None and found.class_names is not None:
+    if not folder.classes and _task(config).prompts is not None and found.class_names is not None:
         progress.say("labels: none in this folder; outputs are named by the prompts")
         return {name: output for output, (name, *_) in enumerate(found.class_names)}
     if not folder.classes:
         progress.say("labels: none in this folder; accuracy is agreement with the network's own upright prediction")
         return {}
     labels, reason = classification.match_labels(found, outputs, folder.classes)
-    if labels is None and config.head == "none":
+    if labels is None and _task(config).head == "none":
         raise classification.refuse_labels(reason)
     progress.say(reason + ("; fitting a linear head on frozen features (--head auto)" if labels is None else ""))
     return labels

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.config import AdaptConfig
 from equicli.data.normalization import Normalization
 from equicli.devices import find_precision
 from equicli.errors import EquicliError
@@ -21,6 +20,7 @@ from equicli.files import write_atomically
 from equicli.groups import as_finite
 from equicli.groups.action import act
 from equicli.progress import Progress
+from equicli.settings import TrainingSettings
 from equicli.training.objective import Objective
 
 WARMUP = 0.1  # share of the training over which the learning rate rises
@@ -57,8 +57,9 @@ def fit(
     validation: Images,
     normalization: Normalization,
     objective: Objective,
-    config: AdaptConfig,
+    settings: TrainingSettings,
     *,
+    seed: int,
     base: nn.Module | None = None,
     state: Path,
     log: Callable[[Mapping[str, Any]], None],
@@ -68,6 +69,7 @@ def fit(
 
     Args:
         normalization: the prediction network's, as `canonicalizer` expects its input.
+        seed: of shuffling, augmentation and dropout.
         base: the prediction network, where it is trained, too; it is the one of the objective's task.
         state: file that holds the last whole epoch; where it exists, training goes on from it to the same weights.
         log: takes one entry an epoch.
@@ -75,11 +77,11 @@ def fit(
     Returns:
         The best epoch, counted from 1, and its scores on the validation images.
     """
-    trainer = _Trainer(canonicalizer, normalization, objective, config, base)
+    trainer = _Trainer(canonicalizer, normalization, objective, settings, seed, base)
     if state.is_file():
         trainer.restore(state)
-        progress.say(f"going on after epoch {trainer.epoch} of {config.epochs}")
-    while trainer.epoch < config.epochs:
+        progress.say(f"going on after epoch {trainer.epoch} of {settings.epochs}")
+    while trainer.epoch < settings.epochs:
         start = time.monotonic()
         losses = trainer.run_epoch(train, progress)
         seconds = time.monotonic() - start
@@ -88,7 +90,7 @@ def fit(
         log({"epoch": trainer.epoch, "seconds": seconds, **losses, "validation": vars(scores)})
         trainer.save(state)
         progress.say(
-            f"epoch {trainer.epoch}/{config.epochs}: loss {losses['loss']:.3f}; "
+            f"epoch {trainer.epoch}/{settings.epochs}: loss {losses['loss']:.3f}; "
             f"validation: loss {scores.loss:.3f}"
             + (f", identity rate {scores.identity_rate:.1%}" if canonicalizer.finds_poses else "")
         )
@@ -137,7 +139,8 @@ class _Trainer:
         canonicalizer: Canonicalizer,
         normalization: Normalization,
         objective: Objective,
-        config: AdaptConfig,
+        settings: TrainingSettings,
+        seed: int,
         base: nn.Module | None,
     ) -> None:
         self.canonicalizer = canonicalizer
@@ -145,53 +148,54 @@ class _Trainer:
         self.trained = nn.ModuleDict({"canonicalizer": canonicalizer, **({} if base is None else {"base": base})})
         self.normalization = normalization
         self.objective = objective
-        self.config = config
-        self.mirrors = config.mirror and objective.prior.survives_mirroring(canonicalizer.group)
+        self.settings = settings
+        self.seed = seed
+        self.mirrors = settings.mirror and objective.prior.survives_mirroring(canonicalizer.group)
         self.epoch = 0
         # In fp16 small gradients would vanish; in other precisions this does nothing.
         self.scaler = torch.amp.GradScaler(
-            next(self.trained.parameters()).device.type, enabled=config.precision == "fp16", init_scale=2.0**12
+            next(self.trained.parameters()).device.type, enabled=settings.precision == "fp16", init_scale=2.0**12
         )
         self.best: tuple[int, Scores, dict[str, Tensor]] | None = None
-        rates = {"canonicalizer": config.learning_rate, "base": config.base_learning_rate}
+        rates = {"canonicalizer": settings.learning_rate, "base": settings.base_learning_rate}
         groups = []
         for name, module in self.trained.items():
             # Biases, norms and the temperature have no reason to be small.
-            for large, decay in ((True, config.weight_decay), (False, 0.0)):
+            for large, decay in ((True, settings.weight_decay), (False, 0.0)):
                 parameters = [p for p in module.parameters() if (p.ndim > 1) == large]
                 groups += [{"params": parameters, "weight_decay": decay, "peak": rates[name]}] if parameters else []
-        adamw = config.optimizer == "adamw"
+        adamw = settings.optimizer == "adamw"
         self.optimizer = torch.optim.AdamW(groups) if adamw else torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
 
     def run_epoch(self, images: Images, progress: Progress) -> dict[str, float]:
         """Pass once over the images; return the mean of the weighted sum, `loss`, and of each loss, `prior_loss`, …"""
-        config, device, n = self.config, images.pixels.device, len(images.pixels)
-        torch.manual_seed(config.seed * 1_000_003 + self.epoch)  # dropout
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch)
-        precision = find_precision(config.precision, device)
+        settings, device, n = self.settings, images.pixels.device, len(images.pixels)
+        torch.manual_seed(self.seed * 1_000_003 + self.epoch)  # dropout
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        precision = find_precision(settings.precision, device)
         self.trained.train()
         totals = {"loss": 0.0, **{f"{name}_loss": 0.0 for name in self.objective.weights}}
-        batches = torch.randperm(n, generator=generator).split(config.batch_size)
+        batches = torch.randperm(n, generator=generator).split(settings.batch_size)
         if self.objective.prior.shares and len(batches) > 1:
-            batches = batches[: n // config.batch_size]  # the rest would be too few to tell how often a pose occurs
+            batches = batches[: n // settings.batch_size]  # the rest would be too few to tell how often a pose occurs
         elif "base" in self.trained and len(batches[-1]) == 1 < len(batches):
             batches = batches[:-1]  # of which batch normalization could make nothing
         seen = sum(map(len, batches))
-        label = f"epoch {self.epoch + 1}/{config.epochs}"
+        label = f"epoch {self.epoch + 1}/{settings.epochs}"
         for step, indices in enumerate(progress.track(batches, label, len(batches))):
             for group in self.optimizer.param_groups:
                 group["lr"] = group["peak"] * learning_rate_factor(
-                    self.epoch + step / len(batches), config.epochs, config.schedule
+                    self.epoch + step / len(batches), settings.epochs, settings.schedule
                 )
             chosen = indices.to(device)
-            x = self.normalization(vary(images.pixels[chosen], generator, crop=config.crop, mirror=self.mirrors))
-            if config.augment:
+            x = self.normalization(vary(images.pixels[chosen], generator, crop=settings.crop, mirror=self.mirrors))
+            if settings.augment:
                 h = torch.randint(as_finite(self.canonicalizer.group).order, (len(x),), generator=generator)
-                x = act(self.canonicalizer.group, h.to(device), x, padding=config.padding)
+                x = act(self.canonicalizer.group, h.to(device), x, padding=self.objective.padding)
             _, losses = self.objective.losses(self.canonicalizer, x, images.targets[chosen], generator, precision)
             loss = self.objective.total(losses)
             if not loss.isfinite():
-                slower = f"--set learning_rate={config.learning_rate / 10:g}"
+                slower = f"--set learning_rate={settings.learning_rate / 10:g}"
                 raise EquicliError(f"training diverged in epoch {self.epoch + 1}; try {slower}.")
             self.optimizer.zero_grad()
             self.scaler.scale(loss).backward()
@@ -204,8 +208,8 @@ class _Trainer:
 
     def measure(self, images: Images) -> Scores:
         self.trained.eval()
-        size = 4 * self.config.batch_size
-        return measure(self.canonicalizer, images, self.normalization, self.objective, size, turn=self.config.augment)
+        size = 4 * self.settings.batch_size
+        return measure(self.canonicalizer, images, self.normalization, self.objective, size, turn=self.settings.augment)
 
     def keep_if_best(self, scores: Scores) -> None:
         if self.best is None or self._rank(scores) > self._rank(self.best[1]):

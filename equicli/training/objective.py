@@ -10,10 +10,10 @@ from equicli.adapted import Average, average_outputs, each_view
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.canonicalization.losses import artifact_loss, contrast_loss, straight_through
 from equicli.canonicalization.prior import Prior
-from equicli.config import AdaptConfig
 from equicli.devices import arithmetic
 from equicli.groups import Group, is_finite
 from equicli.groups.action import Element, act
+from equicli.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Objective:
     task: Task | None
 
     @classmethod
-    def of(cls, config: AdaptConfig, prior: Prior, task: Task | None) -> "Objective":
+    def of(cls, settings: TrainingSettings, prior: Prior, padding: str, task: Task | None) -> "Objective":
         weights = {
-            "prior": config.prior_weight,
-            "contrast": config.contrast_weight,
-            "artifact": config.artifact_weight,
-            "task": config.task_weight,
+            "prior": settings.prior_weight,
+            "contrast": settings.contrast_weight,
+            "artifact": settings.artifact_weight,
+            "task": settings.task_weight,
         }
-        return cls(prior, {name: weight for name, weight in weights.items() if weight > 0}, config.padding, task)
+        return cls(prior, {name: weight for name, weight in weights.items() if weight > 0}, padding, task)
 
     @property
     def judged_by_identity_rate(self) -> bool:
