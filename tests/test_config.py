@@ -4,7 +4,8 @@ import os
 import re
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -17,7 +18,9 @@ from equicli.canonicalization.steerable import SteerableSettings
 from equicli.config import AdaptConfig, build_config, resolve
 from equicli.errors import UsageError
 from equicli.recipes import expand_path, load_recipe, parse_pair
-from equicli.settings import Settings
+from equicli.settings import Settings, TaskSettings
+from equicli.tasks.classification import ClassificationSettings
+from equicli.tasks.registry import TASKS
 from equicli.tree import SECTIONS, merge
 
 RECIPES = sorted(path.stem for path in configuration.recipe_folder().glob("*.yaml"))
@@ -506,6 +509,20 @@ def test_shares_need_a_finite_group(group: str) -> None:
 def test_what_was_resolved_for_any_kind_is_a_recipe_that_resolves_to_the_same(recipe, settings) -> None:
     config = build(*settings)
     assert build_config({}, [], recipe(yaml.safe_dump(config.model_dump(mode="json")))) == config
+
+
+def test_a_flag_for_another_task_leaves_out_what_the_recipe_set_for_its_own(recipe, monkeypatch) -> None:
+    class Naming(TaskSettings):
+        kind: Literal["naming"] = "naming"
+        alphabet: str = "latin"
+
+    monkeypatch.setitem(TASKS, "naming", SimpleNamespace(name="naming", Settings=Naming))
+    mine = recipe("head: none\nepochs: 3")
+    assert build(recipe=mine).task == ClassificationSettings(head="none")
+    config = build("alphabet=greek", recipe=mine, task="naming")
+    assert (config.task, config.training.epochs) == (Naming(alphabet="greek"), 3)
+    assert "unknown key 'head' of --task naming" in error_of("task=naming", "head=none")
+    assert "unknown key 'alphabet' of --task classification" in error_of("alphabet=greek")
 
 
 def test_a_flag_for_another_canonicalizer_leaves_out_what_the_recipe_set_for_its_own(tmp_path) -> None:

@@ -11,7 +11,7 @@ from equicli.groups.action import inscribed_disc
 
 
 class NoCanonicalizer(Canonicalizer):
-    """Leaves every input as it is: the prediction network alone, or with `average` symmetrized (arXiv 1804.10306)."""
+    """Leaves every input as it is: the network alone, or with the policy `mean` symmetrized (arXiv 1804.10306)."""
 
     method = "no canonicalization"
     learns = False

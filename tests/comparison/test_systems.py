@@ -87,6 +87,11 @@ def test_the_recipe_that_all_share_decides_the_split_and_no_crop(tmp_path) -> No
         parts_of("equiadapt", recipe=str(shared))
 
 
+def test_all_are_counted_on_pictures_that_are_turned_alike() -> None:
+    assert {p.config.evaluation.rotate for p in parts_of("energy,equiadapt")} == {"file"}
+    assert {p.config.evaluation.rotate for p in parts_of("energy,equiadapt", flags={"rotate": "input"})} == {"input"}
+
+
 def test_what_makes_a_system_is_its_own() -> None:
     parts = {p.system: p.config for p in parts_of("learned,equiadapt-gwrn", "prior_weight=5", "canonicalizer.width=8")}
     assert parts["learned"].training.prior_weight == 0 and parts["equiadapt-gwrn"].canonicalizer.network == "gwrn"
