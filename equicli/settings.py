@@ -1,17 +1,109 @@
-from typing import Annotated, Any, Literal
+"""Settings: what every part of a configuration is made of, and the sections that all runs have."""
+
+from typing import Annotated, Literal
+
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
 from equicli.recipes import expand_checkpoint, local_path
+
 Scalar = bool | int | float | str | None
+
 LocalPath = Annotated[str, BeforeValidator(local_path)]
+# hf-hub:owner/name[@revision]/file, or a local file.
 CheckpointPath = Annotated[str, BeforeValidator(expand_checkpoint)]
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
+# Strict, as other defaults depend on whether they are there: "0" would be.
+Weight = Annotated[float, Field(ge=0, strict=True)]
+Switch = Annotated[bool, Field(strict=True)]
+
+
 class Settings(BaseModel):
+    """A part of the configuration: unknown keys are refused, and nothing changes once it is read."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+
 class CanonicalizerSettings(Settings):
+    """What every canonicalizer's settings have; each kind adds its own."""
+
     kind: str
+
+
 class TaskSettings(Settings):
+    """What every task's settings have; each kind adds its own."""
+
     kind: str
+
+
+class NetworkSettings(Settings):
+    """The prediction network, and how it is shown images."""
+
+    model: str = Field(description="the prediction network")
+    checkpoint: CheckpointPath | None = Field(None, description="a file of weights for the prediction network")
+    revision: str | None = Field(None, description="branch, tag or commit of the Hub repository")
+    model_args: dict[str, Scalar] = Field({}, description="arguments of the prediction network's constructor")
+    preprocess: Literal["checkpoint", "none"] = Field("checkpoint", description="none: only normalize")
+    image_size: int | None = Field(None, ge=8, le=4096)
+    mean: tuple[Share, Share, Share] | None = Field(None, description="of images in [0, 1]")
+    std: tuple[Deviation, Deviation, Deviation] | None = Field(None, description="of images in [0, 1]")
+
+
 class PolicySettings(Settings):
-    kind: Literal["one","mean"]="one"
-    of: Literal["probabilities","logits"]="probabilities"
+    """How the prediction network is asked."""
+
+    kind: Literal["one", "mean"] = Field(
+        "one", description="one: at the pose that was found; mean: at all poses, weighted by p(g|x)"
+    )
+    of: Literal["probabilities", "logits"] = Field("probabilities", description="what the mean is of")
+
+
+class TrainingSettings(Settings):
+    """What training minimizes, and how.
+
+    Settings without a default here have one that depends on the canonicalizer: see `config.resolve`.
+    """
+
+    train_base: Switch = Field(False, description="train the prediction network, too, on the task's own loss")
+    augment: bool = Field(False, description="turn training images at random; --canonicalizer none only")
+    mirror: bool = Field(True, description="mirror training images at random, where the prior allows; not for text")
+    crop: Literal["zoom", "shift"] = Field(
+        description="crop training images at random. zoom: to 60-100 % of the side; shift: by up to an eighth of it, "
+        "which does not blur; default: shift where the prediction network sees them (task_weight), else zoom",
+    )
+    prior_weight: Weight = Field(description="default: 1 where poses are found")
+    contrast_weight: Weight = Field(description="default: 0.1 where views are compared")
+    artifact_weight: Weight = Field(0.0, description="makes poses off the grid agree, at the cost of a second pass")
+    task_weight: Weight = Field(
+        description="of the task's own loss, which needs labels and whole images; default: 1 with train_base, else 0",
+    )
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(gt=0, description="default: what the canonicalizer wants")
+    base_learning_rate: float = Field(1e-4, gt=0, description="of the prediction network, with train_base")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with momentum 0.9")
+    schedule: Literal["cosine", "steps", "constant"] = Field(
+        "cosine",
+        description="cosine: with a warm-up; steps: a tenth after 1/3 and 1/2 of the epochs, of over 100 after 1/6 too",
+    )
+    weight_decay: float = Field(0.01, ge=0)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on CUDA")
+
+
+class SplitSettings(Settings):
+    """How a folder is split into parts."""
+
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=1, description="share of the training images that chooses the epoch"
+    )
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="share held out where the folder has no test split")
+    seed: int = Field(ge=0, description="default: the run's")
+
+
+class EvaluationSettings(Settings):
+    """How the adapted model is measured."""
+
+    rotate: Literal["file", "input"] = Field(
+        "file", description="file: the picture is turned, as it would come; input: the preprocessed tensor"
+    )

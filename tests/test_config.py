@@ -2,8 +2,10 @@
 
 import os
 import re
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -13,9 +15,13 @@ from equicli import recipes as configuration
 from equicli.canonicalization.equivariant import EquivariantSettings
 from equicli.canonicalization.optimized import OptimizedSettings
 from equicli.canonicalization.steerable import SteerableSettings
-from equicli.config import AdaptConfig, build_config
+from equicli.config import AdaptConfig, build_config, resolve
 from equicli.errors import UsageError
 from equicli.recipes import expand_path, load_recipe, parse_pair
+from equicli.settings import Settings, TaskSettings
+from equicli.tasks.classification import ClassificationSettings
+from equicli.tasks.registry import TASKS
+from equicli.tree import SECTIONS, merge
 
 RECIPES = sorted(path.stem for path in configuration.recipe_folder().glob("*.yaml"))
 NEEDED = {"data": "photos", "model": "test_resnet"}
@@ -47,13 +53,14 @@ def recipe(tmp_path: Path):
 def test_a_flag_wins_over_set_and_set_over_the_recipe_and_the_recipe_over_the_default(recipe) -> None:
     mine = recipe("epochs: 3\nbatch_size: 5\nseed: 7\ncanonicalizer: {size: 48, width: 8}")
     config = build("batch_size=6", "seed=8", "canonicalizer.width=16", recipe=mine, seed=9)
-    assert (config.learning_rate, config.epochs, config.batch_size, config.seed) == (1e-3, 3, 6, 9)
+    training = config.training
+    assert (training.learning_rate, training.epochs, training.batch_size, config.seed) == (1e-3, 3, 6, 9)
     assert config.canonicalizer == OptimizedSettings(size=48, width=16)
 
 
 def test_a_flag_that_is_not_given_leaves_what_is_there(recipe) -> None:
     config = build(recipe=recipe("epochs: 3\nstrict: true"), epochs=None, strict=None)
-    assert (config.epochs, config.strict) == (3, True)
+    assert (config.training.epochs, config.strict) == (3, True)
     assert build(seed=0, recipe=recipe("seed: 7")).seed == 0  # zero is given
 
 
@@ -65,7 +72,7 @@ def test_flags_of_nested_keys_leave_their_neighbours_alone(recipe) -> None:
 
 def test_set_adds_to_the_arguments_of_a_recipe(recipe) -> None:
     config = build("model_args.drop_rate=0.5", recipe=recipe("model_args: {num_classes: 9}"))
-    assert config.model_args == {"num_classes": 9, "drop_rate": 0.5}
+    assert config.network.model_args == {"num_classes": 9, "drop_rate": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -98,23 +105,36 @@ def test_values_on_the_command_line_are_read_as_people_write_them(flag: str, tex
 @pytest.mark.parametrize(
     ("settings", "key", "value"),
     [
-        (["learning_rate=1e-4"], "learning_rate", 1e-4),
-        (["weight_decay=0"], "weight_decay", 0.0),
-        (["mean=[0.1, 0.2, 0.3]"], "mean", (0.1, 0.2, 0.3)),
-        (["checkpoint=null"], "checkpoint", None),
+        (["learning_rate=1e-4"], "training.learning_rate", 1e-4),
+        (["training.weight_decay=0"], "training.weight_decay", 0.0),
+        (["training={weight_decay: 0}"], "training.weight_decay", 0.0),
+        (["mean=[0.1, 0.2, 0.3]"], "network.mean", (0.1, 0.2, 0.3)),
+        (["checkpoint=null"], "network.checkpoint", None),
         (["group=c8"], "group", "c8"),
-        (["model_args={num_classes: 9, drop_rate: 1e-1}"], "model_args", {"num_classes": 9, "drop_rate": 0.1}),
+        (["model_args={num_classes: 9, drop_rate: 1e-1}"], "network.model_args", {"num_classes": 9, "drop_rate": 0.1}),
+        (["network.model_args.num_classes=9"], "network.model_args", {"num_classes": 9}),
+        (["head=none"], "task.head", "none"),
+        (["task=classification"], "task.kind", "classification"),
+        (["task.prompts=/p.txt"], "task.prompts", "/p.txt"),
+        (["canonicalizer=equivariant"], "canonicalizer.kind", "equivariant"),
+        (["policy=mean"], "policy.kind", "mean"),
+        (["policy={kind: mean, of: logits}"], "policy.of", "logits"),
+        (["rotate=input"], "evaluation.rotate", "input"),
+        (["split_seed=3"], "split.seed", 3),
+        (["split.seed=3"], "split.seed", 3),
+        (["seed=3"], "split.seed", 3),
+        (["seed=3", "split_seed=null"], "split.seed", 3),
     ],
     ids=str,
 )
 def test_any_setting_can_be_set(settings: list[str], key: str, value: object) -> None:
-    assert getattr(build(*settings), key) == value
+    assert attrgetter(key)(build(*settings)) == value
 
 
 def test_scientific_notation_is_a_number_in_recipes_too(recipe) -> None:
     config = build(recipe=recipe("learning_rate: 1e-4\nmodel_args: {drop_rate: 1e-1}"))
-    assert config.learning_rate == 1e-4
-    assert config.model_args == {"drop_rate": 0.1}
+    assert config.training.learning_rate == 1e-4
+    assert config.network.model_args == {"drop_rate": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -125,6 +145,8 @@ def test_scientific_notation_is_a_number_in_recipes_too(recipe) -> None:
         ("canonicaliser.width=8", "canonicaliser"),
         ("canonicalizer_size=32", "canonicalizer_size"),
         ("modelargs.num_classes=9", "modelargs"),
+        ("training.epoch=9", "training.epoch"),
+        ("trainings.epochs=9", "trainings"),
     ],
 )
 def test_an_unknown_key_is_named_with_a_known_one_that_works(setting: str, key: str) -> None:
@@ -132,11 +154,14 @@ def test_an_unknown_key_is_named_with_a_known_one_that_works(setting: str, key: 
     assert f"unknown key '{key}'" in message
     nearest = re.search(r"Did you mean '([\w.]+)'", message)
     assert nearest is not None
-    value = "{}" if nearest[1] in ("canonicalizer", "model_args") else "32"
+    value = "{}" if nearest[1] in ("canonicalizer", "model_args", "training") else "32"
     build(f"{nearest[1]}={value}")
 
 
-@pytest.mark.parametrize("text", ["epochz: 3", "canonicalizer: {widht: 8}", "1: 2", "null: 2", "true: 2"])
+_UNKNOWN = ["epochz: 3", "canonicalizer: {widht: 8}", "training: {epochz: 1}", "1: 2", "null: 2", "true: 2"]
+
+
+@pytest.mark.parametrize("text", [*_UNKNOWN, "average: none"])
 def test_unknown_keys_of_a_recipe_are_named(recipe, text: str) -> None:
     assert "unknown key" in error_of(recipe=recipe(text))
 
@@ -146,6 +171,17 @@ def test_unknown_keys_of_a_recipe_are_named(recipe, text: str) -> None:
     [
         ("epochs=0", ["epochs = 0", "greater than or equal to 1"]),
         ("epochs=2.5", ["epochs = 2.5", "integer"]),
+        ("training.epochs=0", ["training.epochs = 0"]),
+        ("training={epochs: 0}", ["training.epochs = 0"]),
+        ("training=3", ["training = 3", "training.train_base"]),
+        ("split_seed=-1", ["split_seed = -1"]),
+        ("split.seed=-1", ["split.seed = -1"]),
+        ("train_base=maybe", ["train_base = 'maybe'"]),
+        ("task=points", ["--task points: no such task", "classification"]),
+        ("task.heads=none", ["unknown key 'task.heads' of --task classification", "Did you mean 'task.head'"]),
+        ("policy=always", ["policy = 'always'", "'one' or 'mean'"]),
+        ("rotate=both", ["rotate = 'both'", "'file' or 'input'"]),
+        ("average=logits", ["unknown key 'average'", "policy=mean", "policy.of"]),
         ("epochs=many", ["epochs = 'many'", "integer"]),
         ("epochs=", ["epochs = None"]),
         ("learning_rate=0", ["learning_rate = 0", "greater than 0"]),
@@ -215,6 +251,34 @@ def test_a_wrong_value_is_named_with_its_key_and_what_would_fit(setting: str, wo
     assert "Value error" not in message and ".bool" not in message
 
 
+def test_a_key_is_one_setting_however_it_is_written(recipe) -> None:
+    mine = recipe("epochs: 3\ntraining: {batch_size: 5, learning_rate: 0.5}")
+    training = build("training.epochs=4", "learning_rate=0.25", recipe=mine, batch_size=6).training
+    assert (training.epochs, training.batch_size, training.learning_rate) == (4, 6, 0.25)
+    assert build(recipe=recipe("epochs: 3\ntraining: {epochs: 3}")).training.epochs == 3
+    assert build("epochs=3", "epochs=4").training.epochs == 4
+    for two in (
+        {"settings": ["epochs=3", "training.epochs=4"]},
+        {"recipe": recipe("epochs: 3\ntraining: {epochs: 4}")},
+    ):
+        message = error_of(*two.get("settings", []), recipe=two.get("recipe"))
+        assert "epochs = 3 and training.epochs = 4 are one setting" in message
+
+
+def test_a_fault_of_several_settings_names_them_as_they_were_written() -> None:
+    assert "training.prior_weight and task_weight are both 0" in error_of("training.prior_weight=0")
+    assert "policy: so2 has infinitely many poses" in error_of("policy=mean", "group=so2")
+    assert "policy.kind: so2 has infinitely many poses" in error_of("policy.kind=mean", "group=so2")
+
+
+def test_a_flat_recipe_is_the_same_as_one_in_sections(recipe) -> None:
+    flat = build(
+        recipe=recipe("model_args: {num_classes: 9}\nhead: none\nepochs: 3\ntest_fraction: 0.5\nrotate: input")
+    )
+    whole = "network: {model_args: {num_classes: 9}}\ntask: {head: none}\ntraining: {epochs: 3}\n"
+    assert flat == build(recipe=recipe(whole + "split: {test_fraction: 0.5}\nevaluation: {rotate: input}"))
+
+
 @pytest.mark.parametrize("setting", ["epochs", "=3", "", "epochs=[1", "epochs=@", "epochs={"])
 def test_what_is_no_pair_is_told(setting: str) -> None:
     assert error_of(setting).startswith(f"--set {setting}: ")
@@ -241,13 +305,13 @@ def test_variables_and_the_home_folder_are_expanded_in_paths(monkeypatch) -> Non
         data="${EQUICLI_TEST_FOLDER}/x",
     )
     assert (config.data, config.canonicalizer.checkpoint) == ("/mnt/photos/x", "/mnt/photos/c.pth")
-    assert build(checkpoint="~/w.pth").checkpoint == "/home/me/w.pth"
+    assert build(checkpoint="~/w.pth").network.checkpoint == "/home/me/w.pth"
     assert expand_path("photos/../x") == str(Path.cwd() / "photos/../x")  # a run can be used from anywhere
 
 
 def test_variables_are_expanded_in_nothing_but_paths(monkeypatch) -> None:
     monkeypatch.setenv("EQUICLI_TEST_FOLDER", "/mnt/photos")
-    assert build(model="${EQUICLI_TEST_FOLDER}").model == "${EQUICLI_TEST_FOLDER}"
+    assert build(model="${EQUICLI_TEST_FOLDER}").network.model == "${EQUICLI_TEST_FOLDER}"
 
 
 @pytest.mark.parametrize("value", [None, ""])
@@ -266,12 +330,12 @@ def test_the_home_folder_of_nobody_is_told() -> None:
 def test_a_shipped_recipe_is_valid(monkeypatch, name: str) -> None:
     monkeypatch.setenv("EQUICLI_TEST_DATA", "/dummy")
     config = build_config({} if "data" in load_recipe(name) else {"data": "photos"}, [], name)
-    assert config.model and not config.data.startswith("$")
+    assert config.network.model and not config.data.startswith("$")
 
 
 def test_the_quickstart_recipe_lacks_only_the_data() -> None:
     config = build_config({"data": "digits"}, [], "quickstart")
-    assert (config.model, config.model_args, config.canonicalizer.network) == (
+    assert (config.network.model, config.network.model_args, config.canonicalizer.network) == (
         "test_resnet",
         {"num_classes": 9},
         "conv",
@@ -323,7 +387,9 @@ def test_a_resolved_configuration_is_itself_a_recipe(recipe) -> None:
 def test_a_configuration_does_not_change_once_built() -> None:
     config = build()
     with pytest.raises(ValidationError):
-        config.epochs = 3
+        config.seed = 3
+    with pytest.raises(ValidationError):
+        config.training.epochs = 3
     with pytest.raises(ValidationError):
         config.canonicalizer.size = 3
 
@@ -353,21 +419,22 @@ def settings_of(group: str, **given: Any) -> AdaptConfig:
 def test_defaults_fit_the_group(group: str, kind: str, prior: tuple[str], contrast: float) -> None:
     config = settings_of(group)
     assert (config.canonicalizer.kind, config.prior) == (kind, prior)
-    assert (config.prior_weight, config.contrast_weight, config.artifact_weight) == (1, contrast, 0)
-    assert (config.task_weight, config.padding, config.crop) == (0, "edge", "zoom")
+    training = config.training
+    assert (training.prior_weight, training.contrast_weight, training.artifact_weight) == (1, contrast, 0)
+    assert (training.task_weight, config.padding, training.crop) == (0, "edge", "zoom")
 
 
 def test_a_prediction_network_sees_no_blurred_crops_unless_asked() -> None:
-    assert settings_of("c4", task_weight=1).crop == "shift"
-    assert settings_of("c4", train_base=True).crop == "shift"
-    assert settings_of("c4", train_base=True, crop="zoom").crop == "zoom"
-    assert settings_of("c4", crop="shift").crop == "shift"
+    assert settings_of("c4", task_weight=1).training.crop == "shift"
+    assert settings_of("c4", train_base=True).training.crop == "shift"
+    assert settings_of("c4", train_base=True, crop="zoom").training.crop == "zoom"
+    assert settings_of("c4", crop="shift").training.crop == "shift"
 
 
 @pytest.mark.parametrize("kind", ["equivariant", "energy"])
 def test_what_compares_no_views_has_no_contrast_and_wants_none(kind: str) -> None:
-    assert settings_of("c4", canonicalizer__kind=kind).contrast_weight == 0
-    assert settings_of("c4", canonicalizer__kind=kind, contrast_weight=0).contrast_weight == 0
+    assert settings_of("c4", canonicalizer__kind=kind).training.contrast_weight == 0
+    assert settings_of("c4", canonicalizer__kind=kind, contrast_weight=0).training.contrast_weight == 0
     assert f"--canonicalizer {kind} compares no views" in error_of(f"canonicalizer.kind={kind}", "contrast_weight=0.1")
 
 
@@ -444,12 +511,46 @@ def test_what_was_resolved_for_any_kind_is_a_recipe_that_resolves_to_the_same(re
     assert build_config({}, [], recipe(yaml.safe_dump(config.model_dump(mode="json")))) == config
 
 
+def test_a_flag_for_another_task_leaves_out_what_the_recipe_set_for_its_own(recipe, monkeypatch) -> None:
+    class Naming(TaskSettings):
+        kind: Literal["naming"] = "naming"
+        alphabet: str = "latin"
+
+    monkeypatch.setitem(TASKS, "naming", SimpleNamespace(name="naming", Settings=Naming))
+    mine = recipe("head: none\nepochs: 3")
+    assert build(recipe=mine).task == ClassificationSettings(head="none")
+    config = build("alphabet=greek", recipe=mine, task="naming")
+    assert (config.task, config.training.epochs) == (Naming(alphabet="greek"), 3)
+    assert "unknown key 'head' of --task naming" in error_of("task=naming", "head=none")
+    assert "unknown key 'alphabet' of --task classification" in error_of("alphabet=greek")
+
+
 def test_a_flag_for_another_canonicalizer_leaves_out_what_the_recipe_set_for_its_own(tmp_path) -> None:
     for flags in ({"group": "so2"}, {"canonicalizer.kind": "energy"}):
         config = build_config({**NEEDED, **flags}, [], "quickstart")
         assert config.canonicalizer.kind in ("steerable", "energy")
     config = build_config({**NEEDED, "group": "so2", "canonicalizer.size": 33}, [], "quickstart")
     assert config.canonicalizer.size == 33
+
+
+def test_another_policy_than_the_recipes_leaves_out_what_the_mean_is_of(recipe) -> None:
+    mine = recipe("policy: {kind: mean, of: logits}")
+    assert build("policy.kind=mean", recipe=mine).policy.of == "logits"
+    assert build("policy=one", recipe=mine).policy == build().policy
+
+
+def test_every_section_of_the_configuration_can_be_written() -> None:
+    fields = {name: field.annotation for name, field in AdaptConfig.model_fields.items()}
+    assert {name: kind for name, kind in fields.items() if name in SECTIONS} == SECTIONS
+    assert all(not isinstance(getattr(build(), name), Settings) for name in set(fields) - set(SECTIONS))
+
+
+def test_merging_again_is_merging_at_once() -> None:
+    shared = {"epochs": 3, "canonicalizer": {"size": 48}}
+    once = merge({**shared, "batch_size": 5}, ["learning_rate=1"], NEEDED)
+    again = merge(merge(shared, flags=NEEDED | {"batch_size": 5}), ["learning_rate=1"])
+    assert resolve(once) == resolve(again)
+    assert merge(again, ["canonicalizer=equivariant"]).values["canonicalizer"] == {"kind": "equivariant"}
 
 
 def test_a_prior_of_all_poses_is_refused() -> None:

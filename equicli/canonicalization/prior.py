@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.losses import density_loss, distribution_loss, rotation_loss, set_loss
+from equicli.errors import UsageError
 from equicli.groups import Group, is_finite
 from equicli.groups.elements import Element, distance, matrix
-from equicli.groups.labels import parse_label, read_label
+from equicli.groups.labels import parse_label, read_label, write_label
+from equicli.recipes import expand_path, read_yaml
 
 # Poses of a continuous group count as the same within this angle, half a step of C8.
 SAME_POSE_DEGREES = 22.5
@@ -119,3 +123,54 @@ def _parse(label: str) -> tuple[float, bool]:
     pose = parse_label(label)
     assert pose is not None  # the configuration and `artifact.read_config` check it
     return pose
+
+
+def read_prior(value: Any, group: Group) -> tuple[str, ...] | dict[str, float]:
+    """Read what people write for `--prior`, as `Prior.of` takes it.
+
+    Args:
+        value: `r90`, `r0,r180`, a list of poses, a mapping of poses to shares, or the name of a YAML file that holds
+            either; None for the group's default.
+
+    Raises:
+        UsageError: it is none of these, names no pose of the group, or leaves nothing to learn.
+    """
+    if isinstance(value, str) and value.endswith((".yaml", ".yml")):
+        value = read_yaml(Path(expand_path(value)), "--prior")
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    if not value:
+        # A photo's handedness is mostly unknowable; but of d1 it is all that there is to know.
+        handed = group.find(0, True) is not None and group.order != 2
+        value = ("r0", "r0m") if handed else ("r0",)
+    if not isinstance(value, Mapping | list | tuple):
+        raise UsageError("--prior: write poses such as r0,r180, or name a YAML file of poses and their shares.")
+    names = {str(label): _pose_name(str(label), group) for label in value}
+    if not isinstance(value, Mapping):
+        poses = tuple(dict.fromkeys(names.values()))
+        if len(poses) == group.order:
+            raise UsageError(f"--prior: all {group.order} poses of {group.name}, which leaves nothing to learn.")
+        return poses
+    if not is_finite(group):
+        raise UsageError(f"--prior: {group.name} has infinitely many poses; shares need a finite group, such as c8.")
+    if any(not isinstance(share, int | float) or not 0 <= share <= 1 for share in value.values()):
+        raise UsageError("--prior: the share of a pose is a number from 0 to 1.")
+    total = sum(value.values())
+    if abs(total - 1) > 1e-3:
+        raise UsageError(f"--prior: the shares add up to {total:g}, not to 1.")
+    shares: dict[str, float] = {}
+    for label, share in value.items():
+        name = names[str(label)]
+        shares[name] = shares.get(name, 0) + share / total
+    return shares
+
+
+def _pose_name(label: str, group: Group) -> str:
+    """The one name of a pose, however its angle is written."""
+    element = read_label(group, label)
+    if element is None:
+        raise UsageError(f"--prior {label}: no pose of {group.name}. Poses are written r90, or r90m where mirrored.")
+    name = write_label(group, element)
+    if not is_finite(group) and "." in name:
+        raise UsageError(f"--prior {label}: poses of {group.name} are told in whole degrees.")
+    return name

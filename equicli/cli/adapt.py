@@ -30,6 +30,7 @@ def adapt(
     group: Annotated[
         str | None, typer.Option(help="c4 is rotations by 90°, d4 these and reflections, c8 by 45°, so2 all.")
     ] = None,
+    task: Annotated[str | None, typer.Option(help="What the network answers: classification.")] = None,
     checkpoint: Checkpoint = None,
     revision: Revision = None,
     model_arg: ModelArg = None,
@@ -103,6 +104,7 @@ def adapt(
         "data": data,
         "model": model,
         "group": group,
+        "task.kind": task,
         "checkpoint": checkpoint,
         "revision": revision,
         **{f"model_args.{key}": value for key, value in (parse_pair(a, "--model-arg") for a in model_arg or [])},
@@ -129,13 +131,13 @@ def adapt(
     out = Output(json=json, quiet=quiet)
     if resume is None:
         config = build_config(flags, settings or [], recipe)
-        run: Run = new_run(output, config.model, config.group, overwrite=overwrite)
+        run: Run = new_run(output, config.network.model, config.group, overwrite=overwrite)
     else:
         given = [name for name, value in flags.items() if value is not None]
         if given or settings or recipe or output or overwrite:
             raise UsageError("--resume takes every setting from the run; give no other option but --json and --quiet.")
         run = find_unfinished(resume)
-        config = build_config(run.read_settings(), [], None)
+        config = build_config({}, [], run.read_settings())
 
     from equicli import pipeline
 
@@ -148,5 +150,5 @@ def adapt(
     out.metrics(metrics)
     elements = metrics["elements"]
     turns = f"--rotations {elements[1:]}" if elements[0] == "c" else "--elements group"
-    own = f" --model {config.model}" if config.model.startswith("python:") else ""
+    own = f" --model {config.network.model}" if config.network.model.startswith("python:") else ""
     out.say(f"\nwrote {run.folder}/\nnext: equicli evaluate {turns}{own}\n      equicli export{own}")

@@ -34,6 +34,10 @@ def compare(
     rotations: Annotated[
         int | None, typer.Option(min=1, max=360, help="Average over the rotations of C_n; default: the group's own.")
     ] = None,
+    rotate: Annotated[
+        str | None,
+        typer.Option(help="file: turn the picture, as it would come; input: the preprocessed tensor, as papers do."),
+    ] = None,
     sweep: Annotated[
         str | None, typer.Option(metavar="KEY=VALUE,…", help="Run the systems that have this setting with each value.")
     ] = None,
@@ -86,6 +90,7 @@ def compare(
         "std": std,
         "epochs": epochs,
         "batch_size": batch_size,
+        "rotate": rotate,
         "device": device,
     }
     out = Output(json=json, quiet=quiet)

@@ -46,7 +46,7 @@ def quickstart(
     out.say(f"\n$ {commands[0]}")
     flags = {"data": f"{folder}/data", "checkpoint": weights}
     config = build_config(flags, [], "quickstart")
-    run = new_run(f"{folder}/run", config.model, config.group, overwrite=overwrite)
+    run = new_run(f"{folder}/run", config.network.model, config.group, overwrite=overwrite)
     pipeline.adapt(config, run, out)
     out.say(f"\n$ {commands[1]}")
     metrics, _ = pipeline.evaluate(str(run.folder), progress=out)

@@ -20,6 +20,7 @@ from equicli.progress import Progress
 from equicli.runs import Run
 from equicli.tasks.registry import TASKS
 from equicli.training import adapt as training
+from equicli.tree import by_short_name
 
 SCHEMA = 1
 
@@ -64,12 +65,12 @@ def compare(
         "schema": SCHEMA,
         "task": task.name,
         "score": {"name": task.score, "title": task.title},
-        "rotate": first.evaluation.rotate,
         "model": first.network.model,
         "data": first.data,
         "group": first.group,
         "elements": elements.name,
         "rotations": elements.n,
+        "rotate": first.evaluation.rotate,
         "labels": "agreement" if alone.agreement else "folders",
         "n": alone.n,
         "epochs": first.training.epochs,
@@ -91,8 +92,8 @@ def train(part: Part, folder: Path, progress: Progress, *, overwrite: bool) -> R
         UsageError: there is a run of other settings in its place.
     """
     run = Run(folder / part.folder)
-    begun, wanted = run.settings.is_file(), part.config.model_dump(mode="json")
-    before = run.read_settings() if begun else {}
+    begun, wanted = run.settings.is_file(), by_short_name(part.config.model_dump(mode="json"))
+    before = by_short_name(run.read_settings()) if begun else {}
     same = before == wanted
     if begun and not same and not overwrite:
         key = next(key for key in {**wanted, **before} if wanted.get(key) != before.get(key))

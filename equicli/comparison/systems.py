@@ -1,12 +1,12 @@
 """What can be compared: every recipe in `recipes/systems/`, the network alone among them, and the oracle."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig
 from equicli.errors import UsageError, did_you_mean
 from equicli.recipes import load_recipe
+from equicli.tree import Tree, merge
 
 # In the order of the papers' tables; `Cn` stands for the group. Each but the oracle is a recipe of the same name.
 TITLES = {
@@ -49,7 +49,7 @@ class Part:
     @property
     def finds_poses(self) -> bool:
         """Whether it chooses one pose for each image."""
-        return REGISTRY[self.config.canonicalizer.kind].finds_poses and self.config.average == "none"
+        return REGISTRY[self.config.canonicalizer.kind].finds_poses and self.config.policy.kind == "one"
 
 
 def parse_systems(text: str | None) -> list[str]:
@@ -61,7 +61,7 @@ def parse_systems(text: str | None) -> list[str]:
     Raises:
         UsageError: an unknown name.
     """
-    frozen = [name for name in TITLES if name == ORACLE or not recipe_of(name).get("train_base")]
+    frozen = [name for name in TITLES if name == ORACLE or not recipe_of(name).get("training.train_base")]
     words = {"all": list(TITLES), "frozen": frozen}
     chosen = {"vanilla", ORACLE}
     for word in (text or "all").split(","):
@@ -73,6 +73,6 @@ def parse_systems(text: str | None) -> list[str]:
     return [name for name in TITLES if name in chosen]
 
 
-def recipe_of(name: str) -> dict[str, Any]:
+def recipe_of(name: str) -> Tree:
     """What a system's own recipe says."""
-    return load_recipe(f"systems/{name}")
+    return merge(load_recipe(f"systems/{name}"))

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from timm.data import ImageNetInfo
-
 
 def imagenet_class_names(outputs: int | None) -> tuple[tuple[str, ...], ...] | None:
     """For each ImageNet class its WordNet id and its words; None for a network with another number of outputs."""
     if outputs != 1000:
         return None
+    # Here, so that checking a configuration imports no library of networks.
+    from timm.data import ImageNetInfo
+
     info = ImageNetInfo("imagenet-1k")
     return tuple((wordnet_id, *_words(info.index_to_description(i))) for i, wordnet_id in enumerate(info.label_names()))
 

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.config import TrainingSettings
 from equicli.data.normalization import Normalization
 from equicli.data.source import Source
 from equicli.devices import find_precision
@@ -21,6 +20,7 @@ from equicli.files import write_tensors
 from equicli.groups import as_finite
 from equicli.groups.action import act
 from equicli.progress import Progress
+from equicli.settings import TrainingSettings
 from equicli.training.augmentation import vary
 from equicli.training.objective import Objective
 

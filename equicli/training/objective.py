@@ -11,13 +11,13 @@ from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.canonicalization.inputs import Tensors
 from equicli.canonicalization.losses import artifact_loss, contrast_loss, straight_through
 from equicli.canonicalization.prior import Prior
-from equicli.config import TrainingSettings
 from equicli.data.normalization import Normalization
 from equicli.devices import arithmetic
 from equicli.groups import Group, is_finite
 from equicli.groups.action import Element, act
 from equicli.groups.transport import Kinds
 from equicli.policy import Policy
+from equicli.settings import TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def test_an_existing_output_is_kept_unless_overwrite_is_given(cli, here: Path) -
 def test_resolved_settings_are_a_recipe_that_repeats_the_run(cli, here: Path) -> None:
     adapt(cli, here, "--output", "first", "--set", "canonicalizer.width=8")
     settings = yaml.safe_load((here / "first" / "resolved.yaml").read_text())
-    assert settings["canonicalizer"]["width"] == 8 and settings["epochs"] == 2
+    assert settings["canonicalizer"]["width"] == 8 and settings["training"]["epochs"] == 2
     again = cli("adapt", "--recipe", "first/resolved.yaml", "--output", "second", cwd=here)
     assert again.returncode == 0, again.stderr
     first, second = (load_file(here / name / "model.safetensors") for name in ("first", "second"))

@@ -24,7 +24,7 @@ def test_every_system_is_a_recipe_and_every_recipe_a_system() -> None:
 def test_every_system_is_one_complete_configuration() -> None:
     parts = {part.system: part.config for part in parts_of()}
     assert list(parts) == [name for name in TITLES if name != ORACLE]
-    assert {name for name, config in parts.items() if config.train_base} == JOINT
+    assert {name for name, config in parts.items() if config.training.train_base} == JOINT
     for name in parts:
         first_line = (recipe_folder() / "systems" / f"{name}.yaml").read_text().splitlines()[0]
         assert first_line.startswith("# ") and first_line.endswith(".")
@@ -46,15 +46,15 @@ def test_what_is_random_is_run_with_every_seed_and_all_share_the_split() -> None
         *(("equioptadapt", seed) for seed in range(3)),
         ("energy", 0),
     ]
-    assert {p.config.split_seed for p in parts} == {0}
+    assert {p.config.split.seed for p in parts} == {0}
     assert len({p.folder for p in parts}) == len(parts)
-    assert {p.config.split_seed for p in parts_of("energy", "split_seed=3")} == {3}
+    assert {p.config.split.seed for p in parts_of("energy", "split_seed=3")} == {3}
 
 
 def test_settings_reach_the_systems_that_take_them() -> None:
     parts = {p.system: p.config for p in parts_of("energy,equiadapt", "canonicalizer.width=8", "prior_weight=5")}
-    assert parts["equiadapt"].canonicalizer.width == 8 and parts["equiadapt"].prior_weight == 5
-    assert parts["energy"].prior_weight == 5 and parts["vanilla"].prior_weight == 0
+    assert parts["equiadapt"].canonicalizer.width == 8 and parts["equiadapt"].training.prior_weight == 5
+    assert parts["energy"].training.prior_weight == 5 and parts["vanilla"].training.prior_weight == 0
     with pytest.raises(UsageError, match=r"canonicalizer\.vector_size=9.*no system compared"):
         parts_of("energy", "canonicalizer.vector_size=9")
     with pytest.raises(UsageError, match="epochs"):
@@ -72,25 +72,30 @@ def test_settings_reach_the_systems_that_take_them() -> None:
 def test_settings_pass_by_those_that_they_would_do_nothing_for(setting: str, reached: set[str]) -> None:
     key, _, value = setting.partition("=")
     parts = parts_of("learned,augmentation,equiadapt,energy", setting, flags={"group": "c8"})
-    found = {p.system for p in parts if str(getattr(p.config, key)) == value}
+    found = {p.system for p in parts if str(getattr(p.config.training, key)) == value}
     assert found == reached - ({"learned"} if key == "task_weight" else set())  # its recipe says 1
 
 
 def test_the_recipe_that_all_share_decides_the_split_and_no_crop(tmp_path) -> None:
     shared = tmp_path / "shared.yaml"
-    shared.write_text("split_seed: 3\ncrop: zoom\n")
+    shared.write_text("split: {seed: 3}\ncrop: zoom\n")
     parts = {p.system: p.config for p in parts_of("augmentation,equiadapt", recipe=str(shared))}
-    assert {config.split_seed for config in parts.values()} == {3}
-    assert (parts["augmentation"].crop, parts["equiadapt"].crop) == ("shift", "zoom")
-    shared.write_text("canonicalizer: energy\n")
+    assert {config.split.seed for config in parts.values()} == {3}
+    assert (parts["augmentation"].training.crop, parts["equiadapt"].training.crop) == ("shift", "zoom")
+    shared.write_text("canonicalizer: 7\n")
     with pytest.raises(UsageError, match="holds further keys"):
         parts_of("equiadapt", recipe=str(shared))
 
 
+def test_all_are_counted_on_pictures_that_are_turned_alike() -> None:
+    assert {p.config.evaluation.rotate for p in parts_of("energy,equiadapt")} == {"file"}
+    assert {p.config.evaluation.rotate for p in parts_of("energy,equiadapt", flags={"rotate": "input"})} == {"input"}
+
+
 def test_what_makes_a_system_is_its_own() -> None:
     parts = {p.system: p.config for p in parts_of("learned,equiadapt-gwrn", "prior_weight=5", "canonicalizer.width=8")}
-    assert parts["learned"].prior_weight == 0 and parts["equiadapt-gwrn"].canonicalizer.network == "gwrn"
-    for own in ("train_base=true", "average=logits", "canonicalizer.kind=energy"):
+    assert parts["learned"].training.prior_weight == 0 and parts["equiadapt-gwrn"].canonicalizer.network == "gwrn"
+    for own in ("train_base=true", "policy=mean", "policy.of=logits", "canonicalizer.kind=energy"):
         with pytest.raises(UsageError, match="no system compared"):
             parts_of("learned", own)
 
@@ -100,9 +105,10 @@ def test_any_recipe_can_be_shared(name: str, monkeypatch) -> None:
     monkeypatch.setenv("EQUICLI_TEST_DATA", "/data")
     shared = load_recipe(name)
     parts = {p.system: p.config for p in parts_of("vanilla,equiadapt,equioptadapt,augmentation", recipe=name)}
-    assert {config.epochs for config in parts.values()} == {shared["epochs"]}
-    assert not parts["vanilla"].train_base and parts["augmentation"].train_base
-    assert parts["equiadapt"].canonicalizer.kind == "equivariant" and parts["equiadapt"].prior_weight == 1
+    assert {config.training.epochs for config in parts.values()} == {shared["training"]["epochs"]}
+    assert {config.evaluation.rotate for config in parts.values()} == {"file" if name == "quickstart" else "input"}
+    assert not parts["vanilla"].training.train_base and parts["augmentation"].training.train_base
+    assert parts["equiadapt"].canonicalizer.kind == "equivariant" and parts["equiadapt"].training.prior_weight == 1
     assert parts["equioptadapt"].canonicalizer.kind == "optimized"
 
 
@@ -134,7 +140,7 @@ def test_a_sweep_makes_each_system_that_trains_and_takes_it_anew(sweep: str, sys
     for part in parts:
         assert "/" not in part.folder and " " not in part.folder
         if part.settings and key in ("prior_weight", "epochs"):
-            assert getattr(part.config, key) == float(part.settings[0].partition("=")[2])
+            assert getattr(part.config.training, key) == float(part.settings[0].partition("=")[2])
 
 
 @pytest.mark.parametrize(("setting", "flag"), [("group=d4", "--group"), ("seed=5", "--seeds"), ("data=x", "DATA")])
@@ -163,6 +169,9 @@ def test_what_a_sweep_leaves_out_is_told() -> None:
         ("width", "--sweep width"),
         ("seed=1,2", "is the same for all"),
         ("test_fraction=0.1,0.3", "is the same for all"),
+        ("network.preprocess=checkpoint,none", "is the same for all"),
+        ("rotate=file,input", "is the same for all"),
+        ("policy=one,mean", "its own recipe says that"),
         ("padding=edge,zeros", "is the same for all"),
         ("model_args.drop_rate=0,1", "is the same for all"),
         ("foo=1", "foo"),
@@ -184,4 +193,5 @@ def test_systems_that_a_group_has_not_are_left_out() -> None:
 
 def test_recipes_of_systems_name_neither_data_nor_model() -> None:
     for path in (recipe_folder() / "systems").glob("*.yaml"):
-        assert not {"data", "model", "group", "checkpoint", "epochs"} & set(load_recipe(f"systems/{path.stem}"))
+        recipe = load_recipe(f"systems/{path.stem}")
+        assert set(recipe) <= {"canonicalizer", "policy", "training"} and "epochs" not in recipe.get("training", {})

@@ -170,7 +170,7 @@ def test_an_adapted_network_is_the_original_at_the_canonical_input(case: Case, p
     options = written(case, network, tmp_path) | {"data": str(photos), "preprocess": "none", "device": "cpu"}
     options |= {"group": "c4", "canonicalizer.size": 16, "canonicalizer.width": 4, "epochs": 1, "batch_size": 3}
     config = build_config(options, [], None)
-    run, progress = new_run(str(tmp_path / "run"), config.model, config.group, overwrite=False), Counting()
+    run, progress = new_run(str(tmp_path / "run"), config.network.model, config.group, overwrite=False), Counting()
     adapt(config, run, progress)
     assert progress.steps == 2
 

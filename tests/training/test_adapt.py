@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from equicli.artifact import load, read_config
 from equicli.canonicalization.prior import Prior
-from equicli.config import AdaptConfig
+from equicli.config import build_config
 from equicli.data.normalization import HALF
 from equicli.errors import EquicliError, UsageError
 from equicli.progress import Silent
@@ -53,12 +53,12 @@ def configuration(**changes):
         "batch_size": 8,
         "device": "cpu",
     }
-    return AdaptConfig.model_validate({**settings, **changes})
+    return build_config({**settings, **changes}, [], None)
 
 
 def run_adapt(output, progress=None, **changes):
     config = configuration(**changes)
-    run = new_run(output, config.model, config.group, overwrite=False)
+    run = new_run(output, config.network.model, config.group, overwrite=False)
     return run, adapt(config, run, progress or Silent())
 
 
@@ -85,7 +85,7 @@ def test_a_finished_run_records_what_it_was_made_from(workplace):
     assert sorted(p.name for p in run.folder.iterdir()) == [
         "config.json", "log.jsonl", "model.safetensors", "resolved.yaml", "split.json"
     ]  # fmt: skip
-    assert configuration() == AdaptConfig.model_validate(run.read_settings())
+    assert configuration() == build_config({}, [], run.read_settings())
     split = run.read_split()
     files = {p.relative_to(workplace / "photos").as_posix() for p in (workplace / "photos").rglob("*.png")}
     assert sorted(chain.from_iterable(split.values())) == sorted(files)

@@ -14,12 +14,18 @@ from tests.training.test_loop import Killed, Killing
 __all__ = ["workplace"]  # a fixture
 
 SMALL = {"size": 16, "width": 4, "vector_size": 8}
+MEAN = {"kind": "mean", "of": "logits"}
 SYSTEMS = {
     "augmentation": {"canonicalizer": {"kind": "none"}, "augment": True},
     "learned": {"canonicalizer": {"kind": "equivariant", "size": 17, "width": 4}, "prior_weight": 0},
     "equioptadapt": {"canonicalizer": SMALL},
-    "equituning": {"canonicalizer": {"kind": "none"}, "average": "logits"},
-    "lambda": {"canonicalizer": SMALL, "average": "logits", "prior_weight": 0, "contrast_weight": 0},
+    "equituning": {"canonicalizer": {"kind": "none"}, "policy": MEAN},
+    "lambda": {
+        "canonicalizer": SMALL,
+        "policy": MEAN,
+        "prior_weight": 0,
+        "contrast_weight": 0,
+    },
     "sgd": {"canonicalizer": SMALL, "optimizer": "sgd", "schedule": "steps"},
 }
 
@@ -35,7 +41,7 @@ def test_the_network_is_trained_and_the_artifact_gives_it_back(workplace, change
         # Weights laid out otherwise round otherwise.
         torch.testing.assert_close(load(run.model)(x), adapted.model(x), rtol=1e-5, atol=1e-5)
     config = read_config(run.model)
-    assert config.trained_base and config.average == changes.get("average", "none")
+    assert config.trained_base and config.average == changes.get("policy", {}).get("of", "none")
     with pytest.raises(EquicliError, match="--adapter-only: the prediction network was trained"):
         write_artifact(workplace / "adapter.safetensors", adapted.model, config, adapter_only=True)
 
@@ -51,7 +57,7 @@ def test_a_killed_run_resumes_to_the_same_artifact(workplace, changes) -> None:
 
 @pytest.mark.parametrize("average", ["logits", "probabilities"])
 def test_averages_over_the_group_are_the_same_for_every_turn(workplace, average: str) -> None:
-    _, adapted = run_adapt("out", canonicalizer={"kind": "none"}, average=average)
+    _, adapted = run_adapt("out", canonicalizer={"kind": "none"}, policy={"kind": "mean", "of": average})
     model, x = adapted.model.eval(), torch.rand(3, 3, SIDE, SIDE)
     group = model.canonicalizer.group
     with torch.inference_mode():
@@ -64,7 +70,7 @@ def test_averages_over_the_group_are_the_same_for_every_turn(workplace, average:
 
 
 def test_learned_weights_average_as_the_scores_say(workplace) -> None:
-    _, adapted = run_adapt("out", canonicalizer=SMALL, average="logits")
+    _, adapted = run_adapt("out", canonicalizer=SMALL, policy=MEAN)
     model, x = adapted.model.eval(), torch.rand(2, 3, SIDE, SIDE)
     group = model.canonicalizer.group
     with torch.inference_mode():

@@ -14,7 +14,7 @@ from equicli.adapted import AdaptedModel
 from equicli.canonicalization.networks import conv
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
-from equicli.config import AdaptConfig
+from equicli.config import build_config
 from equicli.data.normalization import HALF
 from equicli.errors import EquicliError
 from equicli.groups.action import act
@@ -70,12 +70,13 @@ def train(
     kind = next((name for name, kind in REGISTRY.items() if type(module) is kind), "optimized")
     basic = {"group": module.group.name, "canonicalizer": {"kind": kind}}
     settings = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, **basic, **settings}
-    config = AdaptConfig(data="photos", model="test_resnet", **settings)
+    config = build_config({"data": "photos", "model": "test_resnet", **settings}, [], None)
     parts = [upright(20) if images is None else images, upright(12) if validation is None else validation]
     parts = [part if isinstance(part, Images) else unlabelled(part) for part in parts]
-    progress, objective = progress or Silent(), Objective.of(config, Prior.of(config.prior), task)
+    objective = Objective.of(config.training, Prior.of(config.prior), config.padding, task)
     state = tmp_path / "state.safetensors"
-    return fit(module, *parts, HALF, objective, config, state=state, log=log, progress=progress)
+    options = {"seed": config.seed, "state": state, "log": log, "progress": progress or Silent()}
+    return fit(module, *parts, HALF, objective, config.training, **options)
 
 
 def unlabelled(pixels):

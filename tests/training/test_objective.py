@@ -6,9 +6,9 @@ from torch import nn
 
 from equicli.canonicalization.losses import artifact_loss, contrast_loss, set_loss, straight_through
 from equicli.canonicalization.prior import Prior
-from equicli.config import AdaptConfig
 from equicli.groups import parse_group
 from equicli.groups.action import act
+from equicli.settings import TrainingSettings
 from equicli.tasks import classification
 from equicli.training.objective import Objective, Task, draw_off_grid
 from tests.canonicalization.examples import conv_canonicalizer, create, noise
@@ -56,11 +56,11 @@ def test_just_the_losses_with_a_weight_are_computed_and_the_total_is_their_weigh
 
 
 def test_a_weight_of_zero_is_none_at_all():
-    config = AdaptConfig(data="x", model="y", group="c8", prior_weight=2, contrast_weight=0, artifact_weight=0.5)
-    made = Objective.of(config, Prior(), None)
+    weights = {"prior_weight": 2, "contrast_weight": 0, "artifact_weight": 0.5, "task_weight": 0}
+    made = Objective.of(TrainingSettings(**weights, crop="zoom", learning_rate=1), Prior(), "zeros", None)
     assert made.weights == {"prior": 2, "artifact": 0.5}
     assert made.only("prior", "task").weights == {"prior": 2}
-    assert made.padding == config.padding
+    assert made.padding == "zeros"
 
 
 def test_without_artifact_loss_the_canonicalizer_is_called_once():
