@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 
 import hypothesis
 import pytest
@@ -72,6 +74,15 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits") / "data"
     write_digits(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def escnn() -> ModuleType:
+    """escnn, whose source warns when it is compiled; without it the test is skipped."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("escnn.nn")
+        return pytest.importorskip("escnn")
 
 
 @pytest.fixture(scope="session")

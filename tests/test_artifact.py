@@ -447,6 +447,7 @@ KINDS = [
     ("energy", "d8", {}),
     ("optimized", "c8", {"size": 16, "width": 4, "vector_size": 8}),
 ]
+ESCNN = ("equivariant", "c8", {"size": 17, "width": 8, "network": "escnn"})
 
 
 def of_kind(kind, group, settings, padding="edge", network=None):
@@ -483,6 +484,11 @@ def test_every_kind_comes_back_bit_for_bit(path, kind, group, settings, padding)
         assert_close(shipped.scores, before.scores, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("escnn")
+def test_a_network_of_escnns_layers_comes_back_bit_for_bit(path):
+    test_every_kind_comes_back_bit_for_bit(path, *ESCNN, "edge")
+
+
 def test_energy_stores_the_network_once_and_asks_the_one_it_is_loaded_with(path):
     _, model, config = of_kind("energy", "c4", {})
     write_artifact(path, model, config)
@@ -504,11 +510,12 @@ def test_an_adapter_of_any_kind_gives_the_same_outputs_as_the_whole_model(path, 
     assert_same(load(path, checkpoint=checkpoint), model)
 
 
+@pytest.mark.usefixtures("escnn")
 def test_nothing_but_torch_is_needed_to_load_an_equivariant_or_steerable_artifact(tmp_path):
     """In a process that cannot import escnn."""
-    for kind, group, settings in (KINDS[0], KINDS[3]):
+    for name, (kind, group, settings) in {"gcnn": KINDS[0], "steerable": KINDS[3], "escnn": ESCNN}.items():
         _, model, config = of_kind(kind, group, settings)
-        write_artifact(tmp_path / f"{kind}.safetensors", model, config)
+        write_artifact(tmp_path / f"{name}.safetensors", model, config)
     script = (
         "import sys; sys.modules['escnn'] = sys.modules['e2cnn'] = None\n"
         "import equicli, torch\n"
@@ -516,7 +523,7 @@ def test_nothing_but_torch_is_needed_to_load_an_equivariant_or_steerable_artifac
     )
     files = [str(file) for file in sorted(tmp_path.glob("*.safetensors"))]
     done = subprocess.run([sys.executable, "-c", script, *files], capture_output=True, text=True, check=False)
-    assert len(files) == 2 and done.returncode == 0, done.stderr
+    assert len(files) == 3 and done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

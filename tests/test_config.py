@@ -221,7 +221,10 @@ def test_unknown_keys_of_a_recipe_are_named(recipe, text: str) -> None:
             ["--canonicalizer steerable: not for --group c4", "takes optimized, equivariant, energy"],
         ),
         ("canonicalizer={kind: equivariant, size: 64}", ["--canonicalizer-size 64", "take 65"]),
-        ("canonicalizer={kind: equivariant, network: conv}", ["canonicalizer.network = 'conv'", "'gcnn' or 'gwrn'"]),
+        (
+            "canonicalizer={kind: equivariant, network: conv}",
+            ["canonicalizer.network = 'conv'", "'gwrn' or 'escnn'"],
+        ),
         ("canonicalizer={kind: energy, size: 64}", ["unknown key 'canonicalizer.size'"]),
         ("prior=r45", ["prior", "--prior r45: no pose of c4", "r90"]),
         ("prior=r0m", ["--prior r0m: no pose of c4"]),

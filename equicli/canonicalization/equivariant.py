@@ -7,24 +7,29 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Pose
+from equicli.canonicalization.escnn_fields import escnn_network
 from equicli.canonicalization.kernel_canonicalizer import KernelCanonicalizer, KernelSettings
 from equicli.canonicalization.regular_fields import Architecture, regular_network
 from equicli.canonicalization.sizes import Size, Width
 from equicli.groups import Group, PlanarGroup
+
+Network = Literal[Architecture, "escnn"]
 
 
 class EquivariantSettings(KernelSettings):
     """What the network is built from."""
 
     kind: Literal["equivariant"] = "equivariant"
-    network: Architecture = Field("gcnn", description="group-equivariant CNN, or wide residual network")
+    network: Network = Field(
+        "gcnn", description="group-equivariant CNN, or wide residual network; escnn: the former of escnn's own layers"
+    )
 
 
 @dataclass(frozen=True)
 class EquivariantSpec:
     """The same, as it is stored."""
 
-    network: Architecture
+    network: Network
     size: Size
     width: Width
 
@@ -43,6 +48,8 @@ class EquivariantCanonicalizer(KernelCanonicalizer):
         return isinstance(group, PlanarGroup)
 
     def build(self, plain: bool) -> nn.Module:
+        if self.spec.network == "escnn":
+            return escnn_network(self.group, self.spec.width, plain=plain)
         return regular_network(self.group, self.spec.network, self.spec.width, plain=plain)
 
     def forward(self, x: Tensor) -> Pose:

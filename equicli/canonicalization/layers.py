@@ -15,7 +15,15 @@ KERNEL_SIZE = 5
 RINGS = ((0, 0.005, 0), (1, 0.6, 2), (2, 0.4, 2))
 
 
-class KernelConv(nn.Module):
+class Expanded(nn.Module):
+    """Part of a network that is computed from fewer weights than it has as ordinary layers, and is shipped as those."""
+
+    def plain(self) -> nn.Module:
+        """The same as ordinary layers."""
+        raise NotImplementedError
+
+
+class KernelConv(Expanded):
     """A convolution without bias whose kernel is computed from weights."""
 
     stride = 1
@@ -42,12 +50,12 @@ def plain_conv(inputs: int, outputs: int, side: int, stride: int) -> nn.Conv2d:
 
 
 def make_plain(network: nn.Module) -> None:
-    """Put an ordinary convolution in place of each `KernelConv`, which changes nothing but how weights are stored.
+    """Put ordinary layers in place of all `Expanded` ones, which changes nothing but how weights are stored.
 
     The state dict is then that of the network built with `plain=True`.
     """
     for name, module in list(network.named_modules()):
-        if isinstance(module, KernelConv):
+        if isinstance(module, Expanded):
             parent, _, child = name.rpartition(".")
             setattr(network.get_submodule(parent), child, module.plain())
 

@@ -50,7 +50,9 @@ def adapt(
     ] = None,
     canonicalizer_network: Annotated[
         str | None,
-        typer.Option(help="optimized: conv (small, ours), or a timm or torchvision name; equivariant: gcnn or gwrn."),
+        typer.Option(
+            help="optimized: conv (small, ours), or a timm or torchvision name; equivariant: gcnn, gwrn, escnn."
+        ),
     ] = None,
     canonicalizer_checkpoint: Annotated[str | None, typer.Option(help="Its weights, from a file.")] = None,
     canonicalizer_size: Annotated[int | None, typer.Option(help="Side of its input in pixels.")] = None,

@@ -1,6 +1,5 @@
 import copy
 import pickle
-import warnings
 
 import pytest
 import torch
@@ -142,15 +141,12 @@ def test_the_width_is_in_channels_of_the_first_stage_with_at_least_two_fields(na
 
 @pytest.mark.parametrize("n", [1, 2, 4, 6, 8])
 @pytest.mark.parametrize("images", [True, False])
-def test_kernels_span_the_space_of_those_of_escnn(n, images):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        escnn = pytest.importorskip("escnn")
-        space = escnn.gspaces.rot2dOnR2(n)
-        regular = escnn.nn.FieldType(space, [space.regular_repr])
-        before = escnn.nn.FieldType(space, [space.trivial_repr]) if images else regular
-        expansion = escnn.nn.R2Conv(before, regular, 5, initialize=False).basisexpansion
-        theirs = torch.stack([expansion(one).flatten() for one in torch.eye(expansion.dimension())])
+def test_kernels_span_the_space_of_those_of_escnn(escnn, n, images):
+    space = escnn.gspaces.rot2dOnR2(n)
+    regular = escnn.nn.FieldType(space, [space.regular_repr])
+    before = escnn.nn.FieldType(space, [space.trivial_repr]) if images else regular
+    expansion = escnn.nn.R2Conv(before, regular, 5, initialize=False).basisexpansion
+    theirs = torch.stack([expansion(one).flatten() for one in torch.eye(expansion.dimension())])
     conv = RegularConv(parse_group(f"c{n}"), 1, 1, 5, images=images)
     ours = torch.autograd.functional.jacobian(
         lambda weight: torch.func.functional_call(Kernel(conv), {"conv.weight": weight}).flatten(), conv.weight.detach()

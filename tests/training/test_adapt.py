@@ -232,6 +232,26 @@ def test_a_killed_run_of_any_kind_resumes_to_the_same_artifact(workplace, change
         assert torch.equal(load(whole.model)(x), adapted.model(x))
 
 
+@pytest.mark.usefixtures("escnn")
+def test_a_killed_run_with_a_network_of_escnns_layers_resumes_to_the_same_artifact(workplace):
+    canonicalizer = {**EQUIVARIANT, "network": "escnn"}
+    whole, _ = run_adapt("whole", canonicalizer=canonicalizer)
+    with pytest.raises(Killed):
+        run_adapt("out", Killing("epoch 1/2"), canonicalizer=canonicalizer)
+    torch.manual_seed(77)
+    resume("out", canonicalizer=canonicalizer)
+    assert find_run("out").model.read_bytes() == whole.model.read_bytes()
+
+
+@pytest.mark.usefixtures("escnn")
+def test_a_network_of_escnns_layers_learns_the_pose_of_digits(workplace, digits):
+    canonicalizer = {"kind": "equivariant", "network": "escnn", "size": 17, "width": 16}
+    _, adapted = run_adapt("out", data=str(digits / "test"), canonicalizer=canonicalizer, mirror=False, epochs=8)
+    with torch.inference_mode():
+        found = adapted.model.find_pose(HALF(adapted.report_images)).element
+    assert (found == 0).float().mean() > 0.5  # by chance 0.25
+
+
 def test_the_weights_of_the_network_are_untouched_by_a_task_loss(workplace):
     run, _ = run_adapt("out", prior_weight=0, task_weight=1, contrast_weight=0)
     stored, given = load_file(run.model), load_file(workplace / "weights.safetensors")
