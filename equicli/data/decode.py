@@ -74,8 +74,11 @@ def read_picture(source: Picture) -> Tensor:
 
 def read_pictures(sources: Sequence[Picture] | Picture) -> list[Tensor]:
     """Return several pictures, or the one that is given alone; see `read_picture`."""
-    alone = isinstance(sources, str | Path | Image.Image) or (hasattr(sources, "ndim") and sources.ndim < 4)
-    return [read_picture(source) for source in ([sources] if alone else sources)]  # type: ignore[list-item,union-attr]
+    if isinstance(sources, str | Path | Image.Image):
+        return [read_picture(sources)]
+    if isinstance(sources, np.ndarray | Tensor):
+        return [read_picture(sources)] if sources.ndim < 4 else [read_picture(source) for source in sources]
+    return [read_picture(source) for source in sources]
 
 
 def to_pixels(picture: Image.Image) -> Tensor:

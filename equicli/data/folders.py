@@ -205,7 +205,7 @@ def _read_as(root: Path, classes: tuple[str, ...], train_root: Path) -> tuple[Sa
     unknown = sorted(set(own) - set(classes))
     if unknown:
         raise EquicliError(f"{root / unknown[0]}: no such class in {train_root}. Remove it, or add training images.")
-        labels = [None if s.target is None else classes.index(own[s.target]) for s in samples]
+        labels: list[int | None] = [None if s.target is None else classes.index(own[s.target]) for s in samples]
     return tuple(Sample(s.path, label, label) for s, label in zip(samples, labels, strict=True))
 
 

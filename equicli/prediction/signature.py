@@ -2,15 +2,38 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor, nn
 
+from equicli.groups.action import KINDS
 from equicli.groups.transport import Kinds
 
 # A prediction network, or what answers in its place.
 Ask = Callable[[Any], Any]
+
+
+def read_kinds(value: Any) -> Kinds:
+    """Read kinds as JSON has them, where tuples are lists.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if isinstance(value, Mapping):
+        return {str(name): read_kinds(kind) for name, kind in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(map(read_kinds, value))
+    if value not in KINDS:
+        raise ValueError(f"'{value}' is none of the kinds {', '.join(KINDS)}")
+    return str(value)
+
+
+if TYPE_CHECKING:
+    Declared = Kinds
+else:  # a type that refers to itself is more than a checker of JSON can follow
+    Declared = Annotated[Any, BeforeValidator(read_kinds)]
 
 
 @dataclass(frozen=True)
@@ -21,8 +44,8 @@ class Signature:
     lists: whether the network takes a list with one entry a sample, of any sizes, and returns one; else tensors (b, …).
     """
 
-    inputs: Kinds = "image"
-    outputs: Kinds = "logits"
+    inputs: Declared = "image"
+    outputs: Declared = "logits"
     lists: bool = False
 
 
