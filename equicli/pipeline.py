@@ -215,9 +215,7 @@ def _find_artifact(path: str | None) -> tuple[Path, Run | None]:
     return run.model, run
 
 
-def _prepared_as(
-    config: artifact.ModelConfig, mode: str | None, image_size: int | None
-) -> artifact.ModelConfig:
+def _prepared_as(config: artifact.ModelConfig, mode: str | None, image_size: int | None) -> artifact.ModelConfig:
     """The same with the preprocessing that was asked for in place of its own."""
     if mode == "none" and image_size is not None:
         raise UsageError("--image-size resizes, which --preprocess none forbids; give one of them.")

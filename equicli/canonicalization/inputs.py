@@ -120,9 +120,7 @@ class Pictures:
 
     def at(self, group: Group, element: Element | None) -> Any:
         def show(picture: Tensor, undo: Element | None) -> Tensor:
-            return self.preprocess(
-                picture if undo is None else act(group, undo, picture, padding=self.padding)
-            )
+            return self.preprocess(picture if undo is None else act(group, undo, picture, padding=self.padding))
 
         n = len(self.pictures)
         undone = [None] * n if element is None else singles(group, inverse(group, element), n)

@@ -11,7 +11,6 @@ from equicli.comparison.systems import ORACLE, TITLES
 from equicli.tasks.intervals import bootstrap, bootstrap_difference, wilson
 
 
-
 def rows_of(counted: Sequence[Counted], score: str) -> list[dict[str, Any]]:
     """One row a system and swept setting, in the order of TITLES.
 

@@ -20,9 +20,7 @@ def warnings_of(
         lines.append(f"{n} test images are few: accuracies are uncertain by up to ±{98 / n**0.5:.1f} points")
     if shared < alone.elements.order:
         group, elements = alone.group.name.upper(), alone.elements.name.upper()
-        lines.append(
-            f"images are turned by {elements}, of which {group} has {shared}; the oracle undoes all"
-        )
+        lines.append(f"images are turned by {elements}, of which {group} has {shared}; the oracle undoes all")
     if not alone.agreement:
         lines += task.warnings(alone.records["adapted"], alone.elements, labels)
     if any(len(row["seeds"]) == 1 and row["mean"]["trainable_parameters"] for row in rows):
@@ -30,7 +28,9 @@ def warnings_of(
     oracle = next((row["mean"] for row in rows if row["system"] == "oracle"), None)
     if oracle is not None and oracle[score] - oracle[f"avg_{score}"] > LOST_POINTS:
         lost = 100 * (oracle[score] - oracle[f"avg_{score}"])
-        lines.append(f"turning off the grid costs even the oracle {lost:.1f} points: compare with it, not with {task.title}")
+        lines.append(
+            f"turning off the grid costs even the oracle {lost:.1f} points: compare with it, not with {task.title}"
+        )
     return lines
 
 

@@ -187,7 +187,9 @@ def _read(root: Path) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
         return (), tuple(Sample(path, None) for path in loose)
     folders = _class_folders(root)
     classes = tuple(folder.name for folder in folders)
-    samples = tuple(Sample(path, label, label) for label, folder in enumerate(folders) for path in _class_images(folder))
+    samples = tuple(
+        Sample(path, label, label) for label, folder in enumerate(folders) for path in _class_images(folder)
+    )
     if not samples:
         raise EquicliError(
             f"{root}: no images here. Expected <class>/<image> or images of one of {', '.join(sorted(IMAGE_SUFFIXES))}."
@@ -205,7 +207,7 @@ def _read_as(root: Path, classes: tuple[str, ...], train_root: Path) -> tuple[Sa
     unknown = sorted(set(own) - set(classes))
     if unknown:
         raise EquicliError(f"{root / unknown[0]}: no such class in {train_root}. Remove it, or add training images.")
-        labels: list[int | None] = [None if s.target is None else classes.index(own[s.target]) for s in samples]
+    labels: list[int | None] = [None if s.target is None else classes.index(own[s.target]) for s in samples]
     return tuple(Sample(s.path, label, label) for s, label in zip(samples, labels, strict=True))
 
 

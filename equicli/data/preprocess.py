@@ -128,7 +128,9 @@ def sized(preprocess: Preprocess) -> Preprocess:
         UsageError: it takes pictures as they are, so that nothing says to which size.
     """
     if preprocess.size is None:
-        raise UsageError("--preprocess checkpoint: nothing says how this network's pictures are resized; --image-size N.")
+        raise UsageError(
+            "--preprocess checkpoint: nothing says how this network's pictures are resized; --image-size N."
+        )
     return preprocess
 
 

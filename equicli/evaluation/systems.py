@@ -59,7 +59,9 @@ class Vanilla:
     passes: float = 1
 
     def answer(self, turned: Sequence[Turned], ask: Ask) -> list[Prediction]:
-        return [Prediction(_asked(self.model, t.inputs, self.model.canonicalizer.group, None, ask), None) for t in turned]
+        return [
+            Prediction(_asked(self.model, t.inputs, self.model.canonicalizer.group, None, ask), None) for t in turned
+        ]
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ class Symmetrized:
 
     def _representative(self, elements: PlanarGroup, h: int) -> int:
         """The least of the turns qh, with q a multiple of 90° or mirroring that the group has: their means are one."""
-        shared = [q for q in _QUARTERS.elements() if self.group.find(_QUARTERS.angle(q), _QUARTERS.mirrored(q)) is not None]
+        shared = [
+            q for q in _QUARTERS.elements() if self.group.find(_QUARTERS.angle(q), _QUARTERS.mirrored(q)) is not None
+        ]
         steps = [elements.find(_QUARTERS.angle(q), _QUARTERS.mirrored(q)) for q in shared]
         return min(elements.compose(q, h) for q in steps if q is not None)
 

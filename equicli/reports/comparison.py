@@ -150,7 +150,9 @@ def _figures(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     swept = [row for row in document["systems"] if row["settings"]]
     figures = []
     if swept:
-        figures.append(("Accuracy against the swept value, added parameters and cost.", _sweep_figure(swept, document["score"])))
+        figures.append(
+            ("Accuracy against the swept value, added parameters and cost.", _sweep_figure(swept, document["score"]))
+        )
     curves = [curve for curve in document["curves"] if len(curve["points"]) > 1]
     if curves:
         figures.append(("Identity rate on validation images against training time.", _curve_figure(curves)))

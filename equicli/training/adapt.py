@@ -142,9 +142,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     return Adapted(model, model_config, data, split)
 
 
-def _open_data(
-    config: AdaptConfig, task: Task, run: Run, progress: Progress, *, resume: bool
-) -> tuple[Dataset, Split]:
+def _open_data(config: AdaptConfig, task: Task, run: Run, progress: Progress, *, resume: bool) -> tuple[Dataset, Split]:
     data = task.open(Path(config.data))
     if resume:  # images that came since must not move any between the parts
         split = recorded_split(data, run.read_split())

@@ -177,9 +177,7 @@ class _Trainer:
                 )
             taken = images.take(indices)
             aspects = taken.aspects if self.objective.small and self.canonicalizer.view.whole else None
-            x = normalization(
-                vary(taken.pixels, generator, crop=settings.crop, mirror=self.mirrors, aspects=aspects)
-            )
+            x = normalization(vary(taken.pixels, generator, crop=settings.crop, mirror=self.mirrors, aspects=aspects))
             if settings.augment:
                 h = torch.randint(as_finite(self.canonicalizer.group).order, (len(x),), generator=generator)
                 x = act(self.canonicalizer.group, h.to(device), x, padding=self.objective.padding)

@@ -120,7 +120,9 @@ class Classification(Task):
         classes, (features, targets) = data.classes, train
         absent = [name for index, name in enumerate(classes) if index not in set(targets)]
         if absent:
-            raise EquicliError(f"class '{absent[0]}': none of its training images can be read, so no head can be fitted.")
+            raise EquicliError(
+                f"class '{absent[0]}': none of its training images can be read, so no head can be fitted."
+            )
         labels, validation_labels = torch.tensor(targets), torch.tensor(validation[1])
         weight, bias, accuracy = fit_head(features, labels, validation[0], validation_labels)
         set_head(found.network, weight, bias)
