@@ -17,7 +17,7 @@ from equicli.canonicalization.losses import (
 )
 from equicli.groups import parse_group
 from equicli.groups.action import act, views
-from equicli.groups.elements import multiply
+from equicli.groups.elements import distance, multiply
 from tests.canonicalization.examples import conv_canonicalizer, noise
 from tests.groups.examples import smooth
 
@@ -155,6 +155,22 @@ def test_a_rotation_prior_costs_one_minus_the_cosine_of_the_angle(angle):
     assert rotation_loss(found, wanted).item() == pytest.approx(1 - math.cos(math.radians(angle)), abs=1e-5)
 
 
+@pytest.mark.parametrize("group", ["so2", "o2", "so3", "so2z"])
+def test_a_rotation_that_is_its_pose_costs_nothing_in_the_plane_and_in_space(group):
+    found = rotations(0, 6, group)
+    assert rotation_loss(torch.eye(found.shape[-1])[None], torch.eye(found.shape[-1])[None]).item() == 0
+    assert rotation_loss(found, found).item() == pytest.approx(0, abs=1e-6)
+
+
+@given(st.integers(0, 100))
+@settings(deadline=None, max_examples=20)
+def test_in_space_a_rotation_prior_costs_one_minus_the_cosine_of_the_angle_about_any_axis(seed):
+    group, found, wanted = parse_group("so3"), rotations(seed, 6, "so3"), rotations(seed + 1, 1, "so3")
+    expected = (1 - distance(group, found, wanted).deg2rad().cos()).mean().item()
+    assert rotation_loss(found, wanted).item() == pytest.approx(expected, abs=1e-5)
+    assert expected == pytest.approx((found - wanted).square().sum((-2, -1)).mean().item() / 4, abs=1e-5)
+
+
 def test_of_several_rotations_the_nearest_counts_and_wrong_handedness_costs_one():
     group = parse_group("o2")
     poses = torch.stack([group.find(0, False), group.find(180, False)])
@@ -190,7 +206,7 @@ def test_the_artifact_loss_is_the_divergence_of_what_was_found_from_what_the_unt
     assert given_.grad is None and found.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize("group", ["so2", "o2"])
+@pytest.mark.parametrize("group", ["so2", "o2", "so3", "so2z"])
 def test_rotations_that_turn_with_the_image_have_no_artifacts_and_others_one_minus_the_cosine(group):
     group, element = parse_group(group), rotations(0, 4, group)
     h = group.find(70, group.reflections)

@@ -92,6 +92,16 @@ def test_poses_are_the_same_one_by_one_or_to_a_single_one():
     assert same_pose(group, turns, turns.roll(1, 0)).tolist() == [False, True, False]
 
 
+@pytest.mark.parametrize(("angle", "same"), [(0, True), (22, True), (23, False), (60, False), (180, False)])
+def test_rotations_of_space_are_the_same_pose_within_a_few_degrees_about_any_axis(angle, same):
+    group = parse_group("so3")
+    poses = group.sample(9, torch.Generator().manual_seed(0))
+    axes = group.sample(9, torch.Generator().manual_seed(1))
+    turn = group.compose(group.compose(axes, group.find(angle, False)), group.inverse(axes))
+    assert same_pose(group, group.compose(turn, poses).float(), poses).tolist() == [same] * 9
+    assert Prior(("r0",)).contains(group, turn.float()).tolist() == [same] * 9
+
+
 def mirrored_poses(group, prior):
     """The poses of mirrored images of the prior, found by looking: as many of each as there are in 360 images."""
     upright = noise(1, 9)
