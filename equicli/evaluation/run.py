@@ -105,8 +105,10 @@ def record_images(
         for batch in progress.track(batches, label, len(batches)):
             if not sample:
                 shown = batch.inputs.at(model.canonicalizer.group, None)
-                few = shown[:COST_BATCH] if isinstance(shown, torch.Tensor) else shown[0][None]
-                sample.append(model.tensors(few if not model.signature.lists else list(few)))
+                few = shown[:COST_BATCH]
+                square = isinstance(few, torch.Tensor) and few.shape[-1] == few.shape[-2]
+                # Rectangles change their shape one by one, as entries of a list can.
+                sample.append(model.tensors(few if square else list(few)))
             yield batch
 
     evaluation = evaluate(

@@ -4,7 +4,9 @@ from equicli.errors import EquicliError, shown
 from equicli.tasks.classification.task import Classification
 from equicli.tasks.task import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (Classification(),)}
+TASKS: dict[str, Task] = {
+    "classification": Classification(),
+}
 
 
 def find_task(name: str) -> Task:
