@@ -10,8 +10,8 @@ from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.canonicalization.inputs import Inputs, Pictures, Tensors
 from equicli.data.decode import Picture, read_pictures
 from equicli.data.preprocess import Preprocess
-from equicli.policy import One, Policy
-from equicli.prediction.signature import Ask, Signature, asking
+from equicli.policy import ONE, Policy
+from equicli.prediction.signature import CLASSIFIER, Ask, Signature, asking
 
 
 class Prediction(NamedTuple):
@@ -43,8 +43,8 @@ class AdaptedModel(nn.Module):
         preprocess: Preprocess,
         *,
         padding: str = "edge",
-        policy: Policy = One(),
-        signature: Signature = Signature(),
+        policy: Policy = ONE,
+        signature: Signature = CLASSIFIER,
     ) -> None:
         """
         Args:

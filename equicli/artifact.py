@@ -21,13 +21,13 @@ from equicli.files import write_tensors
 from equicli.groups import is_finite, parse_group
 from equicli.groups.action import PADDINGS
 from equicli.groups.labels import read_label
+from equicli.policy import ONE, Mean, Policy
 from equicli.prediction.checkpoint import Allowance, load_checkpoint, load_weights, read_weights, sha256_of
 from equicli.prediction.head import find_head, replace_head
 from equicli.prediction.hub import ON_THE_HUB, open_checkpoint
 from equicli.prediction.load import load_network, rebuild_network
-from equicli.policy import Mean, One, Policy
 from equicli.prediction.network import NetworkSpec
-from equicli.prediction.signature import Signature
+from equicli.prediction.signature import CLASSIFIER, Signature
 from equicli.prediction.zero_shot import TwoTowers
 
 FORMAT = 2
@@ -72,7 +72,7 @@ class ModelConfig:
     provenance: Mapping[str, str]
     prior: Prior
     padding: str
-    policy: Annotated[Policy, Field(discriminator="kind")] = One()
+    policy: Annotated[Policy, Field(discriminator="kind")] = ONE
     trained_base: bool = False
     adapter_only: bool = False
     format: int = field(default=FORMAT)
@@ -167,8 +167,8 @@ def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
     canonicalizer = dict(new["canonicalizer"])
     if canonicalizer.get("kind") == "frame":  # looked at the whole input
         canonicalizer["spec"] = {"size": new["preprocess"]["size"] or 224}
-    policy = asdict(One()) if average == "none" else asdict(Mean(average))
-    return {**new, "canonicalizer": canonicalizer, "policy": policy, "signature": asdict(Signature()), "format": FORMAT}
+    policy = asdict(ONE) if average == "none" else asdict(Mean(average))
+    return {**new, "canonicalizer": canonicalizer, "policy": policy, "signature": asdict(CLASSIFIER), "format": FORMAT}
 
 
 def _damaged(error: ValidationError, *where: str) -> str:

@@ -11,15 +11,15 @@ import torch
 from safetensors import safe_open
 
 from equicli import artifact
-from equicli.settings import Scalar
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.prediction.checkpoint import sha256_of
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
-from equicli.prediction.signature import Signature, asking
+from equicli.prediction.signature import CLASSIFIER, asking
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.runs import RUNS, Run, find_run
+from equicli.settings import Scalar
 from equicli.tasks.task import Task
 
 # What safetensors calls the types that parameters have; others are counters and indices.
@@ -141,7 +141,7 @@ def _count_outputs(found: PretrainedNetwork) -> tuple[int | None, list[str]]:
     if size is None:
         return None, ["nothing says which size its images have; --image-size shows the number of outputs"]
     try:
-        output = Task().try_network(asking(found.network, Signature()), torch.zeros(1, 3, size, size))
+        output = Task().try_network(asking(found.network, CLASSIFIER), torch.zeros(1, 3, size, size))
     except EquicliError as error:
         return None, [_without_flag(error)]
     if isinstance(output, torch.Tensor) and output.ndim == 2:

@@ -36,7 +36,7 @@ REPORT_IMAGES = 200
 def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> dict[str, Any]:
     """Adapt, then report on validation images; returns the metrics document. See `training.adapt.adapt`."""
     adapted = training.adapt(config, run, progress, resume=resume)
-    task, validation = TASKS[config.task.kind], adapted.split.validation
+    task, validation = TASKS[config.task.kind], adapted.validation
     some = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0))[:REPORT_IMAGES]
     samples = [validation[i] for i in sorted(some.tolist())]
     metrics = evaluate_images(

@@ -68,6 +68,7 @@ class Mean:
 
 
 Policy = One | Mean
+ONE = One()
 
 
 def average_outputs(scores: Tensor | None, outputs: Iterable[Tensor], of: Averaged) -> Tensor:

@@ -1,4 +1,4 @@
-"""A batch of inputs that can be looked at and turned: tensors that are preprocessed already, or pictures of any size."""
+"""A batch of inputs that can be looked at and turned: tensors, preprocessed already, or pictures of any size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

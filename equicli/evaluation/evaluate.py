@@ -14,7 +14,7 @@ from equicli.canonicalization.inputs import Inputs
 from equicli.canonicalization.prior import Prior, same_pose
 from equicli.devices import arithmetic, place
 from equicli.evaluation.cache import OutputCache
-from equicli.evaluation.systems import Oracle, Turned, systems_of
+from equicli.evaluation.systems import Memory, Oracle, Turned, systems_of
 from equicli.groups import Group, PlanarGroup, is_finite
 from equicli.groups.elements import Element, Frame, inverse, multiply
 from equicli.prediction.signature import Ask, asking
@@ -101,7 +101,7 @@ def evaluate(
             it anew at every turn, which measures whether equal inputs have equal outputs, and only baselines share.
     """
     place(model.eval(), device)
-    group, outputs_kinds = model.canonicalizer.group, model.signature.outputs
+    group = model.canonicalizer.group
     chosen = systems_of(model, prior, elements, systems, cached=cache is not None)
     network = asking(model.prediction_network, model.signature)
     kept: dict[str, dict[str, list[Tensor]]] = {system.name: defaultdict(list) for system in chosen}
@@ -116,26 +116,29 @@ def evaluate(
                 if targets is None
                 else [targets[i] for i in indices.tolist()]
             )
-            turned = [
-                Turned(untouched, untouched if h == 0 else untouched.turned(elements, h), elements, h)
-                for h in elements.elements()
-            ]
-            for system in chosen:
-                predictions = system.answer(turned, ask)
-                # In the frame of the untouched input, where the targets are.
-                outputs = [
-                    p.output if h == 0 else untouched.carried_back(elements, h, p.output, outputs_kinds)
-                    for h, p in enumerate(predictions)
-                ]
-                records = [task.record(output, right) for output in outputs]
-                for name in records[0]:
-                    kept[system.name][name].append(torch.stack([record[name] for record in records], dim=1))
-                if system.name == "adapted":
-                    changes = [task.changes(output, outputs[0]) for output in outputs]
-                    changed.append(torch.stack([other for other, _ in changes], dim=1))
-                    deltas.append(torch.tensor([delta for _, delta in changes]))
-                    if watch is not None:
-                        watch.look(predictions)
+            outputs: dict[str, list[Any]] = {system.name: [] for system in chosen}
+            memories: dict[str, Memory] = {system.name: {} for system in chosen}
+            found: list[Prediction] = []
+            for h in elements.elements():
+                turned = Turned(untouched, untouched if h == 0 else untouched.turned(elements, h), elements, h)
+                for system in chosen:
+                    prediction = system.answer(turned, ask, memories[system.name])
+                    # In the frame of the untouched input, where the targets are.
+                    output = prediction.output
+                    outputs[system.name].append(
+                        output if h == 0 else untouched.carried_back(elements, h, output, model.signature.outputs)
+                    )
+                    if system.name == "adapted":
+                        found.append(prediction)
+            for name, answers in outputs.items():
+                records = [task.record(answer, right) for answer in answers]
+                for key in records[0]:
+                    kept[name][key].append(torch.stack([record[key] for record in records], dim=1))
+            changes = [task.changes(answer, outputs["adapted"][0]) for answer in outputs["adapted"]]
+            changed.append(torch.stack([other for other, _ in changes], dim=1))
+            deltas.append(torch.tensor([delta for _, delta in changes]))
+            if watch is not None:
+                watch.look([prediction.pose for prediction in found if prediction.pose is not None])
     return Evaluation(
         elements=elements,
         group=group,
@@ -162,9 +165,9 @@ class _PoseWatch:
         self.poses: list[Tensor] = []
         self.ties: list[Tensor] = []
 
-    def look(self, predictions: Sequence[Prediction]) -> None:
-        """Take the predictions for one batch at every turn."""
-        group, poses = self.group, [p.pose for p in predictions if p.pose is not None]
+    def look(self, poses: Sequence[Pose]) -> None:
+        """Take the poses of one batch at every turn."""
+        group = self.group
         # h⁻¹·ĝ(h·x), which is the same pose for every h where the canonicalizer is equivariant.
         relative = [multiply(group, inverse(group, h), poses[g].element) for g, h in self.shared.items()]
         self.expected.append(torch.stack([self.prior.contains(group, pose) for pose in relative], dim=1).cpu())

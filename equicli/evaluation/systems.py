@@ -30,8 +30,12 @@ class Turned:
     element: int
 
 
+# What a system remembers of a batch from turn to turn.
+Memory = dict[object, Any]
+
+
 class System(Protocol):
-    """One way to predict. `answer` returns outputs in the frame of h·x; systems keep nothing between batches."""
+    """One way to predict. Systems themselves keep nothing between calls."""
 
     @property
     def name(self) -> str: ...
@@ -41,11 +45,12 @@ class System(Protocol):
         """Of the prediction network for each input."""
         ...
 
-    def answer(self, turned: Sequence[Turned], ask: Ask) -> list[Prediction]:
-        """What it says of one batch at every turn.
+    def answer(self, turned: Turned, ask: Ask, memory: Memory) -> Prediction:
+        """What it says of a batch at one turn, in the frame of h·x.
 
         Args:
             ask: asks the prediction network, or knows already what it says.
+            memory: empty at the first turn of a batch.
         """
         ...
 
@@ -58,10 +63,8 @@ class Vanilla:
     name: str = "vanilla"
     passes: float = 1
 
-    def answer(self, turned: Sequence[Turned], ask: Ask) -> list[Prediction]:
-        return [
-            Prediction(_asked(self.model, t.inputs, self.model.canonicalizer.group, None, ask), None) for t in turned
-        ]
+    def answer(self, turned: Turned, ask: Ask, memory: Memory) -> Prediction:
+        return Prediction(_asked(self.model, turned.inputs, self.model.canonicalizer.group, None, ask), None)
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,8 @@ class Adapted:
     def passes(self) -> float:
         return float(self.model.passes)
 
-    def answer(self, turned: Sequence[Turned], ask: Ask) -> list[Prediction]:
-        return [self.model.answer(t.inputs, ask if self.cached else None) for t in turned]
+    def answer(self, turned: Turned, ask: Ask, memory: Memory) -> Prediction:
+        return self.model.answer(turned.inputs, ask if self.cached else None)
 
 
 @dataclass(frozen=True)
@@ -96,18 +99,12 @@ class Symmetrized:
     def passes(self) -> float:
         return self.group.order
 
-    def answer(self, turned: Sequence[Turned], ask: Ask) -> list[Prediction]:
-        known: dict[int, Prediction] = {}
-        for t in turned:
-            h = self._representative(t.elements, t.element)
-            if h not in known:
-                inputs = t.untouched if h == 0 else t.untouched.turned(t.elements, h)
-
-                def at(g: Any, inputs: Inputs = inputs) -> Any:
-                    return ask(inputs.at(self.group, g))
-
-                known[h] = Prediction(Mean().answer(at, self.group, None), None)
-        return [known[self._representative(t.elements, t.element)] for t in turned]
+    def answer(self, turned: Turned, ask: Ask, memory: Memory) -> Prediction:
+        h = self._representative(turned.elements, turned.element)
+        if h not in memory:
+            inputs = turned.untouched if h == 0 else turned.untouched.turned(turned.elements, h)
+            memory[h] = Mean().answer(lambda g: ask(inputs.at(self.group, g)), self.group, None)
+        return Prediction(memory[h], None)
 
     def _representative(self, elements: PlanarGroup, h: int) -> int:
         """The least of the turns qh, with q a multiple of 90° or mirroring that the group has: their means are one."""
@@ -127,9 +124,9 @@ class Oracle:
     name: str = "oracle"
     passes: float = 1
 
-    def answer(self, turned: Sequence[Turned], ask: Ask) -> list[Prediction]:
-        group = self.model.canonicalizer.group
-        return [Prediction(_asked(self.model, t.inputs, *self._pose(t, group), ask), None) for t in turned]
+    def answer(self, turned: Turned, ask: Ask, memory: Memory) -> Prediction:
+        pose = self._pose(turned, self.model.canonicalizer.group)
+        return Prediction(_asked(self.model, turned.inputs, *pose, ask), None)
 
     def upright(self, inputs: Inputs, elements: PlanarGroup, ask: Ask) -> Any:
         """What the network says of untouched inputs in the pose that it expects."""

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from torch import nn
 
-from equicli.settings import Scalar
 from equicli.errors import EquicliError, UsageError
 from equicli.prediction import python_source, timm_source, torchvision_source, transformers_source
 from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights, sha256_of
@@ -15,6 +14,7 @@ from equicli.prediction.head import replace_head
 from equicli.prediction.hub import download_first, open_checkpoint, split_revision
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
 from equicli.prediction.published_files import read_json
+from equicli.settings import Scalar
 
 # What may stand before the colon of `--model`.
 SOURCES = {

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import nn
 
-from equicli.settings import Scalar
 from equicli.data.preprocess import Preprocess
+from equicli.settings import Scalar
 
 
 @dataclass(frozen=True)

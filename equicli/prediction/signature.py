@@ -49,6 +49,9 @@ class Signature:
     lists: bool = False
 
 
+CLASSIFIER = Signature()
+
+
 def asking(network: nn.Module, signature: Signature) -> Ask:
     """Return what asks a network about inputs of any sizes, in its own dtype.
 

@@ -106,7 +106,8 @@ def caption(document: Mapping[str, Any]) -> str:
     over = " and seeds" if seeds > 1 else ""
     swept = {setting.partition("=")[0] for row in document["systems"] for setting in row["settings"]}
     epochs = "" if "epochs" in swept else f"epochs: {document['epochs']}; "
-    to_best = f"to best: paired difference of {document['elements'].upper()}-Avg {document['score']['title']}, 95 % interval over images{over}; "
+    average = f"{document['elements'].upper()}-Avg {document['score']['title']}"
+    to_best = f"to best: paired difference of {average}, 95 % interval over images{over}; "
     return (
         f"{document['n']} test images; {epochs}{spread}{what} in %; "
         f"{'' if swept else to_best}cost: time ÷ that of the network alone"

@@ -13,7 +13,7 @@ from equicli.errors import EquicliError, reason
 from equicli.groups import PlanarGroup
 from equicli.policy import Policy
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
-from equicli.prediction.signature import Ask, Signature, asking, split_batch
+from equicli.prediction.signature import CLASSIFIER, Ask, Signature, asking, split_batch
 from equicli.progress import Progress
 from equicli.settings import TaskSettings
 from equicli.tasks.intervals import bootstrap, wilson
@@ -50,7 +50,7 @@ class Task:
 
     name: ClassVar[str]
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
-    signature: ClassVar[Signature] = Signature()
+    signature: ClassVar[Signature] = CLASSIFIER
     score: ClassVar[str] = "acc"
     title: ClassVar[str] = "Acc"
     baselines: ClassVar[tuple[str, ...]] = ("vanilla", "oracle")
@@ -104,7 +104,7 @@ class Task:
             raise EquicliError(
                 f"--model: returns {type(output).__name__}, which is no answer to the task {self.name}."
             ) from None
-        progress.say(f"labels: none; a prediction is compared with the network's own of the upright picture")
+        progress.say("labels: none; a prediction is compared with the network's own of the upright picture")
         return Binding({})
 
     def try_network(self, ask: Ask, example: Any) -> Any:

@@ -17,7 +17,7 @@ from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig
 from equicli.data.decode import UnreadableImageError, read_picture
-from equicli.data.folders import Dataset, Split, recorded_split, split_folder
+from equicli.data.folders import Dataset, Sample, Split, recorded_split, split_folder
 from equicli.data.source import Resident
 from equicli.devices import find_device, place
 from equicli.errors import EquicliError, UsageError, reason
@@ -40,12 +40,12 @@ from equicli.training.objective import Objective, TaskLoss
 
 @dataclass(frozen=True)
 class Adapted:
-    """What `adapt` made, and of what."""
+    """What `adapt` made, and the validation samples that can be read, to report on."""
 
     model: AdaptedModel
     config: ModelConfig
     data: Dataset
-    split: Split
+    validation: tuple[Sample, ...]
 
 
 def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> Adapted:
@@ -139,7 +139,8 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     write_artifact(run.model, model, model_config)
     for needed_to_resume in (run.state, run.features):
         needed_to_resume.unlink(missing_ok=True)
-    return Adapted(model, model_config, data, split)
+    readable = tuple(sample for sample in split.validation if str(sample.path) not in images.unreadable)
+    return Adapted(model, model_config, data, readable)
 
 
 def _open_data(config: AdaptConfig, task: Task, run: Run, progress: Progress, *, resume: bool) -> tuple[Dataset, Split]:

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.data.normalization import Normalization
 from equicli.data.source import Source
 from equicli.devices import find_precision
 from equicli.errors import EquicliError
