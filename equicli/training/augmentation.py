@@ -6,7 +6,6 @@ from torch.nn import functional
 
 MAX_ZOOM = 0.4  # of the side is left out at most
 MAX_SHIFT = 1 / 8  # of the side; the papers' 4 of 32 pixels
-MAX_STRETCH = 4 / 3  # of the aspect at random, on top of what undoes its being a cue
 MIN_SIDE = 0.35  # of a side is shown at least
 
 
@@ -14,8 +13,8 @@ def vary(images: Tensor, generator: torch.Generator, *, crop: str, mirror: bool,
     """Crop at random, which leaves poses as they are.
 
     A picture that was squashed to a square tells by the shapes in it which side was longer, and most photos are upright
-    and wide. So that this is no cue, half of the pictures are cropped to the inverse of their aspect: content is then
-    as often squashed in one direction as in the other, whatever the picture's shape.
+    and wide. So that this is no cue, crops of them are narrower in one direction: content is then as often squashed in
+    width as in height, whatever the picture's shape. Square pictures have no such cue.
 
     Args:
         images: uint8 (b, 3, s, s).
@@ -50,11 +49,8 @@ def stretch(scale: Tensor, aspects: Tensor, generator: torch.Generator) -> Tenso
         aspects: (b,), width ÷ height of the pictures.
 
     Returns:
-        (2, b). Content is squashed in width by aspect · wide ÷ high, whose logarithm is symmetric about 0 as far as
-        MIN_SIDE allows.
+        (2, b). Content is squashed in width by aspect · wide ÷ high, from aspect to 1 ÷ aspect: its logarithm is uniform
+        and symmetric about 0, as far as MIN_SIDE allows.
     """
-    b = len(aspects)
-    inverted = torch.rand(b, generator=generator) < 0.5
-    jitter = MAX_STRETCH ** (2 * torch.rand(b, generator=generator) - 1)
-    ratio = jitter * torch.where(inverted, aspects**-2, torch.ones(b))  # wide ÷ high
+    ratio = aspects ** (-2 * torch.rand(len(aspects), generator=generator))  # wide ÷ high
     return (scale * torch.stack([ratio.clamp(max=1), (1 / ratio).clamp(max=1)])).clamp(min=MIN_SIDE)
