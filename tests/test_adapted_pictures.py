@@ -7,13 +7,15 @@ from PIL import Image
 from torch import nn
 
 from equicli.data.decode import to_image
+from equicli.data.normalization import HALF
+from equicli.data.preprocess import Preprocess
 from equicli.errors import UsageError
 from equicli.groups import parse_group
 from equicli.groups.action import act
 from equicli.groups.elements import multiply
 from equicli.groups.transport import transport
 from equicli.prediction.signature import Signature
-from tests.canonicalization.examples import AS_THEY_ARE, adapt, conv_canonicalizer, create, pictures
+from tests.canonicalization.examples import adapt, conv_canonicalizer, create, pictures
 from tests.canonicalization.test_inputs import FRAMES, PREPROCESS, every_preprocess
 
 KINDS = {"points": "keypoints", "boxes": "boxes", "mask": "mask", "logits": "logits"}
@@ -39,7 +41,6 @@ class Finder(nn.Module):
 
     def forward(self, x):
         mask = x.mean(1) > 0.2
-        height, width = mask.shape[1:]
         boxes = []
         for one in mask:
             rows, columns = one.any(1).nonzero(), one.any(0).nonzero()
@@ -78,8 +79,13 @@ def marked(frame, box, seed=0):
     return picture
 
 
-# Even margins and scales by whole numbers, so that boxes fall on whole pixels.
-MARKED = [((40, 60), (4, 6, 20, 14)), ((60, 40), (22, 30, 34, 50)), ((40, 40), (10, 12, 16, 36)), ((80, 40), (8, 26, 12, 52))]  # fmt: skip
+# (height, width), and the box that is bright.
+MARKED = [
+    ((40, 60), (4, 6, 20, 14)),
+    ((60, 40), (22, 30, 34, 50)),
+    ((40, 40), (10, 12, 16, 36)),
+    ((80, 40), (8, 26, 12, 52)),
+]
 
 
 def marked_pictures():
@@ -160,26 +166,33 @@ def test_outputs_come_back_in_the_frame_of_the_picture_to_the_pixel(group):
 
 # The network sees all of a squashed picture, and of a cropped one the centre, where the box is.
 RESIZING = {
-    "squashed": PREPROCESS["timm's, squashed"].__class__(40, 40, "bilinear", AS_THEY_ARE.normalization, squash=True),
-    "cropped": AS_THEY_ARE.__class__(60, 80, "bilinear", AS_THEY_ARE.normalization),
+    "squashed": Preprocess(40, 40, "bilinear", HALF, squash=True),
+    "cropped": Preprocess(60, 80, "bilinear", HALF),
 }
+
+
+CENTRAL = [
+    ((40, 60), (22, 12, 36, 26)),
+    ((60, 40), (10, 22, 22, 38)),
+    ((40, 40), (10, 12, 24, 30)),
+    ((80, 40), (8, 32, 22, 48)),
+]
 
 
 @pytest.mark.parametrize("group", ["c4", "d4"])
 @pytest.mark.parametrize("preprocess", RESIZING.values(), ids=RESIZING)
 def test_outputs_of_a_resized_picture_come_back_in_its_frame_and_turn_with_it(preprocess, group):
     model = adapt(conv_canonicalizer(group), Finder(), signature=FOUND, preprocess=preprocess)
-    inside = [((40, 60), (22, 12, 36, 26)), ((60, 40), (10, 22, 22, 38)), ((40, 40), (10, 12, 24, 30)), ((80, 40), (8, 32, 22, 48))]  # fmt: skip
-    shown = [marked(frame, box, seed) for seed, (frame, box) in enumerate(inside)]
+    shown = [marked(frame, box, seed) for seed, (frame, box) in enumerate(CENTRAL)]
     output, pose = model.predict(shown)
     assert pose.element.unique().numel() > 1
-    for i, (frame, box) in enumerate(inside):
+    for i, (frame, box) in enumerate(CENTRAL):
         assert (output["boxes"][i] - torch.tensor([box])).abs().max() <= 1.5
         assert output["mask"][i].shape == frame
         truth = torch.zeros(frame, dtype=torch.bool)
         truth[box[1] : box[3], box[0] : box[2]] = True
         assert (output["mask"][i] & truth).sum() / (output["mask"][i] | truth).sum() > 0.8
-    group, frames = parse_group(group), [frame for frame, _ in inside]
+    group, frames = parse_group(group), [frame for frame, _ in CENTRAL]
     said = [{key: output[key][i] for key in KINDS} for i in range(4)]
     for h in group.elements():
         found = model.predict(turned(group, h, shown)).output
@@ -205,7 +218,7 @@ def test_a_network_of_lists_is_asked_once_and_says_something_of_each_picture_in_
     for index, (one, (frame, box)) in enumerate(zip(output, MARKED[frames], strict=True)):
         assert one["boxes"].tolist() == [list(map(float, box))] * (1 + index % 2)
         assert one["mask"].shape == frame
-    tensors = [AS_THEY_ARE.normalization(picture) for picture in shown]
+    tensors = [HALF(picture) for picture in shown]
     for one, other in zip(model(tensors), output, strict=True):
         assert all(torch.equal(one[key], other[key]) for key in KINDS)
 
@@ -237,9 +250,8 @@ def test_prompts_go_in_and_come_back_so_that_the_network_is_asked_about_the_same
         {"image": torch.rand(3, *frame, generator=generator), "points": torch.tensor([[3.5, 7.5], [12.5, 20.5]])}
         for frame in FRAMES
     ]
-    signature = Signature(
-        {"image": "image", "points": "keypoints"}, {"points": "keypoints", "values": "invariant"}, True
-    )
+    kinds = {"image": "image", "points": "keypoints"}, {"points": "keypoints", "values": "invariant"}
+    signature = Signature(*kinds, lists=True)
     model = adapt(conv_canonicalizer("d4"), Prompted(), signature=signature)
     output, pose = model.answer(model.tensors(asked))
     assert pose.element.unique().numel() > 1
