@@ -103,7 +103,7 @@ class AdaptedModel(nn.Module):
     def pictures(self, pictures: Sequence[Tensor]) -> Pictures:
         """Inputs that are pictures, uint8 (3, h, w) each."""
         device = next((p.device for p in self.prediction_network.parameters()), torch.device("cpu"))
-        return Pictures(pictures, self.preprocess, device, self.padding)
+        return Pictures(pictures, self.preprocess, device, self.padding, self.signature.lists)
 
     def answer(self, inputs: Inputs, ask: Ask | None = None) -> Prediction:
         """Predict from inputs of either kind.

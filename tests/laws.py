@@ -4,13 +4,16 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
+from equicli.canonicalization.inputs import Inputs, Tensors
+from equicli.data.normalization import HALF
 from equicli.evaluation.evaluate import TIE
 from equicli.groups import Group, PlanarGroup, is_finite
-from equicli.groups.action import Element, act, inscribed_disc
-from equicli.groups.elements import inverse, multiply
+from equicli.groups.action import Element, inscribed_disc
+from equicli.groups.elements import multiply
+from tests.canonicalization.examples import find
 
 # What scores may be off by the dtype of the images. Turning them by 90° and mirroring rounds nothing in any of these.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1, torch.uint8: 1e-1}
@@ -33,8 +36,9 @@ class Deviation:
 def assert_equivariant(
     module: Canonicalizer,
     group: PlanarGroup,
-    x: Tensor,
+    x: Tensor | Inputs,
     *,
+    network: nn.Module | None = None,
     atol: float | None = None,
     pixels: float = 0,
     degrees: float = 0,
@@ -47,44 +51,55 @@ def assert_equivariant(
 
     Args:
         group: a subgroup of the canonicalizer's own group.
+        x: images that are normalized with HALF, or any inputs of images only.
+        network: the prediction network, where the canonicalizer asks it.
         atol: of the scores; by default by the dtype of x.
         pixels: of the canonical forms, inside the inscribed disc; 0 is bit for bit, and everywhere.
         degrees: by which poses of a continuous group may differ.
     """
-    deviations = measure_equivariance(module, group, x, degrees=degrees, clear=clear)
-    atol = TOLERANCE[x.dtype] if atol is None else atol
+    deviations = measure_equivariance(module, group, x, network=network, degrees=degrees, clear=clear)
+    if atol is None:
+        atol = TOLERANCE[x.dtype] if isinstance(x, Tensor) else TOLERANCE[torch.float32]
     broken = [d for d in deviations if not (d.score <= atol and d.poses == 0 and d.pixel <= pixels)]
-    case = f"{module.group.name} canonicalizer, {tuple(x.shape)} {x.dtype}, within {atol:g} and {pixels:g}"
+    what = f"{tuple(x.shape)} {x.dtype}" if isinstance(x, Tensor) else f"{type(x).__name__} of {x.frames()}"
+    case = f"{module.group.name} canonicalizer, {what}, within {atol:g} and {pixels:g}"
     assert not broken, "\n".join([f"{case}:", *map(str, broken)])
 
 
 @torch.inference_mode()
 def measure_equivariance(
-    module: Canonicalizer, group: PlanarGroup, x: Tensor, *, degrees: float = 0, clear: float = TIE
+    module: Canonicalizer,
+    group: PlanarGroup,
+    x: Tensor | Inputs,
+    *,
+    network: nn.Module | None = None,
+    degrees: float = 0,
+    clear: float = TIE,
 ) -> list[Deviation]:
     """How far each element of `group` is from the laws."""
-    own, pose = module.group, module(x)
+    inputs: Inputs = Tensors(x, HALF) if isinstance(x, Tensor) else x
+    own, pose = module.group, find(module, inputs, network)
     certain = _certain(own, pose, clear)
     assert certain.any(), "all images are ties: nothing is tested"
-    canonical = act(own, inverse(own, pose.element), x)
-    exact = is_finite(own) and own.exact
-    disc = torch.ones(()) if exact else inscribed_disc(x.shape[-1])
+    canonical = inputs.at(own, pose.element)
+    # Quarter turns within a larger group permute pixels, too.
+    everywhere = is_finite(own) and group.exact
     deviations = []
     for step in group.elements():
         h = own.find(group.angle(step), group.mirrored(step))
         assert h is not None, f"{group.label(step)} is no element of {own.name}"
-        turned = act(own, h, x)
-        found = module(turned)
+        turned = inputs.turned(own, h)
+        found = find(module, turned, network)
         same = _same(own, found.element, multiply(own, h, pose.element), degrees)
-        again = act(own, inverse(own, found.element), turned)
-        both = certain & same
-        pixel = ((again[both].double() - canonical[both].double()) * disc).abs()
+        again = turned.at(own, found.element)
+        both = (certain & same).nonzero().flatten().tolist()
+        pixel = [_pixel_change(again[i], canonical[i], everywhere) for i in both]
         deviations.append(
             Deviation(
                 group.label(step),
                 _score_change(own, h, pose, found),
                 float((~same[certain]).double().mean()),
-                float(pixel.max()) if both.any() else math.inf,
+                max(pixel, default=math.inf),
             )
         )
     return deviations
@@ -102,6 +117,13 @@ def _same(group: Group, found: Tensor, expected: Tensor, degrees: float) -> Tens
         return found == expected
     cosine = (found.double() * expected).sum((-2, -1)) / 2
     return cosine >= math.cos(math.radians(degrees)) - 1e-9
+
+
+def _pixel_change(again: Tensor, canonical: Tensor, everywhere: bool) -> float:
+    if again.shape != canonical.shape:
+        return math.inf
+    change = (again.double() - canonical.double()).abs()
+    return float((change if everywhere else change * inscribed_disc(tuple(change.shape[-2:]))).max())
 
 
 def _score_change(group: Group, h: Element, pose: Pose, found: Pose) -> float:

@@ -1,16 +1,17 @@
 import copy
 import pickle
+import subprocess
+import sys
 
 import pytest
 import timm
 import torch
 from torch import nn
 
-from equicli.adapted import AdaptedModel
 from equicli.devices import arithmetic
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act, views
-from tests.canonicalization.examples import conv_canonicalizer, create, noise
+from tests.canonicalization.examples import adapt, conv_canonicalizer, create, find, noise
 
 C4 = PlanarGroup(4)
 
@@ -22,7 +23,11 @@ def model():
 
 def adapted(group):
     torch.manual_seed(1)
-    return AdaptedModel(conv_canonicalizer(group), timm.create_model("test_resnet", num_classes=7))
+    return adapt(conv_canonicalizer(group), timm.create_model("test_resnet", num_classes=7))
+
+
+def answer(model, x):
+    return model.answer(model.tensors(x))
 
 
 class Upright(nn.Module):
@@ -51,7 +56,7 @@ def test_training_through_the_whole_model_moves_no_weight_and_no_buffer_of_the_p
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
     for _ in range(3):
-        output, pose = model.predict(noise(4, 32))
+        output, pose = answer(model, noise(4, 32))
         (output.square().mean() + pose.scores.logsumexp(1).mean()).backward()
         optimizer.step()
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
@@ -64,7 +69,7 @@ def test_training_through_the_whole_model_moves_no_weight_and_no_buffer_of_the_p
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @torch.inference_mode()
 def test_every_turned_image_has_the_same_canonical_form_bit_for_bit(group, side, dtype):
-    model, x = AdaptedModel(conv_canonicalizer(group), Upright()), noise(5, side, dtype)
+    model, x = adapt(conv_canonicalizer(group), Upright()), noise(5, side, dtype)
     canonical = model.canonicalize(x)
     assert canonical.dtype == dtype
     for g in parse_group(group).elements():
@@ -76,7 +81,7 @@ def test_every_turned_image_has_the_same_canonical_form_bit_for_bit(group, side,
 @pytest.mark.parametrize("group", ["c2", "c4", "d4", "c8"])
 @torch.inference_mode()
 def test_every_canonical_form_lies_in_memory_alike_so_that_a_network_sums_it_in_the_same_order(group):
-    model, x = AdaptedModel(conv_canonicalizer(group), Upright()), noise(3, 32)
+    model, x = adapt(conv_canonicalizer(group), Upright()), noise(3, 32)
     for g in parse_group(group).elements():
         turned = act(parse_group(group), g, x)
         assert model.canonicalize(turned).stride() == model.canonicalize(x).stride() == x.stride()
@@ -85,7 +90,7 @@ def test_every_canonical_form_lies_in_memory_alike_so_that_a_network_sums_it_in_
 @torch.inference_mode()
 def test_the_output_is_the_networks_at_the_canonical_form_and_comes_with_the_pose(model):
     x = noise(5, 32)
-    output, pose = model.predict(x)
+    output, pose = answer(model, x)
     assert torch.equal(act(C4, pose.element, model.canonicalize(x)), x)
     assert torch.equal(output, model.prediction_network(model.canonicalize(x)))
     assert torch.equal(model(x), output)
@@ -95,15 +100,15 @@ def test_the_output_is_the_networks_at_the_canonical_form_and_comes_with_the_pos
 @pytest.mark.parametrize("group", ["c4", "c8"])
 def test_without_a_canonicalizer_the_network_sees_the_input_itself(group):
     x = noise(2, 16)
-    assert AdaptedModel(create("none", group), Upright())(x) is x
+    assert adapt(create("none", group), Upright())(x) is x
 
 
 def test_poses_are_found_in_float32_also_where_the_network_runs_in_half_precision(model):
     x = noise(5, 32)
     with arithmetic(torch.device("cpu"), "bf16"):
-        output, pose = model.predict(x)
+        output, pose = answer(model, x)
     assert output.dtype == torch.bfloat16
-    assert torch.equal(pose.scores, model.predict(x)[1].scores)
+    assert torch.equal(pose.scores, answer(model, x).pose.scores)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
@@ -131,6 +136,21 @@ def compiled(model):
 def test_a_copied_or_compiled_model_gives_the_same_output(group, copied):
     model, x = adapted(group), noise(3, 32)
     assert torch.equal(copied(model)(x), model(x))
+
+
+@torch.inference_mode()
+def test_a_pickled_model_gives_the_same_output_in_another_process(model, tmp_path):
+    x = noise(3, 32)
+    with (tmp_path / "model.pkl").open("wb") as file:
+        pickle.dump((model, x, model(x)), file)
+    code = (
+        "import pickle, sys, torch\n"
+        "model, x, output = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "torch.testing.assert_close(model(x), output, atol=1e-5, rtol=0)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model.pkl")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_copy_shares_nothing_with_the_model(model):
@@ -168,18 +188,20 @@ def test_a_model_keeps_no_state_between_calls(model):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_another_dtype_is_the_prediction_networks_and_poses_are_still_found_in_float32(dtype):
-    model = AdaptedModel(conv_canonicalizer("c4"), nn.Sequential(nn.Flatten(), nn.Linear(3 * 17 * 17, 5)))
+    model = adapt(conv_canonicalizer("c4"), nn.Sequential(nn.Flatten(), nn.Linear(3 * 17 * 17, 5)))
     before = {k: v.clone() for k, v in model.canonicalizer.state_dict().items()}
     model.to(dtype)
-    assert model(noise(2, 17).to(dtype)).dtype == dtype
+    x = noise(2, 17, dtype)
+    assert model(x).dtype == dtype
+    assert torch.equal(model(x.float()), model(x))
     assert all(torch.equal(v, before[k]) for k, v in model.canonicalizer.state_dict().items())
 
 
 def test_padding_is_what_turned_images_show_from_outside():
     x = noise(6, 32) + 3
     for padding in ("edge", "zeros", "reflect"):
-        model = AdaptedModel(conv_canonicalizer("c8"), Upright(), padding)
-        element = model.canonicalizer(x).element
+        model = adapt(conv_canonicalizer("c8"), Upright(), padding=padding)
+        element = find(model.canonicalizer, x).element
         assert (element % 2).any()
         expected = act(parse_group("c8"), parse_group("c8").inverse(element), x, padding=padding)
         assert torch.equal(model.canonicalize(x), expected)
@@ -188,7 +210,7 @@ def test_padding_is_what_turned_images_show_from_outside():
 def energetic(group):
     torch.manual_seed(1)
     network = timm.create_model("test_resnet", num_classes=7).eval()
-    return AdaptedModel(create("energy", group, network), network)
+    return adapt(create("energy", group), network)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
@@ -197,10 +219,10 @@ def test_a_copy_of_an_energy_model_asks_its_own_network(copied):
     model, x = energetic("c4"), noise(3, 32)
     other = copied(model)
     assert torch.equal(other(x), model(x))
-    scores = model.canonicalizer(x).scores
+    scores = answer(model, x).pose.scores
     other.prediction_network.fc.weight.mul_(3)
-    assert not torch.equal(other.canonicalizer(x).scores, scores)
-    assert torch.equal(model.canonicalizer(x).scores, scores)
+    assert not torch.equal(answer(other, x).pose.scores, scores)
+    assert torch.equal(answer(model, x).pose.scores, scores)
 
 
 @pytest.mark.parametrize("group", ["c4", "d4"])
@@ -209,14 +231,15 @@ def test_an_energy_model_is_exactly_equivariant_and_finds_the_pose_of_lowest_ene
     model, x, group = energetic(group), noise(4, 32), parse_group(group)
     canonical = model.canonicalize(x)
     energies = torch.stack([-model.prediction_network(v).logsumexp(1) for v in views(group, x).unbind(1)], 1)
-    torch.testing.assert_close(model.canonicalizer(x).scores, -energies)
+    torch.testing.assert_close(answer(model, x).pose.scores, -energies)
+    assert model.passes == group.order + 1
     for g in group.elements():
         assert torch.equal(model.canonicalize(act(group, g, x)), canonical)
 
 
 def test_an_energy_model_runs_in_half_precision():
     model = energetic("c4").bfloat16()
-    output, pose = model.predict(noise(2, 32).bfloat16())
+    output, pose = answer(model, noise(2, 32).bfloat16())
     assert (output.dtype, pose.scores.dtype) == (torch.bfloat16, torch.float32)
 
 
@@ -224,5 +247,5 @@ def test_an_energy_model_runs_in_half_precision():
 @pytest.mark.parametrize("copied", [copy.deepcopy, pickled, compiled])
 @torch.inference_mode()
 def test_a_shipped_model_of_any_kind_survives_copying_and_compiling(kind, group, copied):
-    model, x = AdaptedModel(create(kind, group, size=17, width=4).ship(), Upright()), noise(3, 32)
+    model, x = adapt(create(kind, group, size=17, width=4).ship(), Upright()), noise(3, 32)
     torch.testing.assert_close(copied(model)(x), model(x), atol=1e-5, rtol=0)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import equicli
+from tests.canonicalization.examples import adapt, create, pictures
 
 pytestmark = pytest.mark.cuda
 
@@ -52,3 +53,15 @@ def test_an_artifact_made_on_cuda_is_exported_and_runs_there(run, run_cli) -> No
     assert done.returncode == 0, done.stderr
     model = equicli.load(run / "model.safetensors", network=own_network(run)).cuda()
     assert model(torch.zeros(2, 3, 32, 32, device="cuda")).is_cuda
+    assert model.predict(pictures((40, 30), (31, 47))).output.is_cuda
+
+
+@pytest.mark.parametrize(("kind", "group"), [("optimized", "d4"), ("optimized", "c8"), ("steerable", "so2")])
+def test_pictures_of_any_size_are_predicted_on_cuda_as_on_the_cpu(kind, group) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+    model, shown = adapt(create(kind, group, size=17, width=4), network), pictures((40, 30), (31, 47), (33, 33))
+    expected, found = model.predict(shown), model.cuda().predict(shown)
+    assert found.output.is_cuda and found.pose.element.is_cuda
+    torch.testing.assert_close(found.output.cpu(), expected.output, atol=1e-2, rtol=0)
+    assert torch.equal(model.predict([picture.cuda() for picture in shown]).pose.element, found.pose.element)

@@ -103,13 +103,14 @@ class Tensors:
 class Pictures:
     """Pictures, uint8 (3, h, w) of any sizes. They are turned before anything crops or resizes them.
 
-    preprocess: the network's own. device: where the network is.
+    preprocess: the network's own. device: where the network is. lists: whether it takes and returns lists.
     """
 
     pictures: Sequence[Tensor]
     preprocess: Preprocess
     device: torch.device
     padding: str = "edge"
+    lists: bool = False
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -124,7 +125,8 @@ class Pictures:
 
         n = len(self.pictures)
         undone = [None] * n if element is None else singles(group, inverse(group, element), n)
-        pixels = join_batch(in_threads(show, self.pictures, undone))
+        shown = in_threads(show, self.pictures, undone)
+        pixels = shown if self.lists else join_batch(shown)
         normalize = self.preprocess.normalization
         if isinstance(pixels, Tensor):
             return normalize(pixels.to(self.device))
@@ -137,10 +139,9 @@ class Pictures:
         seen = before if element is None else frames_after(group, inverse(group, element), before)
         rows = split_batch(output)
         restored = [self.preprocess.restore(row, kinds, frame) for row, frame in zip(rows, seen, strict=True)]
-        if element is None:
-            return join_batch(restored)
-        turned = transport(group, element, restored, kinds, frames=seen, canvas=before, padding=self.padding)
-        return join_batch(turned)
+        if element is not None:
+            restored = transport(group, element, restored, kinds, frames=seen, canvas=before, padding=self.padding)
+        return restored if self.lists else join_batch(restored)
 
     def turned(self, group: Group, element: Element) -> "Pictures":
         turned = in_threads(lambda picture: act(group, element, picture, padding=self.padding), self.pictures)
@@ -158,7 +159,7 @@ def _carry_back(group: Group, element: Element, output: Any, kinds: Kinds, frame
         return output
     seen = frames_after(group, element, frames)
     rows = transport(group, inverse(group, element), split_batch(output), kinds, frames=seen, canvas=frames)
-    return join_batch(rows)
+    return rows if isinstance(output, list) else join_batch(rows)
 
 
 def _stays(kinds: Kinds) -> bool:

@@ -88,7 +88,7 @@ def to_pixels(picture: Image.Image) -> Tensor:
 
 def to_image(pixels: Tensor) -> Image.Image:
     """Return uint8 pixels (3, h, w) as an RGB picture."""
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:

@@ -86,7 +86,7 @@ def _parts(
 ) -> tuple[float | Tensor, float | Tensor, float | Tensor, float | Tensor]:
     """What `take_apart` makes of one element, or of each of a batch, (b,)."""
     if not is_finite(group):
-        entries = matrix(group, element)
+        entries = matrix(group, element).to(device)
         return take_apart(entries[..., 0, 0], entries[..., 0, 1], entries[..., 1, 0], entries[..., 1, 1], most)
     if isinstance(element, int):
         (a, b), (c, d) = group.rows(element)

@@ -101,11 +101,11 @@ def join_batch(samples: list[Any]) -> Any:
 def _cast(value: Any, dtype: torch.dtype) -> Any:
     """Images in the network's own precision; anything else as it is."""
     if isinstance(value, Tensor):
-        # Under autocast and in export the network itself decides.
-        half = dtype in (torch.float16, torch.bfloat16)
-        return value.to(dtype) if half and value.is_floating_point() else value
+        # A network in float32 decides itself, under autocast and in export.
+        return value if dtype == torch.float32 or not value.is_floating_point() else value.to(dtype)
     if isinstance(value, Mapping):
         return {key: _cast(part, dtype) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_cast(part, dtype) for part in value)
+        parts = [_cast(part, dtype) for part in value]
+        return value._make(parts) if hasattr(value, "_make") else type(value)(parts)
     return value

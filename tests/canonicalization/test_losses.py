@@ -160,6 +160,8 @@ def test_a_rotation_that_is_its_pose_costs_nothing_in_the_plane_and_in_space(gro
     found = rotations(0, 6, group)
     assert rotation_loss(torch.eye(found.shape[-1])[None], torch.eye(found.shape[-1])[None]).item() == 0
     assert rotation_loss(found, found).item() == pytest.approx(0, abs=1e-6)
+    turn = parse_group(group).find(60, False).float()
+    assert artifact_loss(parse_group(group), Pose(found), Pose(found), turn).item() == pytest.approx(0.5, abs=1e-5)
 
 
 @given(st.integers(0, 100))
