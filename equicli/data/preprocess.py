@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple
 
-import torch
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
