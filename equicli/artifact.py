@@ -163,6 +163,9 @@ def read_config(path: str | Path) -> ModelConfig:
 def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
     """What a header of format 1 says in the words of this one: classifiers of images were all that there was."""
     new = dict(content)
+    for name in ("signature", "policy"):
+        if name in new:
+            raise ValueError(f"{name}: format 1 has none")
     average = new.pop("average", "none")
     canonicalizer = dict(new["canonicalizer"])
     if canonicalizer.get("kind") == "frame":  # looked at the whole input

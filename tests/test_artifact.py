@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import equicli
-from equicli.adapted import AdaptedModel
 from equicli.artifact import (
     FORMAT,
     CanonicalizerSpec,
@@ -25,6 +25,7 @@ from equicli.artifact import (
     write_artifact,
 )
 from equicli.canonicalization.canonicalizer import Context
+from equicli.canonicalization.inputs import Tensors
 from equicli.canonicalization.networks import build_canonicalization_network
 from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSpec
 from equicli.canonicalization.prior import Prior
@@ -32,9 +33,11 @@ from equicli.data.normalization import HALF, IMAGENET
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.groups import parse_group
+from equicli.policy import Mean, One
 from equicli.prediction.checkpoint import sha256_of
 from equicli.prediction.head import replace_head
 from equicli.prediction.network import NetworkSpec
+from equicli.prediction.signature import Signature, asking
 from tests.canonicalization.examples import create, noise
 
 CONV = NetworkSpec("equicli", "conv", {"width": 4, "outputs": 8})
@@ -46,6 +49,7 @@ def model_config(group="c4", canonicalizer=CONV, network=RESNET, **changes):
     """Of an optimized canonicalizer with this network, or of any canonicalizer's own spec."""
     config = ModelConfig(
         task="classification",
+        signature=Signature(),
         group=group,
         canonicalizer=CanonicalizerSpec("optimized", asdict(OptimizedSpec(canonicalizer, HALF, 17, 8))),
         prediction_network=network,
@@ -62,21 +66,21 @@ def made(config, network=None):
     """A model with weights of its own, batch statistics included."""
     torch.manual_seed(0)
     network = network or network_of()
-    canonicalizer = optimized(config, network, temperature=0.2)
-    move_statistics(canonicalizer)
+    canonicalizer = optimized(config, temperature=0.2)
+    move_statistics(canonicalizer, canonicalizer.view.size)
     move_statistics(network)
-    return AdaptedModel(canonicalizer, network, config.padding)
+    return config.assemble(canonicalizer, network)
 
 
-def optimized(config, network, **options):
+def optimized(config, **options):
     spec = TypeAdapter(OptimizedSpec).validate_python(config.canonicalizer.spec)
-    context = Context(parse_group(config.group), network, config.preprocess.normalization, config.padding)
+    context = Context(parse_group(config.group), config.preprocess.normalization)
     return OptimizedCanonicalizer(spec, context, build_canonicalization_network(spec.network), **options)
 
 
-def move_statistics(module):
+def move_statistics(module, side=32):
     with torch.no_grad():
-        module.train()(noise(8, 32))
+        module.train()(noise(8, side))
     module.eval()
 
 
@@ -107,9 +111,11 @@ def assert_same(first, second):
     x = noise(4, 32)
     with torch.inference_mode():
         assert torch.equal(first(x), second(x))
-        poses = first.predict(x)[1], second.predict(x)[1]
-        assert torch.equal(poses[0].element, poses[1].element)
-        assert poses[0].scores is poses[1].scores is None or torch.equal(poses[0].scores, poses[1].scores)
+        poses = first.find_pose(first.tensors(x)), second.find_pose(second.tensors(x))
+        if poses[0] is not None:
+            assert torch.equal(poses[0].element, poses[1].element)
+            assert poses[0].scores is poses[1].scores is None or torch.equal(poses[0].scores, poses[1].scores)
+        assert (poses[0] is None) == (poses[1] is None)
     own, other = first.state_dict(), second.state_dict()
     assert own.keys() == other.keys()
     assert all(torch.equal(own[key], other[key]) for key in own)
@@ -224,7 +230,7 @@ def test_an_adapter_gives_the_same_outputs_as_the_whole_model(path, checkpoint):
     config = from_checkpoint(checkpoint)[1]
     network = network_of()
     network.load_state_dict(load_file(checkpoint))
-    model = AdaptedModel(optimized(config, network), network)
+    model = config.assemble(optimized(config), network)
     write_artifact(path, model, config, adapter_only=True)
     assert_same(load(path, checkpoint=checkpoint), model)
 
@@ -309,7 +315,7 @@ CANONICALIZER = json.loads(model_config().to_json())["canonicalizer"]
     [
         {"group": "x9"},
         {"group": 4},
-        {"task": "alchemy"},
+        {"task": 3},
         {"preprocess": None},
         {"preprocess": {"size": "big", "resize": 1, "interpolation": "bilinear", "normalization": [[0] * 3, [1] * 3]}},
         {"preprocess": {"size": 8, "resize": 8, "interpolation": "magic", "normalization": [[0] * 3, [1] * 3]}},
@@ -328,6 +334,15 @@ CANONICALIZER = json.loads(model_config().to_json())["canonicalizer"]
         {"prior": ["r0"]},
         {"group": "so2"},
         {"group": "so3"},
+        {"policy": {"kind": "all"}},
+        {"policy": {"kind": "mean", "of": "boxes"}},
+        {"policy": "one"},
+        {"signature": {"inputs": "image", "outputs": "wishes"}},
+        {"signature": {"inputs": ["image", {"prompts": "hints"}], "outputs": "logits"}},
+        {"signature": {"inputs": 3, "outputs": "logits"}},
+        {"signature": "logits"},
+        {"signature": {"inputs": "image", "outputs": "boxes"}, "policy": {"kind": "mean", "of": "logits"}},
+        {"signature": {"inputs": "image", "outputs": ["logits", "mask"]}, "policy": {"kind": "mean", "of": "logits"}},
         {"prediction_network": {"library": "timm", "architecture": "nonesuch"}},
         {"prediction_network": {"library": "timm", "architecture": "test_resnet", "arguments": {"bogus": 1}}},
         {"prediction_network": {"library": "timm", "architecture": "test_resnet", "arguments": {"pretrained": True}}},
@@ -338,6 +353,112 @@ CANONICALIZER = json.loads(model_config().to_json())["canonicalizer"]
 def test_a_damaged_configuration_is_refused_in_one_line(written, change):
     rewrite(written, lambda content: json.dumps({**content, **change}))
     assert refusal(load, written)
+
+
+def nested(content, *keys):
+    for key in keys:
+        content = content[key]
+    return content
+
+
+PLACES = [
+    (), ("signature",), ("canonicalizer",), ("canonicalizer", "spec"), ("canonicalizer", "spec", "network"),
+    ("prediction_network",), ("preprocess",), ("prior",), ("policy",),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda keys: ".".join(keys) or "header")
+@pytest.mark.parametrize("version", [1, FORMAT])
+def test_an_unknown_field_anywhere_is_refused_with_the_remedy(written, place, version):
+    def change(content):
+        nested(content, *place)["surprise"] = 1
+        if version == 1:
+            del content["signature"], content["policy"]
+            content |= {"format": 1, "average": "none"}
+        return json.dumps(content)
+
+    if version == 1 and place in [("signature",), ("policy",)]:
+        return  # had none
+    rewrite(written, change)
+    message = refusal(load, written)
+    assert str(written) in message and "update equicli" in message
+    assert "unknown field " + ".".join(place) in message and "surprise in" in message
+
+
+@pytest.mark.parametrize("name", ["signature", "policy"])
+def test_what_format_1_had_not_is_refused_there(written, name):
+    def change(content):
+        del content["policy" if name == "signature" else "signature"]
+        return json.dumps({**content, "format": 1, "average": "none"})
+
+    rewrite(written, change)
+    assert f"{name}: format 1 has none" in refusal(load, written)
+
+
+SIGNATURES = [
+    Signature(),
+    Signature("image", "keypoints"),
+    Signature({"image": "image", "prompts": ("keypoints", {"boxes": "boxes"})}, ("mask", "invariant"), lists=True),
+]
+
+
+@pytest.mark.parametrize("signature", SIGNATURES, ids=str)
+def test_a_signature_survives_being_stored(path, signature):
+    config = model_config(signature=signature)
+    write_artifact(path, made(model_config(signature=signature)), config)
+    assert read_config(path).signature == load(path).signature == signature
+
+
+@pytest.mark.parametrize("policy", [One(), Mean(), Mean("logits")], ids=str)
+def test_a_policy_survives_being_stored_and_decides_how_the_network_is_asked(path, policy):
+    config = model_config(policy=policy)
+    model = made(config)
+    write_artifact(path, model, config)
+    assert read_config(path).policy == load(path).policy == policy
+    assert_same(load(path), model)
+    assert load(path).passes == (4 if isinstance(policy, Mean) else 1)
+
+
+def test_averaging_over_infinitely_many_poses_is_refused(path):
+    _, model, config = of_kind(*KINDS[3])
+    write_artifact(path, model, config)
+    rewrite(path, lambda content: json.dumps({**content, "policy": asdict(Mean())}))
+    assert "policy: so2 has infinitely many poses" in refusal(load, path)
+
+
+FORMAT_1 = Path(__file__).parent / "format1"  # written by what came before this format, random weights
+OF_FORMAT_1 = sorted(path.stem for path in FORMAT_1.glob("*-*.safetensors"))
+
+
+@pytest.mark.parametrize("name", OF_FORMAT_1)
+def test_an_artifact_of_format_1_gives_what_it_gave_then(name):
+    expected = load_file(FORMAT_1 / "expected.safetensors")
+    model = load(FORMAT_1 / f"{name}.safetensors")
+    with torch.inference_mode():
+        found = model.answer(model.tensors(expected[f"{name}.images"].float()))
+    torch.testing.assert_close(found.output, expected[f"{name}.logits"], atol=1e-5, rtol=0)
+    poses = expected[f"{name}.poses"]
+    if poses.is_floating_point():
+        torch.testing.assert_close(found.pose.element, poses, atol=1e-5, rtol=0)
+    else:
+        assert torch.equal(found.pose.element, poses)
+
+
+@pytest.mark.parametrize("name", OF_FORMAT_1)
+def test_a_header_of_format_1_is_read_as_one_of_this_format_and_written_so(path, name):
+    config = read_config(FORMAT_1 / f"{name}.safetensors")
+    assert config.format == FORMAT and config.signature == Signature()
+    assert config.policy == (Mean("probabilities") if name == "c4-mean" else One())
+    if name == "c4-frame":
+        assert config.canonicalizer.spec == {"size": 32}
+    model = load(FORMAT_1 / f"{name}.safetensors")
+    write_artifact(path, model, config)
+    assert read_config(path).to_json() == config.to_json()
+    assert_same(load(path), model)
+
+
+def test_artifacts_of_format_1_are_there_to_be_read():
+    assert len(OF_FORMAT_1) == 6
 
 
 def test_a_canonicalization_network_that_cannot_be_built_is_refused_in_one_line(written):
@@ -424,14 +545,15 @@ def test_a_header_can_neither_import_nor_call_anything(tmp_path):
         "arguments": {"args": f"touch {tmp_path}/owned", "shell": True},
     }
     header = {
-        "format": 1, "task": "classification", "group": "c4", "canonicalizer": canonicalizer,
+        "task": "classification", "group": "c4", "canonicalizer": canonicalizer,
         "prediction_network": network, "labels": {}, "adapter_only": True,
         "preprocess": {"size": 8, "resize": 8, "interpolation": "bilinear", "normalization": [[0.5] * 3, [0.5] * 3]},
         "provenance": {"model": "python:subprocess:call", "sha256": "0"}, "prior": {"poses": ["r0"]}, "padding": "edge",
     }  # fmt: skip
-    for library in ("timm", "torchvision", "python"):
+    second = {"format": FORMAT, "signature": asdict(Signature()), "policy": asdict(One())}
+    for library, version in product(("timm", "torchvision", "python"), ({"format": 1}, second)):
         network["library"] = library
-        save_file({"x": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"equicli": json.dumps(header)})
+        save_file({"x": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"equicli": json.dumps(header | version)})
         with pytest.raises(EquicliError, match="damaged configuration at provenance"):
             load(tmp_path / "a.safetensors")
         assert not (tmp_path / "owned").exists()
@@ -446,21 +568,29 @@ KINDS = [
     ("energy", "c4", {}),
     ("energy", "d8", {}),
     ("optimized", "c8", {"size": 16, "width": 4, "vector_size": 8}),
+    ("frame", "c4", {}),
+    ("frame", "c8", {}),
+    ("none", "d4", {}),
 ]
 ESCNN = ("equivariant", "c8", {"size": 17, "width": 8, "network": "escnn"})
 
 
 def of_kind(kind, group, settings, padding="edge", network=None):
-    """A trained form and the shipped model of any kind, with its configuration."""
+    """The poses of a trained form, and the shipped model of any kind with its configuration."""
     torch.manual_seed(4)
     network = (network or network_of()).eval()
-    canonicalizer, x = create(kind, group, network, padding=padding, seed=4, **settings), noise(4, 32)
-    move_statistics(canonicalizer)
-    with torch.inference_mode():
-        before = canonicalizer(x)
+    canonicalizer = create(kind, group, seed=4, **settings)
+    if canonicalizer.learns:
+        move_statistics(canonicalizer, canonicalizer.view.size)
+    before = found(canonicalizer, network) if canonicalizer.finds_poses else None
     config = model_config(group, padding=padding, prior=Prior(("r0", "r180")), preprocess=AS_TRAINED)
     config = replace(config, canonicalizer=CanonicalizerSpec(kind, asdict(canonicalizer.spec)))
-    return before, AdaptedModel(canonicalizer.ship(), network, padding), config
+    return before, config.assemble(canonicalizer.ship(), network), config
+
+
+@torch.inference_mode()
+def found(canonicalizer, network):
+    return canonicalizer.find(Tensors(noise(4, 32), HALF), asking(network, Signature()))
 
 
 AS_TRAINED = Preprocess(32, 34, "bicubic", HALF)
@@ -475,8 +605,9 @@ def test_every_kind_comes_back_bit_for_bit(path, kind, group, settings, padding)
     assert read_config(path).to_json() == config.to_json()
     assert loaded.padding == padding and not loaded.training
     assert_same(loaded, model)
-    with torch.inference_mode():
-        shipped = loaded.canonicalizer(noise(4, 32))
+    if before is None:
+        return
+    shipped = found(loaded.canonicalizer, loaded.prediction_network)
     assert_close = torch.testing.assert_close
     if before.scores is None:
         assert_close(shipped.element, before.element, atol=1e-5, rtol=0)
@@ -497,7 +628,8 @@ def test_energy_stores_the_network_once_and_asks_the_one_it_is_loaded_with(path)
     assert not list(loaded.canonicalizer.parameters())
     x = noise(2, 32)
     with torch.inference_mode():
-        assert torch.equal(loaded.canonicalizer(x).scores[:, 0], loaded.prediction_network(x).logsumexp(dim=1))
+        scores = loaded.find_pose(loaded.tensors(x)).scores
+        assert torch.equal(scores[:, 0], loaded.prediction_network(x).logsumexp(dim=1))
 
 
 @pytest.mark.parametrize(("kind", "group", "settings"), [KINDS[0], KINDS[3], KINDS[5]], ids=str)

@@ -19,7 +19,7 @@ from equicli.config import AdaptConfig, build_config, resolve
 from equicli.errors import UsageError
 from equicli.recipes import expand_path, load_recipe, parse_pair
 from equicli.settings import Settings, TaskSettings
-from equicli.tasks.classification import ClassificationSettings
+from equicli.tasks.classification.task import ClassificationSettings
 from equicli.tasks.registry import TASKS
 from equicli.tree import SECTIONS, merge
 

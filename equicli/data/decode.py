@@ -60,15 +60,17 @@ def read_picture(source: Picture) -> Tensor:
         UsageError: a value of another shape or type.
     """
     if isinstance(source, Tensor):
-        if source.dtype != torch.uint8 or source.ndim != 3 or source.shape[0] != 3:
+        if source.dtype != torch.uint8 or source.ndim != 3 or source.shape[0] != 3 or not source.numel():
             raise UsageError(f"a picture is a uint8 tensor (3, h, w), not {source.dtype} {tuple(source.shape)}.")
         return source
     if isinstance(source, np.ndarray):
         source = _from_array(source)
     elif isinstance(source, Image.Image):
-        source = _to_rgb(ImageOps.exif_transpose(source))
-    else:
+        source = _from_image(source)
+    elif isinstance(source, str | Path):
         source = open_image(source)
+    else:
+        raise UsageError(f"a picture is a path, an image, an array or a tensor, not {type(source).__name__}.")
     return to_pixels(source)
 
 
@@ -91,8 +93,15 @@ def to_image(pixels: Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
+def _from_image(image: Image.Image) -> Image.Image:
+    try:
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # as of files, which are read no sooner than here
+        raise UsageError(f"a picture cannot be read ({reason(error)}).") from error
+
+
 def _from_array(array: NDArray[Any]) -> Image.Image:
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or not array.size:
         raise UsageError(f"a picture is an array (h, w), (h, w, 3) or (h, w, 4), not {array.shape}.")
     if array.dtype.kind == "f":
         if not (array.min() >= 0 and array.max() <= 1):  # also refuses NaN

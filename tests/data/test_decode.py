@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from equicli.data.decode import UnreadableImageError, decode
+import equicli
+from equicli.data.decode import UnreadableImageError, open_image, read_picture, read_pictures, to_image
+from equicli.errors import UsageError
 
 # What a viewer shows of stored pixels, by the value of the EXIF tag (JEITA CP-3451, 4.6.4).
 SHOWN = {
@@ -19,7 +22,7 @@ RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 
 
 def decoded(path):
-    picture = decode(path)
+    picture = open_image(path)
     assert picture.mode == "RGB"
     return np.asarray(picture)
 
@@ -79,7 +82,7 @@ def test_floating_point_grey_is_scaled_from_one(tmp_path):
 def test_values_above_full_scale_are_refused_and_told(tmp_path, values):
     Image.fromarray(values).save(tmp_path / "a.tif")
     with pytest.raises(UnreadableImageError, match="expected at most"):
-        decode(tmp_path / "a.tif")
+        open_image(tmp_path / "a.tif")
 
 
 def palette(*entries, transparent):
@@ -165,7 +168,98 @@ def test_a_file_without_a_whole_picture_is_unreadable_for_a_reason_of_one_line_w
     path = tmp_path / "picture.jpg"
     write(path)
     with pytest.raises(UnreadableImageError) as error:
-        decode(path)
+        open_image(path)
     assert error.value.reason and "\n" not in str(error.value)
     assert str(error.value).startswith(f"{path}: unreadable image ({error.value.reason})")
     assert "picture.jpg" not in error.value.reason
+
+
+def tensor(array):
+    return torch.from_numpy(np.array(array, order="C")).permute(2, 0, 1)
+
+
+def test_there_is_one_decoder_and_the_package_offers_it():
+    assert equicli.open_image is open_image
+
+
+@pytest.mark.parametrize("orientation", SHOWN)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_a_picture_is_the_same_by_its_path_or_opened_by_pillow(tmp_path, orientation, suffix):
+    path, exif = tmp_path / f"a.{suffix}", Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(blocks()[:, 8:]).save(path, exif=exif)
+    expected = tensor(open_image(path))
+    assert expected.dtype == torch.uint8
+    assert torch.equal(read_picture(path), expected) and torch.equal(read_picture(str(path)), expected)
+    assert torch.equal(read_picture(open_image(path)), expected)
+    with Image.open(path) as image:
+        assert torch.equal(read_picture(image), expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_an_array_is_read_as_the_file_that_has_its_pixels(tmp_path, mode, dtype):
+    values = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    array = values[..., 0] if mode == "L" else values[..., : len(mode)]
+    Image.fromarray(array).save(tmp_path / "a.png")
+    given = array if dtype is np.uint8 else array.astype(dtype) / 255
+    assert torch.equal(read_picture(given), tensor(open_image(tmp_path / "a.png")))
+    assert torch.equal(read_picture(given[::-1, ::2]), read_picture(np.ascontiguousarray(given[::-1, ::2])))
+
+
+def test_a_tensor_of_pixels_is_a_picture_as_it_is():
+    pixels = tensor(blocks())
+    assert read_picture(pixels) is pixels
+    assert torch.equal(read_picture(to_image(pixels)), pixels)
+
+
+def test_sixteen_bit_images_in_memory_are_scaled_and_not_clipped():
+    values = np.array([[0, 257, 65535]], dtype=np.uint16)
+    assert read_picture(Image.fromarray(values))[0].tolist() == [[0, 1, 255]]
+
+
+def test_one_picture_is_a_batch_of_one_and_a_batch_comes_apart(tmp_path):
+    pixels = tensor(blocks())
+    Image.fromarray(blocks()).save(tmp_path / "a.png")
+    path = tmp_path / "a.png"
+    batches = [path, str(path), Image.fromarray(blocks()), blocks(), pixels, [pixels], (path,), pixels[None]]
+    batches += [blocks()[None], iter([path])]
+    for batch in batches:
+        (found,) = read_pictures(batch)
+        assert torch.equal(found, pixels)
+    assert read_pictures([]) == []
+    several = read_pictures([path, blocks()[:4], pixels[:, :3, :2]])
+    assert [picture.shape[1:] for picture in several] == [(32, 48), (4, 48), (3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (torch.zeros(3, 4, 4), "float32"),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), "(4, 4, 3)"),
+        (torch.zeros(3, 0, 4, dtype=torch.uint8), "(3, 0, 4)"),
+        (np.zeros((4, 4, 2), np.uint8), "(4, 4, 2)"),
+        (np.zeros(4, np.uint8), "(4,)"),
+        (np.zeros((0, 4, 3)), "(0, 4, 3)"),
+        (np.zeros((4, 4), np.int64), "int64"),
+        (np.zeros((4, 4), bool), "bool"),
+        (np.full((4, 4), 1.5), "[0, 1]"),
+        (np.full((4, 4), -0.5), "[0, 1]"),
+        (np.array([[0.5, np.nan]]), "[0, 1]"),
+        (Image.fromarray(np.float32([[0, 200]])), "at most 1"),
+        (None, "NoneType"),
+        (7, "int"),
+        (b"pixels", "bytes"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_what_is_no_picture_is_refused_in_one_line(value, words):
+    with pytest.raises(UsageError) as caught:
+        read_picture(value)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_truncated_file_opened_by_pillow_is_refused_in_one_line(tmp_path):
+    truncated("jpeg")(tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as image, pytest.raises(UsageError, match="cannot be read"):
+        read_picture(image)

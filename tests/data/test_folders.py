@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from equicli.data.folders import ImageFolder, Sample, open_folder, split_folder
+from equicli.data.folders import Dataset, Sample, open_folder, recorded_split, split_folder
 from equicli.errors import EquicliError, UsageError
 
 
@@ -24,7 +24,7 @@ def tree(tmp_path):
 
 
 def listed(samples, root):
-    return None if samples is None else [(s.path.relative_to(root).as_posix(), s.label) for s in samples]
+    return None if samples is None else [(s.path.relative_to(root).as_posix(), s.target) for s in samples]
 
 
 @pytest.mark.parametrize("held_out", ["test", "val", "valid", "validation"])
@@ -116,12 +116,14 @@ def test_what_is_no_folder_is_a_wrong_argument(tmp_path, name, what):
 
 
 def imaginary(root, counts, test=None):
-    samples = [Sample(root / f"{label}/{i}.png", label) for label, count in enumerate(counts) for i in range(count)]
-    return ImageFolder(root, tuple(f"class {i}" for i in range(len(counts))), tuple(samples), test)
+    samples = [
+        Sample(root / f"{label}/{i}.png", label, label) for label, count in enumerate(counts) for i in range(count)
+    ]
+    return Dataset(root, tuple(f"class {i}" for i in range(len(counts))), tuple(samples), test)
 
 
 def by_label(samples):
-    return Counter(sample.label for sample in samples)
+    return Counter(sample.target for sample in samples)
 
 
 @given(
@@ -146,7 +148,7 @@ def test_another_seed_gives_another_split_and_shuffles_each_class(tmp_path):
     folder = imaginary(tmp_path, [50, 50])
     splits = [split_folder(folder, validation=0.2, test=0.2, seed=seed) for seed in range(3)]
     assert len({s.test for s in splits}) == len({s.validation for s in splits}) == 3
-    names = [{s.path.name for s in splits[0].test if s.label == label} for label in (0, 1)]
+    names = [{s.path.name for s in splits[0].test if s.target == label} for label in (0, 1)]
     assert names[0] != names[1]
 
 
@@ -159,7 +161,7 @@ def test_a_split_follows_the_dataset_to_another_place(tmp_path):
 
 
 def test_the_folders_own_test_images_stay_test_images(tmp_path):
-    own = (Sample(tmp_path / "test/0/x.png", 0),)
+    own = (Sample(tmp_path / "test/0/x.png", 0, 0),)
     split = split_folder(imaginary(tmp_path, [10], test=own), validation=0.1, test=0.5, seed=0)
     assert split.test == own
     assert (len(split.train), len(split.validation)) == (9, 1)
@@ -167,7 +169,7 @@ def test_the_folders_own_test_images_stay_test_images(tmp_path):
 
 def test_unlabelled_images_are_split_too(tmp_path):
     samples = tuple(Sample(tmp_path / f"{i}.png", None) for i in range(20))
-    split = split_folder(ImageFolder(tmp_path, (), samples, None), validation=0.25, test=0.2, seed=1)
+    split = split_folder(Dataset(tmp_path, (), samples, None), validation=0.25, test=0.2, seed=1)
     assert (len(split.train), len(split.validation), len(split.test)) == (12, 4, 4)
 
 
@@ -219,3 +221,36 @@ def test_a_validation_folder_beside_a_test_folder_chooses_the_epoch(tmp_path):
 def test_classes_beside_a_split_are_refused(tmp_path):
     with pytest.raises(EquicliError, match="dog: a class beside the split"):
         fill(tmp_path, "dog", "test/cat")
+
+
+def test_splits_keep_the_share_of_each_stratum_whatever_the_targets_are(tmp_path):
+    samples = tuple(Sample(tmp_path / f"{i}.png", {"boxes": [i]}, stratum=i % 4 == 0) for i in range(40))
+    split = split_folder(Dataset(tmp_path, (), samples, None), validation=0.25, test=0.2, seed=1)
+    assert [sum(s.stratum for s in part) for part in (split.train, split.validation, split.test)] == [6, 2, 2]
+    assert [len(part) for part in (split.train, split.validation, split.test)] == [24, 8, 8]
+
+
+def test_test_images_are_strata_of_their_class(tree):
+    folder = open_folder(tree("train/ant/a.png", "train/bee/b.png", "test/bee/c.png"))
+    assert [(s.target, s.stratum) for s in folder.train + folder.test] == [(0, 0), (1, 1), (1, 1)]
+
+
+def test_a_task_to_which_classes_mean_nothing_has_the_same_images_without_them(tree):
+    folder = open_folder(tree("train/cat/a.png", "train/dog/b.png", "test/cat/c.png", "val/dog/d.png"))
+    bare = folder.without_classes()
+    assert bare.classes == () and {s.target for s in bare.samples} == {None}
+    assert [s.path for s in bare.samples] == [s.path for s in folder.samples]
+    assert [s.stratum for s in bare.samples] == [s.stratum for s in folder.samples]
+    without_test = open_folder(folder.root / "train").without_classes()
+    assert without_test.test is None and without_test.validation is None and len(without_test.train) == 2
+
+
+def test_a_recorded_split_is_found_again_and_leaves_out_what_came_since(tmp_path):
+    folder = fill(tmp_path, "cat", "dog")
+    split = split_folder(folder, validation=0.3, test=0.3, seed=0)
+    Image.new("RGB", (8, 8)).save(tmp_path / "cat" / "new.png")
+    recorded = split.paths(tmp_path)
+    assert recorded_split(open_folder(tmp_path), recorded) == split
+    split.test[0].path.unlink()
+    with pytest.raises(EquicliError, match=rf"{split.test[0].path.name}: recorded in the run, but gone \(1 such"):
+        recorded_split(open_folder(tmp_path), recorded)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from equicli.artifact import load, read_config
 from equicli.canonicalization.prior import Prior
 from equicli.config import build_config
+from equicli.data.decode import read_picture
 from equicli.data.normalization import HALF
 from equicli.errors import EquicliError, UsageError
 from equicli.progress import Silent
@@ -22,11 +23,13 @@ from tests.training.test_loop import Killed, Killing
 SIDE = 32
 
 
-def write_images(folder, count):
+def write_images(folder, count, frames=((SIDE, SIDE),)):
+    """Images that are brighter above than below, of these heights and widths in turn."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        noise = np.random.default_rng(index).integers(0, 60, (SIDE, SIDE, 3))
-        slope = np.linspace(190, 20, SIDE)[:, None, None]
+        height, width = frames[index % len(frames)]
+        noise = np.random.default_rng(index).integers(0, 60, (height, width, 3))
+        slope = np.linspace(190, 20, height)[:, None, None]
         Image.fromarray((slope + noise).astype(np.uint8)).save(folder / f"{index:02}.png")
 
 
@@ -62,6 +65,10 @@ def run_adapt(output, progress=None, **changes):
     return run, adapt(config, run, progress or Silent())
 
 
+def pictures_of(adapted):
+    return [sample.path for sample in adapted.split.validation]
+
+
 def resume(output, progress=None, **changes):
     return adapt(configuration(**changes), find_unfinished(output), progress or Silent(), resume=True)
 
@@ -73,7 +80,7 @@ def test_adapting_leaves_an_artifact_with_the_networks_weights_untouched(workpla
     assert all(torch.equal(stored[f"prediction_network.{key}"], value) for key, value in given.items())
     assert adapted.config.to_json() == read_config(run.model).to_json()
     assert adapted.config.labels == {"ant": 0, "bee": 1}
-    assert adapted.classes == ("ant", "bee")
+    assert adapted.data.classes == ("ant", "bee")
     x = torch.rand(2, 3, SIDE, SIDE)
     with torch.inference_mode():
         assert torch.equal(load(run.model)(x), adapted.model(x))
@@ -137,7 +144,7 @@ def test_images_that_came_since_do_not_change_the_split_of_a_resumed_run(workpla
     write_images(workplace / "photos" / "ant", 30)
     adapted = resume("out")
     assert find_run("out").read_split() == recorded
-    assert len(adapted.report_images) == len(recorded["validation"])
+    assert adapted.split.paths(adapted.data.root) == recorded
 
 
 def test_the_same_seed_gives_the_same_artifact_and_another_seed_another(workplace):
@@ -158,8 +165,8 @@ def test_unlabelled_images_adapt_a_network_without_labels(workplace):
     write_images(workplace / "loose", 12)
     _, adapted = run_adapt("out", data="loose")
     assert adapted.config.labels == {}
-    assert adapted.classes == ()
-    assert adapted.report_labels.unique().tolist() == [-1]
+    assert adapted.data.classes == ()
+    assert adapted.model.predict(pictures_of(adapted)).output.shape == (len(adapted.split.validation), 2)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +197,7 @@ def test_a_turned_folder_with_its_prior_gives_upright_images_to_the_network(work
     turn_folder(workplace / "photos", 1)
     _, adapted = run_adapt("out", prior="r90", epochs=8, learning_rate=0.01)
     assert adapted.config.prior == Prior(("r90",))
-    x = HALF(adapted.report_images)
+    x = HALF(torch.stack([read_picture(path) for path in pictures_of(adapted)]))
     upright = torch.rot90(x, -1, (-2, -1))
     with torch.inference_mode():
         same = (adapted.model.canonicalize(x) == upright).all(dim=(1, 2, 3))
@@ -247,8 +254,7 @@ def test_a_killed_run_with_a_network_of_escnns_layers_resumes_to_the_same_artifa
 def test_a_network_of_escnns_layers_learns_the_pose_of_digits(workplace, digits):
     canonicalizer = {"kind": "equivariant", "network": "escnn", "size": 17, "width": 16}
     _, adapted = run_adapt("out", data=str(digits / "test"), canonicalizer=canonicalizer, mirror=False, epochs=8)
-    with torch.inference_mode():
-        found = adapted.model.find_pose(HALF(adapted.report_images)).element
+    found = adapted.model.predict(pictures_of(adapted)).pose.element
     assert (found == 0).float().mean() > 0.5  # by chance 0.25
 
 
@@ -281,7 +287,7 @@ def test_energy_adapts_without_training_and_leaves_no_epoch(workplace):
     assert not any("epoch" in entry for entry in logged(run))
     stored = load_file(run.model)
     assert stored.keys() == {f"prediction_network.{key}" for key in load_file(workplace / "weights.safetensors")}
-    assert len(adapted.report_images) == len(run.read_split()["validation"])
+    assert adapted.split.paths(adapted.data.root) == run.read_split()
 
 
 def test_energy_opens_one_training_image_only(workplace):
@@ -289,7 +295,7 @@ def test_energy_opens_one_training_image_only(workplace):
     for name in run.read_split()["train"][1:]:
         (workplace / "photos" / name).write_text("no image")
     _, again = run_adapt("second", canonicalizer={"kind": "energy"}, strict=True)
-    assert len(again.report_images) > 0
+    assert len(again.split.validation) > 0
 
 
 def test_a_task_loss_is_refused_for_images_without_labels_and_nothing_is_written(workplace):
@@ -304,3 +310,58 @@ def test_a_recorded_prior_and_padding_are_those_of_the_configuration(workplace):
     config = read_config(run.model)
     assert (config.prior, config.padding) == (Prior(("r0", "r180"), (0.75, 0.25)), "reflect")
     assert load(run.model).padding == "reflect"
+
+
+RECTANGLES = ((32, 32), (24, 40), (40, 24), (30, 33), (48, 20))
+
+
+@pytest.fixture
+def rectangles(workplace):
+    """Two classes of ten pictures of several sizes and shapes."""
+    for name in ("ant", "bee"):
+        write_images(workplace / "rectangles" / name, 10, RECTANGLES)
+    return workplace / "rectangles"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"preprocess": "checkpoint", "image_size": 32},
+        {"group": "d4", "canonicalizer": EQUIVARIANT},
+        {"group": "c8"},
+        {"group": "so2", "canonicalizer": STEERABLE},
+        {"preprocess": "checkpoint", "image_size": 32, "task_weight": 0.5},
+        {"canonicalizer": {"kind": "energy"}},
+    ],
+    ids=str,
+)
+def test_pictures_of_any_size_and_shape_adapt_a_network(rectangles, changes):
+    run, adapted = run_adapt("out", **{"data": "rectangles", "strict": True, **changes})
+    loaded, model = load(run.model).predict(pictures_of(adapted)), adapted.model.predict(pictures_of(adapted))
+    assert model.output.shape == (len(adapted.split.validation), 2) and model.output.isfinite().all()
+    assert torch.equal(loaded.output, model.output) and torch.equal(loaded.pose.element, model.pose.element)
+
+
+def test_rectangles_are_found_upright_and_turned_whatever_their_shape(rectangles):
+    _, adapted = run_adapt("out", data="rectangles", epochs=12, learning_rate=0.01)
+    pictures = [read_picture(sample.path) for sample in adapted.split.test + adapted.split.validation]
+    assert len({picture.shape for picture in pictures}) > 1
+    for quarters in range(4):
+        turned = [torch.rot90(picture, quarters, (-2, -1)) for picture in pictures]
+        found = adapted.model.predict(turned)
+        assert (found.pose.element == quarters).float().mean() > 0.7
+
+
+def test_a_head_is_fitted_to_rectangles(rectangles):
+    for name in ("cow", "dog"):
+        write_images(rectangles / name, 10, RECTANGLES)
+    _, adapted = run_adapt("out", data="rectangles")
+    assert adapted.config.prediction_network.head_outputs == 4
+
+
+def test_a_task_loss_on_pictures_of_several_sizes_taken_as_they_are_is_refused_and_nothing_is_written(rectangles):
+    with pytest.raises(EquicliError, match=r"task_weight.*--image-size N") as caught:
+        run_adapt("out", data="rectangles", task_weight=1)
+    assert "\n" not in str(caught.value)
+    assert not rectangles.with_name("out").exists()

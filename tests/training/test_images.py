@@ -4,34 +4,46 @@ import torch
 from PIL import Image
 from torch import nn
 
-from equicli.data.decode import UnreadableImageError
+from equicli.data.decode import UnreadableImageError, read_picture
 from equicli.data.folders import Sample, Split
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
+from equicli.data.small_view import SmallView
 from equicli.errors import EquicliError
 from equicli.progress import Silent
-from equicli.training import images as room
 from equicli.training.images import read_training_images
 
 AS_IS = Preprocess(None, None, "bilinear", HALF)
+WHOLE = SmallView(12, HALF)
+
+
+def write(folder, frames):
+    """Images of these heights and widths, and samples whose targets are their numbers."""
+    samples = []
+    for index, (height, width) in enumerate(frames):
+        pixels = np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+        samples.append(Sample(folder / f"{index}.png", index))
+    return Split(tuple(samples[:5]), tuple(samples[5:]), ())
 
 
 @pytest.fixture
 def split(tmp_path):
-    """Five training and three validation images of 12 pixels, labelled by their number."""
-    samples = []
-    for index in range(8):
-        pixels = np.random.default_rng(index).integers(0, 256, (12, 12, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
-        samples.append(Sample(tmp_path / f"{index}.png", index))
-    return Split(tuple(samples[:5]), tuple(samples[5:]), ())
+    """Five training and three validation images of 12 pixels."""
+    return write(tmp_path, [(12, 12)] * 8)
 
 
-def read(split, size=12, features_of=None, strict=False, turn_back=lambda x: x, keep=True):
+@pytest.fixture
+def rectangles(tmp_path):
+    """The same of several sizes and shapes."""
+    return write(tmp_path, [(12, 12), (20, 30), (31, 20), (9, 27), (40, 40), (14, 21), (10, 10), (21, 14)])
+
+
+def read(split, view=WHOLE, features_of=None, strict=False, turn_back=lambda x: x, keep=True, preprocess=AS_IS):
     return read_training_images(
         split,
-        AS_IS,
-        size,
+        preprocess,
+        view,
         keep=keep,
         features_of=features_of,
         turn_back=turn_back,
@@ -42,35 +54,48 @@ def read(split, size=12, features_of=None, strict=False, turn_back=lambda x: x, 
     )
 
 
-def pixels(sample):
-    return torch.from_numpy(np.array(Image.open(sample.path))).permute(2, 0, 1)
+def stacked(samples):
+    return torch.stack([read_picture(sample.path) for sample in samples])
 
 
-def test_training_and_validation_images_come_apart_with_their_labels(split):
+def targets(found):
+    return list(found.train.targets), list(found.validation.targets)
+
+
+def test_training_and_validation_images_come_apart_with_their_targets(split):
     found = read(split)
-    assert (found.train_labels.tolist(), found.validation_labels.tolist()) == ([0, 1, 2, 3, 4], [5, 6, 7])
-    assert torch.equal(found.train, torch.stack([pixels(s) for s in split.train]))
-    assert torch.equal(found.validation, torch.stack([pixels(s) for s in split.validation]))
-    assert torch.equal(found.report, found.validation)
+    assert targets(found) == ([0, 1, 2, 3, 4], [5, 6, 7])
+    assert torch.equal(found.train.pixels, stacked(split.train))
+    assert torch.equal(found.validation.pixels, stacked(split.validation))
     assert found.features is None and found.samples.tolist() == list(range(8))
     assert found.unreadable == {}
 
 
-@pytest.mark.parametrize(("size", "side"), [(6, 6), (12, 12), (20, 12)])
-def test_images_are_shrunk_to_what_the_canonicalizer_looks_at_and_never_enlarged(split, size, side):
-    found = read(split, size)
-    assert (found.train.shape, found.train.dtype) == ((5, 3, side, side), torch.uint8)
-    assert found.report.shape == (3, 3, 12, 12)
-    means = torch.stack([pixels(s).float().mean() for s in split.train])
-    torch.testing.assert_close(found.train.float().mean(dim=(1, 2, 3)), means, atol=6.0, rtol=0)
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("size", [6, 12, 20])
+def test_what_is_kept_is_the_small_view_of_each_picture_rounded_to_bytes(rectangles, size, whole):
+    view = SmallView(size, HALF, whole)
+    found = read(rectangles, view)
+    assert (found.train.pixels.shape, found.train.pixels.dtype) == ((5, 3, size, size), torch.uint8)
+    for kept, sample in zip(found.train.pixels, rectangles.train, strict=True):
+        difference = kept.float() - view.pixels(read_picture(sample.path))
+        assert difference.abs().max() <= 0.5 + 1e-4
 
 
-def test_unreadable_images_are_left_out_with_their_labels(split):
+def test_the_aspects_of_squashed_pictures_are_kept_and_central_squares_have_none(rectangles):
+    found = read(rectangles)
+    assert found.train.aspects.tolist() == pytest.approx([1, 30 / 20, 20 / 31, 27 / 9, 1])
+    assert found.validation.aspects.tolist() == pytest.approx([21 / 14, 1, 14 / 21])
+    assert set(read(rectangles, SmallView(12, HALF, whole=False)).train.aspects.tolist()) == {1}
+
+
+def test_unreadable_images_are_left_out_with_their_targets(split):
     for sample in (split.train[1], split.validation[0]):
         sample.path.write_text("no image")
     found = read(split)
-    assert (found.train_labels.tolist(), found.validation_labels.tolist()) == ([0, 2, 3, 4], [6, 7])
-    assert torch.equal(found.report, found.validation)
+    assert targets(found) == ([0, 2, 3, 4], [6, 7])
+    assert found.samples.tolist() == [0, 2, 3, 4, 6, 7]
+    assert len(found.train) == len(found.train.aspects) == 4
     assert found.unreadable == {str(s.path): "not an image" for s in (split.train[1], split.validation[0])}
 
 
@@ -88,53 +113,74 @@ def test_a_part_of_which_nothing_can_be_read_is_told(split, part):
         read(split)
 
 
+def network(side=12):
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * side * side, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+
+
 def test_features_are_what_reaches_the_last_layer(split):
-    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
-    found = read(split, features_of=network)
+    classifier = network()
+    found = read(split, features_of=classifier)
     with torch.inference_mode():
-        expected = network[:3](HALF(torch.cat([found.train, found.validation])))
+        expected = classifier[:3](HALF(stacked(split.train + split.validation)))
     torch.testing.assert_close(found.features, expected)
 
 
-def test_unlabelled_images_have_labels_of_minus_one(split):
-    unlabelled = Split(*(tuple(Sample(s.path, None) for s in part) for part in (split.train, split.validation)), ())
-    assert read(unlabelled).train_labels.tolist() == [-1] * 5
+def test_features_are_those_of_whole_pictures_as_the_network_is_shown_them(rectangles):
+    classifier, preprocess = network(), Preprocess(12, 14, "bilinear", HALF)
+    found = read(rectangles, SmallView(6, HALF), features_of=classifier, preprocess=preprocess)
+    shown = [preprocess(read_picture(s.path)) for s in rectangles.train + rectangles.validation]
+    with torch.inference_mode():
+        torch.testing.assert_close(found.features, classifier[:3](HALF(torch.stack(shown))))
+    assert found.train.pixels.shape == (5, 3, 6, 6)
 
 
-def test_whole_images_and_their_labels_are_kept_for_some_validation_images_only(split, monkeypatch):
-    monkeypatch.setattr(room, "REPORT_IMAGES", 2)
-    found = read(split)
-    assert len(found.report) == len(found.report_labels) == 2
-    for image, label in zip(found.report, found.report_labels, strict=True):
-        places = [i for i, other in enumerate(found.validation) if torch.equal(image, other)]
-        assert label in found.validation_labels[places]
-    again = read(split)
-    assert torch.equal(found.report, again.report)
+def test_features_of_pictures_of_several_sizes_are_collected_one_by_one(rectangles):
+    torch.manual_seed(0)
+    classifier = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    found = read(rectangles, features_of=classifier)
+    with torch.inference_mode():
+        expected = [classifier[:3](HALF(read_picture(s.path))[None]) for s in rectangles.train + rectangles.validation]
+    torch.testing.assert_close(found.features, torch.cat(expected))
 
 
-def test_without_a_size_whole_images_are_kept(split):
-    found = read(split, None)
-    assert torch.equal(found.train, torch.stack([pixels(s) for s in split.train]))
+def test_images_without_a_target_have_none(split):
+    untold = Split(*(tuple(Sample(s.path) for s in part) for part in (split.train, split.validation)), ())
+    assert targets(read(untold)) == ([None] * 5, [None] * 3)
 
 
-def test_where_none_are_wanted_only_labels_and_the_report_are_kept(split):
-    found = read(split, keep=False)
-    assert found.train.numel() == found.validation.numel() == 0
-    assert (found.train_labels.tolist(), found.validation_labels.tolist()) == ([0, 1, 2, 3, 4], [5, 6, 7])
-    assert torch.equal(found.report, torch.stack([pixels(s) for s in split.validation]))
+def test_without_a_view_inputs_of_the_network_are_kept(rectangles):
+    preprocess = Preprocess(8, 10, "bicubic", HALF)
+    found = read(rectangles, None, preprocess=preprocess)
+    shown = torch.stack([preprocess(read_picture(sample.path)) for sample in rectangles.train])
+    assert torch.equal(found.train.pixels, shown)
+    assert set(found.train.aspects.tolist()) == {1}  # what was cropped is not squashed
+
+
+@pytest.mark.parametrize("frames", [[(12, 12)] * 6 + [(16, 16)] * 2, [(12, 15)] * 8], ids=["sizes", "rectangles"])
+def test_inputs_of_the_network_that_cannot_be_stacked_are_refused_in_one_line_with_the_remedy(tmp_path, frames):
+    with pytest.raises(EquicliError, match=r"\d\.png: \d+x\d+ pixels; .*task_weight.*--image-size N") as caught:
+        read(write(tmp_path, frames), None)
+    assert "\n" not in str(caught.value)
+
+
+def test_where_none_are_wanted_only_targets_are_kept(rectangles):
+    found = read(rectangles, keep=False)
+    assert found.train.pixels.numel() == found.validation.pixels.numel() == 0
+    assert targets(found) == ([0, 1, 2, 3, 4], [5, 6, 7])
+    assert (len(found.train), len(found.validation)) == (5, 3)
 
 
 def test_where_no_training_image_is_needed_none_is_opened(split):
     for sample in split.train:
         sample.path.write_text("no image")
     found = read(Split((), split.validation, ()), keep=False)
-    assert len(found.train_labels) == 0 and len(found.report) == 3 and found.unreadable == {}
+    assert len(found.train) == 0 and len(found.validation) == 3 and found.unreadable == {}
 
 
 def test_features_are_those_of_images_turned_back_and_images_are_kept_as_they_are(split):
-    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
-    found = read(split, features_of=network, turn_back=lambda x: torch.rot90(x, -1, (-2, -1)))
-    assert torch.equal(found.train, torch.stack([pixels(s) for s in split.train]))
+    classifier = network()
+    found = read(split, features_of=classifier, turn_back=lambda x: torch.rot90(x, -1, (-2, -1)))
+    assert torch.equal(found.train.pixels, stacked(split.train))
     with torch.inference_mode():
-        expected = network[:3](HALF(torch.rot90(found.train, -1, (-2, -1))))
+        expected = classifier[:3](HALF(torch.rot90(found.train.pixels, -1, (-2, -1))))
     torch.testing.assert_close(found.features[:5], expected)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import timm
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
@@ -16,17 +16,22 @@ from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.config import build_config
 from equicli.data.normalization import HALF
+from equicli.data.preprocess import Preprocess
+from equicli.data.source import Resident
 from equicli.errors import EquicliError
 from equicli.groups.action import act
+from equicli.policy import One
 from equicli.progress import Silent
-from equicli.tasks import classification
+from equicli.tasks.classification.task import Classification
 from equicli.training import loop as room
-from equicli.training.loop import WARMUP, Images, fit, learning_rate_factor, measure, vary
-from equicli.training.objective import Objective, Task
+from equicli.training.augmentation import vary
+from equicli.training.loop import WARMUP, fit, learning_rate_factor, measure
+from equicli.training.objective import Objective, TaskLoss
 from tests.canonicalization.examples import canonicalizer, conv_canonicalizer, create
 from tests.evaluation.handmade import BOTTOM, LEFT, TOP, EdgeNetwork, bright, finding_top
 
 UPRIGHT = Prior(("r0",))
+AS_THEY_ARE = Preprocess(None, None, "bilinear", HALF)
 
 
 class Killed(Exception):
@@ -51,11 +56,11 @@ class Killing(Silent):
             yield item
 
 
-def upright(count):
-    """Images that are brighter above than below, uint8 (count, 3, 16, 16)."""
+def upright(count, side=16):
+    """Images that are brighter above than below, uint8 (count, 3, side, side)."""
     generator = torch.Generator().manual_seed(count)
-    slope = torch.linspace(200, 50, 16)[:, None]
-    return (slope + 50 * torch.rand(count, 3, 16, 16, generator=generator)).to(torch.uint8)
+    slope = torch.linspace(200, 50, side)[:, None]
+    return (slope + 50 * torch.rand(count, 3, side, side, generator=generator)).to(torch.uint8)
 
 
 def forgetful(seed):
@@ -71,16 +76,17 @@ def train(
     basic = {"group": module.group.name, "canonicalizer": {"kind": kind}}
     settings = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, **basic, **settings}
     config = build_config({"data": "photos", "model": "test_resnet", **settings}, [], None)
-    parts = [upright(20) if images is None else images, upright(12) if validation is None else validation]
-    parts = [part if isinstance(part, Images) else unlabelled(part) for part in parts]
+    side = module.view.size
+    parts = [upright(20, side) if images is None else images, upright(12, side) if validation is None else validation]
+    parts = [part if isinstance(part, Resident) else unlabelled(part) for part in parts]
     objective = Objective.of(config.training, Prior.of(config.prior), config.padding, task)
     state = tmp_path / "state.safetensors"
-    options = {"seed": config.seed, "state": state, "log": log, "progress": progress or Silent()}
-    return fit(module, *parts, HALF, objective, config.training, **options)
+    options = {"state": state, "log": log, "progress": progress or Silent()}
+    return fit(module, *parts, objective, config.training, config.seed, **options)
 
 
-def unlabelled(pixels):
-    return Images(pixels, torch.full((len(pixels),), -1))
+def unlabelled(pixels, aspect=1.0):
+    return Resident(pixels, torch.full((len(pixels),), aspect), [None] * len(pixels))
 
 
 def objective_of(prior=UPRIGHT, weights=None):
@@ -104,7 +110,7 @@ def test_a_canonicalizer_learns_to_find_upright_images(tmp_path):
 
 
 def test_after_training_every_parameter_and_buffer_of_the_prediction_network_is_as_it_was(tmp_path):
-    model = AdaptedModel(conv_canonicalizer("c4", size=16), timm.create_model("test_resnet")).train()
+    model = AdaptedModel(conv_canonicalizer("c4", size=16), timm.create_model("test_resnet"), AS_THEY_ARE).train()
     before = copy.deepcopy(model.state_dict())
     train(model.canonicalizer, tmp_path)
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
@@ -127,7 +133,7 @@ def test_the_weights_and_scores_of_the_best_epoch_are_left(tmp_path, upside_down
     ranks = [(entry["validation"]["identity_rate"], -entry["validation"]["loss"]) for entry in entries]
     assert ranks[epoch - 1] == max(ranks) == (scores.identity_rate, -scores.loss)
     assert same(weights(module), snapshots[epoch - 1])
-    assert measure(module, unlabelled(validation), HALF, objective_of(), 32) == scores
+    assert measure(module, unlabelled(validation), objective_of(), 32) == scores
     assert not module.training
 
 
@@ -222,22 +228,19 @@ def test_every_kind_trains_in_half_precision(tmp_path, kind, group, precision):
 
 def test_measuring_counts_images_found_upright_whatever_the_batches():
     module, images = finding_top(EdgeNetwork()).canonicalizer, unlabelled(bright(TOP, LEFT, TOP, BOTTOM, TOP))
-    whole = measure(module, images, HALF, objective_of(), 5)
+    whole = measure(module, images, objective_of(), 5)
     assert whole.identity_rate == 3 / 5
     for size in (1, 2, 7):
-        again = measure(module, images, HALF, objective_of(), size)
+        again = measure(module, images, objective_of(), size)
         assert again.identity_rate == 3 / 5
         assert again.loss == pytest.approx(whole.loss, rel=1e-5)
 
 
 def test_measuring_leaves_out_what_only_helps_training():
-    module, images = conv_canonicalizer("c8", size=16), unlabelled(upright(6))
-    alone = measure(module, images, HALF, objective_of(weights={"prior": 2.0}), 4)
-    assert (
-        measure(module, images, HALF, objective_of(weights={"prior": 2.0, "contrast": 1.0, "artifact": 1.0}), 4)
-        == alone
-    )
-    assert alone.loss == pytest.approx(2 * measure(module, images, HALF, objective_of(), 4).loss)
+    module, images = conv_canonicalizer("c8", size=16), unlabelled(upright(6, 32))
+    alone = measure(module, images, objective_of(weights={"prior": 2.0}), 4)
+    assert measure(module, images, objective_of(weights={"prior": 2.0, "contrast": 1.0, "artifact": 1.0}), 4) == alone
+    assert alone.loss == pytest.approx(2 * measure(module, images, objective_of(), 4).loss)
 
 
 @given(st.integers(1, 50), st.integers(1, 40))
@@ -255,59 +258,6 @@ def test_the_learning_rate_warms_up_and_then_falls_to_nothing(epochs, steps):
     assert learning_rate_factor(epochs, epochs) == pytest.approx(0)
 
 
-CROPS = ["zoom", "shift"]
-
-
-@given(st.integers(1, 6), st.sampled_from([8, 15, 32]), st.integers(0, 1000), st.sampled_from(CROPS), st.booleans())
-@settings(deadline=None, max_examples=30)
-def test_augmenting_keeps_shape_range_and_what_the_seed_decides(batch, side, seed, crop, mirror):
-    images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
-    augmented = vary(images, torch.Generator().manual_seed(seed), crop=crop, mirror=mirror)
-    assert (augmented.shape, augmented.dtype) == (images.shape, torch.float32)
-    assert augmented.min() >= 0 and augmented.max() <= 1 + 1e-6
-    assert torch.equal(augmented, vary(images, torch.Generator().manual_seed(seed), crop=crop, mirror=mirror))
-
-
-@pytest.mark.parametrize("side", [8, 15, 32])
-def test_shifting_moves_whole_pixels_by_up_to_an_eighth_in_every_direction(side):
-    images = torch.randint(0, 256, (60, 3, side, side), dtype=torch.uint8)
-    shifted = vary(images, torch.Generator().manual_seed(0), crop="shift", mirror=False)
-    most = round(side / 8)
-    steps = range(-most, most + 1)
-    inner = slice(most, side - most)  # what no shift moves out of sight
-
-    def moved_by(image, source):
-        return [
-            (down, right)
-            for down in steps
-            for right in steps
-            if torch.allclose(
-                image[:, inner, inner],
-                source[:, most + down : side - most + down, most + right : side - most + right],
-                atol=1e-4,
-            )
-        ]
-
-    found = [moved_by(*pair) for pair in zip(shifted, images.float() / 255, strict=True)]
-    assert all(len(moves) == 1 for moves in found)
-    for moves in zip(*(moves[0] for moves in found), strict=True):
-        assert set(moves) == set(steps)
-
-
-@pytest.mark.parametrize("crop", CROPS)
-@pytest.mark.parametrize("mirror", [True, False])
-def test_augmenting_mirrors_some_images_if_asked_and_keeps_all_upright(crop, mirror):
-    down = torch.arange(0, 240, 8, dtype=torch.uint8)[:, None].expand(30, 30)
-    image = torch.stack([down, down.T, down])
-    augmented = vary(image.expand(64, -1, -1, -1), torch.Generator().manual_seed(0), crop=crop, mirror=mirror)
-    augmented = augmented[:, :, 4:-4, 4:-4]  # beyond the border shifting shows the image's reflection
-    assert (augmented[:, 0].diff(dim=1) >= -1e-6).all()
-    rising = (augmented[:, 1].diff(dim=2) >= -1e-6).all(dim=(1, 2))
-    falling = (augmented[:, 1].diff(dim=2) <= 1e-6).all(dim=(1, 2))
-    assert (rising | falling).all()
-    assert (16 < rising.sum() < 48) if mirror else rising.all()
-
-
 def test_a_diverged_training_stops_and_names_the_remedy(tmp_path):
     module = conv_canonicalizer("c4", size=16)
     with torch.no_grad():
@@ -321,13 +271,13 @@ def test_with_reflections_a_mirrored_picture_counts_as_upright():
     poses = module(HALF(images)).element
     for prior, wanted in ((UPRIGHT, [0]), (Prior(("r0", "r0m")), [0, 4])):
         expected = float(torch.isin(poses, torch.tensor(wanted)).float().mean())
-        found = measure(module, unlabelled(images), HALF, objective_of(prior), 32).identity_rate
+        found = measure(module, unlabelled(images), objective_of(prior), 32).identity_rate
         assert found == pytest.approx(expected)
 
 
-def handed(count):
+def handed(count, side):
     """The same, and a little brighter on the left, so that a mirrored image can be told."""
-    return (upright(count).float() * torch.linspace(1, 0.6, 16)).to(torch.uint8)
+    return (upright(count, side).float() * torch.linspace(1, 0.6, side)).to(torch.uint8)
 
 
 def turned(images, label, group):
@@ -346,7 +296,7 @@ def turned(images, label, group):
 )
 def test_the_poses_of_a_turned_folder_are_learned_as_the_prior_says(tmp_path, kind, group, label):
     module = create(kind, group, size=17, width=8)
-    images, validation = (turned(handed(count), label, module.group) for count in (24, 12))
+    images, validation = (turned(handed(count, module.view.size), label, module.group) for count in (24, 12))
     parts = {"images": images, "validation": validation, "prior": [label]}
     _, scores = train(module, tmp_path, epochs=12, **parts)
     assert scores.identity_rate > 0.8
@@ -368,11 +318,28 @@ def test_images_are_mirrored_in_training_just_where_that_keeps_the_prior(tmp_pat
     assert set(asked) == {mirrors}
 
 
+@pytest.mark.parametrize(("group", "small", "told"), [("c4", True, True), ("c8", True, False), ("c4", False, False)])
+def test_aspects_are_undone_just_where_pictures_were_squashed_to_the_views_that_are_trained_on(
+    tmp_path, monkeypatch, group, small, told
+):
+    asked = []
+    monkeypatch.setattr(
+        room, "vary", lambda *a, aspects, **more: asked.append(aspects) or vary(*a, aspects=aspects, **more)
+    )
+    module, options = conv_canonicalizer(group, size=16), {}
+    images = unlabelled(upright(8, module.view.size), aspect=1.5)
+    if not small:
+        images, options = labelled(8), {"task_weight": 1.0, "task": edge_task()}
+    train(module, tmp_path, images=images, validation=images, epochs=1, **options)
+    assert [aspects is not None for aspects in asked] == [told]
+    assert not told or set(asked[0].tolist()) == {1.5}
+
+
 def test_a_skewed_distribution_is_learned_and_its_rarer_pose_is_found(tmp_path):
     module = create("equivariant", "c4", size=17, width=8)
     labels = ["r0"] * 18 + ["r90"] * 6
     images = torch.cat(
-        [turned(image[None], label, module.group) for image, label in zip(upright(24), labels, strict=True)]
+        [turned(image[None], label, module.group) for image, label in zip(upright(24, 17), labels, strict=True)]
     )
     shares = {"r0": 0.75, "r90": 0.25}
     _, scores = train(module, tmp_path, images=images, validation=images, prior=shares, epochs=30, batch_size=24)
@@ -390,11 +357,11 @@ def test_with_a_distribution_the_lowest_loss_chooses_the_epoch(tmp_path):
 
 def edge_task():
     """Four classes that tell images of four edges apart, and no more, just where the top edge is turned up."""
-    return Task(EdgeNetwork(), classification.loss)
+    return TaskLoss(EdgeNetwork(), HALF, One(), Classification().loss)
 
 
 def labelled(count, target=TOP):
-    return Images(upright(count), torch.full((count,), target))
+    return Resident(upright(count), torch.ones(count), [target] * count)
 
 
 def test_the_task_alone_teaches_the_pose_that_the_network_knows(tmp_path):
@@ -446,5 +413,5 @@ def test_the_loss_of_a_distribution_prior_does_not_depend_on_batches():
     module, images = conv_canonicalizer("c4", size=16), upright(21)
     pixels = torch.cat([torch.rot90(images, k, (-2, -1)) for k in (0, 1)])  # ordered by pose
     objective = objective_of(Prior(("r0", "r90"), (0.5, 0.5)))
-    losses = [measure(module, unlabelled(pixels), HALF, objective, size).loss for size in (42, 21, 4)]
+    losses = [measure(module, unlabelled(pixels), objective, size).loss for size in (42, 21, 4)]
     assert losses == pytest.approx([losses[0]] * 3, abs=1e-5)

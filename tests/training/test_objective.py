@@ -4,35 +4,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from equicli.adapted import AdaptedModel
+from equicli.canonicalization.inputs import Tensors
 from equicli.canonicalization.losses import artifact_loss, contrast_loss, set_loss, straight_through
 from equicli.canonicalization.prior import Prior
+from equicli.data.normalization import HALF
+from equicli.data.preprocess import Preprocess
 from equicli.groups import parse_group
 from equicli.groups.action import act
+from equicli.policy import Mean, One
+from equicli.prediction.signature import Signature
 from equicli.settings import TrainingSettings
-from equicli.tasks import classification
-from equicli.training.objective import Objective, Task, draw_off_grid
+from equicli.tasks.classification.task import Classification
+from equicli.training.objective import Objective, TaskLoss, draw_off_grid
 from tests.canonicalization.examples import conv_canonicalizer, create, noise
 from tests.evaluation.handmade import Motionless
 
-TARGETS = torch.tensor([0, 1, 2, 0])
+TARGETS = [0, 1, 2, 0]
 NAMES = ("prior", "contrast", "artifact", "task")
-
-
-class Raises(nn.Module):
-    def forward(self, x):
-        raise AssertionError("this network was not to be used")
-
-
-class Counting(nn.Module):
-    """Any canonicalizer, with the number of its calls."""
-
-    def __init__(self, module):
-        super().__init__()
-        self.module, self.group, self.calls = module, module.group, 0
-
-    def forward(self, x):
-        self.calls += 1
-        return self.module(x)
 
 
 def classifier():
@@ -41,7 +30,12 @@ def classifier():
 
 
 def objective(weights, network=None, prior=Prior(("r0",)), padding="edge"):  # noqa: B008
-    return Objective(prior, weights, padding, Task(network or Raises(), classification.loss))
+    task = None if network is None else TaskLoss(network, HALF, One(), Classification().loss)
+    return Objective(prior, weights, padding, task)
+
+
+def views(module, count=4):
+    return noise(count, module.view.size)
 
 
 @given(st.lists(st.sampled_from(NAMES), unique=True, min_size=1), st.integers(0, 50))
@@ -49,7 +43,9 @@ def objective(weights, network=None, prior=Prior(("r0",)), padding="edge"):  # n
 def test_just_the_losses_with_a_weight_are_computed_and_the_total_is_their_weighted_sum(names, seed):
     weights = {name: 0.5 + index + seed / 10 for index, name in enumerate(names)}
     wanted = objective(weights, classifier() if "task" in names else None)
-    _, losses = wanted.losses(conv_canonicalizer("c8"), noise(4, 17), TARGETS, torch.Generator().manual_seed(0))
+    module = conv_canonicalizer("c8")
+    x = noise(4, 17) if "task" in names else views(module)
+    _, losses = wanted.losses(module, x, TARGETS, torch.Generator().manual_seed(0))
     assert losses.keys() == set(names)
     total = sum(weights[name] * losses[name].item() for name in names)
     assert wanted.total(losses).item() == pytest.approx(total, rel=1e-5)
@@ -65,14 +61,15 @@ def test_a_weight_of_zero_is_none_at_all():
 
 def test_without_artifact_loss_the_canonicalizer_is_called_once():
     for names, calls in ((("prior", "contrast"), 1), (("prior", "artifact"), 2)):
-        module = Counting(conv_canonicalizer("c8"))
-        objective(dict.fromkeys(names, 1.0)).losses(module, noise(4, 17), TARGETS, None)
-        assert module.calls == calls
+        module, seen = conv_canonicalizer("c8"), []
+        module.register_forward_hook(lambda *_, seen=seen: seen.append(None))
+        objective(dict.fromkeys(names, 1.0)).losses(module, views(module), TARGETS, None)
+        assert len(seen) == calls
 
 
 def test_a_canonicalizer_without_vectors_needs_no_contrast():
     module = create("equivariant", "c4", size=17, width=4)
-    pose, losses = objective({"prior": 1.0}).losses(module, noise(4, 17), TARGETS)
+    pose, losses = objective({"prior": 1.0}).losses(module, views(module), TARGETS)
     assert pose.vectors is None and losses["prior"] == set_loss(pose.scores, [0])
 
 
@@ -84,10 +81,10 @@ def test_each_loss_is_the_one_of_its_name(padding):
     h = draw_off_grid(module.group, torch.Generator().manual_seed(5))
     assert torch.equal(losses["prior"], set_loss(pose.scores, [0, 1]))
     assert torch.equal(losses["contrast"], contrast_loss(pose.vectors))
-    turned = module(act(module.group, h, x, padding=padding))
+    turned = module.find(Tensors(act(module.group, h, x, padding=padding), HALF), network)
     assert torch.equal(losses["artifact"], artifact_loss(module.group, pose, turned, h))
     logits = network(straight_through(module.group, pose, x, padding))
-    assert torch.equal(losses["task"], nn.functional.cross_entropy(logits, TARGETS))
+    assert torch.equal(losses["task"], nn.functional.cross_entropy(logits, torch.tensor(TARGETS)))
 
 
 @pytest.mark.parametrize("group", ["c3", "c6", "c8", "d8", "c12", "d5"])
@@ -111,8 +108,51 @@ def test_the_task_is_judged_in_the_pose_that_was_found():
         def forward(self, x):
             return torch.stack([x[..., 0, :].sum((1, 2)), x[..., -1, :].sum((1, 2))], 1)
 
-    x = noise(4, 17)
-    _, losses = objective({"task": 1.0}, Sum()).losses(Motionless(parse_group("c4")), x, TARGETS.clamp(max=1))
-    assert losses["task"].item() == pytest.approx(
-        nn.functional.cross_entropy(Sum()(x), TARGETS.clamp(max=1)).item(), rel=1e-5
+    x, targets = noise(4, 17), [0, 1, 1, 0]
+    _, losses = objective({"task": 1.0}, Sum()).losses(Motionless(parse_group("c4")), x, targets)
+    expected = nn.functional.cross_entropy(Sum()(x), torch.tensor(targets))
+    assert losses["task"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+class Corner(nn.Module):
+    """Keypoints (b, 1, 2): the same pixel of every image, which is no symmetry's."""
+
+    def forward(self, x):
+        return x.new_tensor([3.0, 5.0]).expand(len(x), 1, 2) + 0 * x.sum()
+
+
+@pytest.mark.parametrize("group", ["c4", "d4", "c8"])
+@pytest.mark.parametrize(
+    ("policy", "outputs"),
+    [(One(), "logits"), (Mean("logits"), "logits"), (Mean(), "logits"), (One(), "keypoints")],
+    ids=str,
+)
+def test_the_task_is_asked_as_the_adapted_model_asks(group, policy, outputs):
+    module, x = conv_canonicalizer(group), noise(4, 17)
+    network = classifier() if outputs == "logits" else Corner()
+    preprocess, seen = Preprocess(None, None, "bilinear", HALF), []
+
+    def loss(output, targets):
+        seen.append(output)
+        return output.sum()
+
+    task = TaskLoss(network, HALF, policy, loss, outputs)
+    Objective(Prior(), {"task": 1.0}, "zeros", task).losses(module, x, TARGETS)
+    model = AdaptedModel(
+        module, network, preprocess, padding="zeros", policy=policy, signature=Signature("image", outputs)
     )
+    torch.testing.assert_close(seen[0], model(x), atol=1e-5, rtol=1e-5)
+
+
+def test_the_task_loss_moves_the_canonicalizer_through_the_choice_of_the_pose():
+    module = conv_canonicalizer("c4")
+    _, losses = objective({"task": 1.0}, classifier()).losses(module, noise(4, 17), TARGETS)
+    losses["task"].backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in module.network.parameters() if parameter.ndim > 1)
+
+
+def test_images_are_normalized_for_whoever_sees_them():
+    module = conv_canonicalizer("c4")
+    assert objective({"prior": 1.0}).normalization(module) == module.view.normalization
+    task = objective({"prior": 1.0, "task": 1.0}, classifier())
+    assert task.normalization(module) == HALF and not task.small and objective({"prior": 1.0}).small
