@@ -129,7 +129,7 @@ def evaluate(
                 ]
                 records = [task.record(output, right) for output in outputs]
                 for name in records[0]:
-                    kept[system.name][name].append(torch.stack([record[name] for record in records], dim=1))
+                    kept[system.name][name].append(torch.stack([record[name] for record in records], dim=1).cpu())
                 if system.name == "adapted":
                     changes = [task.changes(output, outputs[0]) for output in outputs]
                     changed.append(torch.stack([other for other, _ in changes], dim=1))

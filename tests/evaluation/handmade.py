@@ -25,6 +25,7 @@ from equicli.tasks.task import Task
 
 SIDE = 8
 CPU = torch.device("cpu")
+C4 = PlanarGroup(4)
 UPRIGHT = Prior()
 AS_THEY_ARE = Preprocess(None, None, "bilinear", HALF)
 CLASSIFICATION = Classification()

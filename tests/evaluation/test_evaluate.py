@@ -13,15 +13,15 @@ from equicli.canonicalization.untrained import NoCanonicalizer
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
 from equicli.evaluation.cache import OutputCache
-from equicli.evaluation.evaluate import Evaluation, InputBatch, evaluate
+from equicli.evaluation.evaluate import InputBatch, evaluate
 from equicli.evaluation.metrics import metrics_document
 from equicli.evaluation.systems import SYSTEMS
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act
 from equicli.policy import Mean
-from equicli.prediction.signature import Signature
 from tests.evaluation.handmade import (
     BOTTOM,
+    C4,
     CLASSIFICATION,
     CPU,
     FRAMES,
@@ -49,7 +49,7 @@ from tests.evaluation.handmade import (
     spots,
 )
 
-C4, C8 = PlanarGroup(4), PlanarGroup(8)
+C8 = PlanarGroup(8)
 
 
 def run(model, batches, targets, elements=C4, *, prior=UPRIGHT, task=CLASSIFICATION, systems=SYSTEMS, **options):
@@ -313,7 +313,9 @@ def test_a_canonicalizer_of_so2_that_knows_the_angle_is_right_at_every_angle(ele
     model, images = adapted(Compass(), HeadingNetwork()), spots(TOP, TOP, LEFT)
     result = run(model, batches(images), [TOP] * 3, parse_group(elements))
     assert hits(result, "adapted").all() and result.found.consistent.all()
-    assert result.found.expected.tolist() == [[True] * len(result.found.shared)] * 2 + [[False] * len(result.found.shared)]
+    assert result.found.expected.tolist() == [[True] * len(result.found.shared)] * 2 + [
+        [False] * len(result.found.shared)
+    ]
     assert result.found.poses is None and not result.found.ties.any()
     assert len(result.found.shared) == parse_group(elements).order
     assert counts(result, "vanilla")[0] == 2 and hits(result, "oracle").sum() == 2 * len(result.found.shared)
@@ -357,7 +359,9 @@ def test_a_mean_is_counted_as_the_model_itself_predicts(of, elements):
 
 def test_a_mean_sees_each_view_at_every_turn():
     network = EdgeNetwork()
-    result = run(random_model(network=network, policy=Mean("logits")), batches(noise(5), 5), [0] * 5, systems=("adapted",))
+    result = run(
+        random_model(network=network, policy=Mean("logits")), batches(noise(5), 5), [0] * 5, systems=("adapted",)
+    )
     assert network.seen == 5 * 4 * 4
     assert result.passes == {"adapted": 4}
 

@@ -20,9 +20,9 @@ from tests.evaluation.handmade import (
     Compass,
     ConvNetwork,
     EdgeNetwork,
+    adapted,
     finding_top,
     framed,
-    adapted,
     noise,
     random_model,
 )
@@ -161,7 +161,9 @@ def test_keypoints_of_pictures_come_back_into_the_frame_of_the_turned_picture():
     inputs = Pictures(images, AS_THEY_ARE, CPU)
     frames = [tuple(image.shape[-2:]) for image in images]
     for system in (Adapted(model), Oracle(model, UPRIGHT)):
-        for h, answer in enumerate(system.answer(turned(inputs, C4), lambda images: torch.cat([network(i[None]) for i in images]))):
+        for h, answer in enumerate(
+            system.answer(turned(inputs, C4), lambda images: torch.cat([network(i[None]) for i in images]))
+        ):
             wanted = [act(C4, h, torch.tensor([[0.5, 1.5]]), "keypoints", frame) for frame in frames]
             assert torch.equal(answer.output, torch.stack(wanted)), (system.name, h)
 
