@@ -35,8 +35,8 @@ class OutputCache:
         """Return what asks a network only about images (b, c, h, w), or a list of them, that are new here."""
 
         def answer(inputs: Any) -> Any:
-            images = isinstance(inputs, Tensor) or all(isinstance(image, Tensor) for image in inputs)
-            if not images or isinstance(inputs, dict):
+            listed = isinstance(inputs, list) and all(isinstance(image, Tensor) for image in inputs)
+            if not (isinstance(inputs, Tensor) or listed):
                 return ask(inputs)
             # In another precision it answers otherwise.
             device = inputs[0].device

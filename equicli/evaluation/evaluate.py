@@ -133,7 +133,7 @@ def evaluate(
             for name, answers in outputs.items():
                 records = [task.record(answer, right) for answer in answers]
                 for key in records[0]:
-                    kept[name][key].append(torch.stack([record[key] for record in records], dim=1))
+                    kept[name][key].append(torch.stack([record[key] for record in records], dim=1).cpu())
             changes = [task.changes(answer, outputs["adapted"][0]) for answer in outputs["adapted"]]
             changed.append(torch.stack([other for other, _ in changes], dim=1))
             deltas.append(torch.tensor([delta for _, delta in changes]))

@@ -1,5 +1,6 @@
 """What a task is. Training, evaluation, comparison and reports know tasks only by this."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,10 +158,12 @@ class Task:
         """How an output differs from that of the untouched picture, in the same frame.
 
         Returns:
-            Whether each sample's prediction is another one, bool (b,), and the largest change of a number.
+            Whether each sample's prediction is another one, bool (b,), and the largest change of a number, where there
+            are as many of them.
         """
         deltas = [_difference(a, b) for a, b in zip(split_batch(output), split_batch(reference), strict=True)]
-        return torch.tensor([delta > SAME for delta in deltas]), max(deltas, default=0.0)
+        comparable = [delta for delta in deltas if math.isfinite(delta)]  # others are no JSON
+        return torch.tensor([delta > SAME for delta in deltas]), max(comparable, default=0.0)
 
     def measure(self, records: Records, elements: PlanarGroup) -> dict[str, Any]:
         """The metrics of one system: of untouched pictures, and averaged over all turns, with 95 % intervals."""

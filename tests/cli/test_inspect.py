@@ -14,14 +14,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import equicli
-from equicli.adapted import AdaptedModel
 from equicli.artifact import CanonicalizerSpec, ModelConfig, read_config, write_artifact
+from equicli.canonicalization.canonicalizer import Context
 from equicli.canonicalization.prior import Prior
+from equicli.canonicalization.registry import REGISTRY
 from equicli.data.normalization import IMAGENET
 from equicli.data.preprocess import Preprocess
+from equicli.groups import parse_group
 from equicli.prediction.head import replace_head
 from equicli.prediction.network import NetworkSpec
-from tests.canonicalization.examples import create
+from equicli.prediction.signature import Signature
 from tests.prediction.test_zero_shot import published
 from tests.prediction.tiny import repository, weights
 
@@ -104,9 +106,11 @@ def test_parameters_are_those_of_the_loaded_networks(inspect, quickstart) -> Non
 )
 def test_parameters_of_every_canonicalizer_are_told_from_its_buffers(inspect, tmp_path, kind, group, keys) -> None:
     network = timm.create_model("test_resnet", num_classes=3)
-    canonicalizer = create(kind, group, network, **keys).ship()
+    made = REGISTRY[kind].create(REGISTRY[kind].Settings(kind=kind, **keys), Context(parse_group(group), IMAGENET))
+    canonicalizer = made.ship()
     config = ModelConfig(
         task="classification",
+        signature=Signature(),
         group=group,
         canonicalizer=CanonicalizerSpec(kind, asdict(canonicalizer.spec)),
         prediction_network=NetworkSpec("timm", "test_resnet", {"num_classes": 3}),
@@ -116,7 +120,7 @@ def test_parameters_of_every_canonicalizer_are_told_from_its_buffers(inspect, tm
         prior=Prior(("r0", "r180"), (0.75, 0.25)) if group == "c8" else Prior(),
         padding="zeros",
     )
-    write_artifact(tmp_path / "model.safetensors", AdaptedModel(canonicalizer, network), config)
+    write_artifact(tmp_path / "model.safetensors", config.assemble(canonicalizer, network), config)
     found = inspect("model.safetensors")
     assert found["canonicalizer"]["parameters"] == parameters(canonicalizer)
     assert found["canonicalizer"]["dtype"] == (None if kind == "energy" else "float32")
@@ -278,7 +282,7 @@ def test_what_own_code_does_not_say_is_a_remark(inspect, text, tmp_path, monkeyp
     detector = ("python:own_code_to_inspect:Detector", "--image-size", "32")
     lines = text(*detector)
     assert row(lines, "outputs") == "unknown" and row(lines, "parameters") == "none"
-    assert "MODEL: not a classifier: it returns dict" in " ".join(lines)
+    assert "not a classifier" in " ".join(lines[lines.index("Remarks") :])
 
 
 def test_a_zero_shot_network_is_said_to_want_prompts(inspect, tmp_path) -> None:

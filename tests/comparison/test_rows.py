@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from equicli.comparison.count import Counted
-from equicli.comparison.rows import NUMBERS, rows_of
-from equicli.evaluation.intervals import wilson
+from equicli.comparison.rows import rows_of
+from equicli.tasks.intervals import bootstrap, wilson
 
 
 def counted(system, share, *settings, seed=0, n=1000, **numbers):
@@ -15,7 +15,7 @@ def counted(system, share, *settings, seed=0, n=1000, **numbers):
 
 
 def rows(*runs):
-    return {(row["system"], *row["settings"]): row for row in rows_of(runs)}
+    return {(row["system"], *row["settings"]): row for row in rows_of(runs, "acc")}
 
 
 def test_a_row_has_mean_and_spread_over_its_seeds_and_the_order_is_the_tables():
@@ -23,7 +23,7 @@ def test_a_row_has_mean_and_spread_over_its_seeds_and_the_order_is_the_tables():
     found = rows(*runs, counted("oracle", 0.9), counted("vanilla", 0.5))
     assert list(found) == [("vanilla",), ("oracle",), ("equiadapt",)]
     row = found["equiadapt",]
-    assert row["seeds"] == [0, 1, 2] and set(row["mean"]) == set(row["std"]) == set(NUMBERS)
+    assert row["seeds"] == [0, 1, 2] and set(row["mean"]) == set(row["std"]) == {"avg_acc", "mmd"}
     assert row["mean"]["avg_acc"] == pytest.approx(0.7) and row["std"]["avg_acc"] == pytest.approx(0.1)
     assert row["mean"]["mmd"] is None and row["std"]["mmd"] is None
     assert found["vanilla",]["std"]["avg_acc"] is None
@@ -58,3 +58,22 @@ def test_the_best_of_swept_values_is_not_chosen_by_the_test_images():
     found = rows(counted("vanilla", 0.5), *(counted("equiadapt", s, f"epochs={e}") for e, s in ((1, 0.6), (2, 0.7))))
     assert list(found) == [("vanilla",), ("equiadapt", "epochs=1"), ("equiadapt", "epochs=2")]
     assert not any(row["best"] or row["to_best"] for row in found.values())
+
+
+def test_a_number_that_only_some_systems_have_is_none_for_the_others():
+    found = rows(counted("vanilla", 0.5), counted("equiadapt", 0.6, identity_rate=0.9))
+    assert found["vanilla",]["mean"]["identity_rate"] is None
+    assert found["equiadapt",]["mean"]["identity_rate"] == 0.9
+
+
+def test_scores_that_are_no_counts_have_the_intervals_of_resampled_images_and_no_correct_ones():
+    scores = torch.rand(200, 4, generator=torch.Generator().manual_seed(0))
+    runs = [
+        Counted(name, (), 0, scores * share, {"avg_iou": share / 2}, {})
+        for name, share in (("vanilla", 0.5), ("energy", 1))
+    ]
+    worse, better = rows_of(runs, "iou")
+    assert better["best"] and worse["to_best"]["value"] == pytest.approx(-float(scores.mean()) / 2, abs=1e-6)
+    (run,) = better["runs"]
+    assert "correct" not in run
+    assert run["iou_ci"] == bootstrap(scores[:, :1].numpy()) and run["avg_iou_ci"] == bootstrap(scores.numpy())

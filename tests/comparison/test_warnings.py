@@ -1,43 +1,25 @@
 """What is said where a number would mislead."""
 
-import dataclasses
-
+import pytest
 import torch
 
-from equicli.comparison.warnings import changing_classes, warnings_of
-from tests.evaluation.test_metrics import evaluation
+from equicli.comparison.warnings import warnings_of
+from tests.evaluation.handmade import CLASSIFICATION, PointTask, recorded
 
 CLASSES = {"six": 0, "seven": 1, "nine": 2}
 
 
-def turned(predictions, n=600):
-    """An evaluation whose labels are 0, 1, 2, … and whose predictions at 0° and 180° are a function of them."""
-    targets = torch.arange(n) % 3
-    columns = [targets, targets, torch.tensor(predictions)[targets], targets]
-    return evaluation(n=n, targets=targets, predictions=torch.stack(columns, dim=1))
+def told(evaluation, labels=CLASSES, rows=(), task=CLASSIFICATION):
+    return warnings_of(evaluation, task, labels, rows)
 
 
-def test_classes_that_a_turn_makes_each_other_are_named() -> None:
-    (line,) = changing_classes(turned([2, 1, 0]), CLASSES)
-    assert "six turned by r180 looks like nine" in line and "seven" not in line
-
-
-def test_a_class_that_is_only_taken_for_another_is_an_error_and_no_change_of_label() -> None:
-    assert changing_classes(turned([2, 1, 2]), CLASSES) == []
-    assert changing_classes(turned([0, 1, 2]), CLASSES) == []
-
-
-def test_outputs_that_are_named_wrongly_are_no_change_of_label() -> None:
-    """Untouched images are taken for each other's class, too."""
-    one = turned([0, 1, 2])
-    swapped = torch.tensor([2, 1, 0])[one.targets][:, None].expand(-1, 4)
-    assert changing_classes(dataclasses.replace(one, predictions=swapped), CLASSES)[0].count("r0 ") == 0
-
-
-def test_classes_are_named_by_their_outputs() -> None:
-    """Outputs are not in the order of the folders."""
-    (line,) = changing_classes(turned([2, 1, 0]), {"nine": 2, "seven": 1, "six": 0})
-    assert "nine" in line and "six" in line and "seven" not in line
+def turned(at_180, n=600, **changes):
+    """An evaluation whose labels are 0, 1, 2, … and whose predictions at 180° are a function of them, else right."""
+    one, targets = recorded(n=n, **changes), torch.arange(n) % 3
+    columns = [targets, targets, torch.tensor(at_180)[targets], targets]
+    one.records["adapted"]["prediction"] = torch.stack(columns, dim=1)
+    one.records["adapted"]["target"] = targets[:, None].expand(-1, 4)
+    return one
 
 
 def row(acc, avg_acc, system="oracle", seeds=1, trainable=0):
@@ -48,20 +30,40 @@ def row(acc, avg_acc, system="oracle", seeds=1, trainable=0):
     }
 
 
+def test_classes_that_a_turn_makes_each_other_are_named() -> None:
+    (line,) = told(turned([2, 1, 0]))
+    assert "six turned by r180 looks like nine" in line
+
+
+def test_without_labels_nothing_is_said_of_classes() -> None:
+    assert told(turned([2, 1, 0], agreement=True)) == []
+
+
+def test_a_task_without_classes_says_nothing_of_them() -> None:
+    assert told(turned([2, 1, 0]), task=PointTask()) == []
+
+
 def test_few_images_and_interpolation_are_told() -> None:
-    few, interpolation = warnings_of(turned([0, 1, 2], n=99), CLASSES, [row(0.9, 0.8)])
+    few, interpolation = told(turned([0, 1, 2], n=99), rows=[row(0.9, 0.8)])
     assert few.startswith("99 test images are few")
-    assert "even the oracle 10.0 points" in interpolation
-    assert warnings_of(turned([0, 1, 2]), CLASSES, [row(0.9, 0.9)]) == []
+    assert "even the oracle 10.0 points" in interpolation and "not with Acc" in interpolation
+    assert told(turned([0, 1, 2]), rows=[row(0.9, 0.9)]) == []
+
+
+def test_interpolation_is_told_of_any_tasks_score() -> None:
+    oracle = {"system": "oracle", "seeds": [0], "mean": {"hit": 0.9, "avg_hit": 0.85, "trainable_parameters": 0}}
+    (line,) = told(turned([0, 1, 2]), rows=[oracle], task=PointTask())
+    assert "5.0 points" in line and "not with Hits" in line
 
 
 def test_that_one_training_tells_little_is_said() -> None:
     trained = [row(0.9, 0.9), row(0.8, 0.8, "equiadapt", trainable=7)]
-    (line,) = warnings_of(turned([0, 1, 2]), CLASSES, trained)
+    (line,) = told(turned([0, 1, 2]), rows=trained)
     assert line.startswith("one seed") and "--seeds 3" in line
-    assert warnings_of(turned([0, 1, 2]), CLASSES, [row(0.8, 0.8, "equiadapt", seeds=3, trainable=7)]) == []
+    assert told(turned([0, 1, 2]), rows=[row(0.8, 0.8, "equiadapt", seeds=3, trainable=7)]) == []
 
 
-def test_turns_that_the_group_lacks_are_told() -> None:
-    (line,) = warnings_of(evaluation("c8", "c4", n=600, shared=(0, 2, 4, 6)), {}, [])
-    assert line == "images are turned by C8, of which C4 has 4; the oracle undoes all"
+@pytest.mark.parametrize(("group", "shared"), [("c4", 4), ("c3", 1), ("d2", 2)])
+def test_turns_that_the_group_lacks_are_told(group: str, shared: int) -> None:
+    (line,) = told(recorded("c8", group, n=600), labels={})
+    assert line == f"images are turned by C8, of which {group.upper()} has {shared}; the oracle undoes all"

@@ -1,5 +1,6 @@
 """Tiny networks and images whose evaluation can be counted by hand."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
@@ -8,16 +9,26 @@ from torch import Tensor, nn
 from equicli.adapted import AdaptedModel
 from equicli.artifact import CanonicalizerSpec, ModelConfig
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
+from equicli.canonicalization.inputs import Pictures, Tensors
+from equicli.canonicalization.networks import conv
+from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSpec
 from equicli.canonicalization.prior import Prior
-from equicli.data.loading import Batch
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
-from equicli.groups import PlanarGroup, parse_group
+from equicli.evaluation.evaluate import Evaluation, FoundPoses, InputBatch
+from equicli.evaluation.systems import SYSTEMS
+from equicli.groups import PlanarGroup, is_finite, parse_group
 from equicli.prediction.network import NetworkSpec
-from tests.canonicalization.examples import canonicalizer
+from equicli.prediction.signature import Signature
+from equicli.tasks.classification.task import Classification
+from equicli.tasks.task import Task
 
 SIDE = 8
+CPU = torch.device("cpu")
+C4 = PlanarGroup(4)
 UPRIGHT = Prior()
+AS_THEY_ARE = Preprocess(None, None, "bilinear", HALF)
+CLASSIFICATION = Classification()
 TOP, LEFT, BOTTOM, RIGHT = range(4)  # counter-clockwise, so that a turn by 90° adds one
 
 
@@ -59,7 +70,7 @@ class Motionless(Canonicalizer):
     """Finds every image upright, and so is no canonicalizer."""
 
     def __init__(self, group: PlanarGroup) -> None:
-        super().__init__(Context(group, nn.Identity(), HALF))
+        super().__init__(Context(group, HALF))
 
     def forward(self, x: Tensor) -> Pose:
         scores = torch.eye(self.group.order)[:1].expand(len(x), -1)
@@ -70,7 +81,8 @@ class Compass(Canonicalizer):
     """Knows the angle of an image of SO(2): it turns the direction of the brightest part to the top."""
 
     def __init__(self) -> None:
-        super().__init__(Context(parse_group("so2"), nn.Identity(), HALF))
+        super().__init__(Context(parse_group("so2"), HALF))
+        self.view = self.look(33, HALF)
 
     def forward(self, x: Tensor) -> Pose:
         right, up = heading(x).unbind(dim=1)
@@ -101,11 +113,27 @@ def spots(*edges: int) -> Tensor:
     return torch.stack(images)[:, None].expand(-1, 3, -1, -1).round().to(torch.uint8)
 
 
-def finding_top(network: nn.Module, group: str = "c4") -> AdaptedModel:
+def optimized(group: str, network: nn.Module, vector_size: int) -> OptimizedCanonicalizer:
+    """`network` as canonicalizer of images of SIDE pixels."""
+    spec = OptimizedSpec(NetworkSpec("python", type(network).__name__), HALF, SIDE, vector_size)
+    return OptimizedCanonicalizer(spec, Context(parse_group(group), HALF), network).eval()
+
+
+def finding_top(network: nn.Module, group: str = "c4", **options: object) -> AdaptedModel:
     """`network` behind a canonicalizer that turns the brightest edge to the top."""
-    module = canonicalizer(group, TopFinder(), vector_size=2, size=SIDE)
+    module = optimized(group, TopFinder(), 2)
     module.reference.copy_(torch.tensor([1.0, 0.0]))
-    return AdaptedModel(module, network)
+    return adapted(module, network, **options)
+
+
+def random_model(group: str = "c4", network: nn.Module | None = None, **options: object) -> AdaptedModel:
+    """A canonicalizer that no symmetry binds but its own, in front of such a network."""
+    torch.manual_seed(0)
+    return adapted(optimized(group, conv(4, 16), 16), network or ConvNetwork(), **options)
+
+
+def adapted(canonicalizer: Canonicalizer, network: nn.Module, **options: object) -> AdaptedModel:
+    return AdaptedModel(canonicalizer, network, **{"preprocess": AS_THEY_ARE, **options})
 
 
 def bright(*edges: int | None) -> Tensor:
@@ -123,18 +151,113 @@ def noise(count: int) -> Tensor:
     return torch.randint(0, 256, (count, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
 
 
-def batches(images: Tensor, size: int = 4) -> list[Batch]:
-    return [Batch(indices, images[indices][:, None]) for indices in torch.arange(len(images)).split(size)]
+def batches(images: Tensor, size: int = 4) -> list[InputBatch]:
+    """The images as preprocessed tensors."""
+    parts = torch.arange(len(images)).split(size)
+    return [InputBatch(indices, Tensors(HALF(images[indices]), HALF)) for indices in parts]
+
+
+def pictures(images: Sequence[Tensor], preprocess: Preprocess = AS_THEY_ARE) -> list[InputBatch]:
+    """The images as pictures of any sizes, in one batch."""
+    return [InputBatch(torch.arange(len(images)), Pictures(list(images), preprocess, CPU))]
+
+
+# Height and width of a square picture, a landscape and two portraits.
+FRAMES = ((8, 8), (8, 12), (12, 8), (16, 9))
+
+
+def framed(*edges: int, frames: Sequence[tuple[int, int]] = FRAMES) -> list[Tensor]:
+    """Pictures of these frames, in turn, with one bright edge each: uint8 (3, h, w)."""
+    images = []
+    for index, edge in enumerate(edges):
+        height, width = frames[index % len(frames)]
+        upright = (height, width) if edge % 2 == 0 else (width, height)
+        image = torch.full((3, *upright), 100, dtype=torch.uint8)
+        image[:, 0] = 200
+        images.append(torch.rot90(image, edge, (-2, -1)))
+    return images
+
+
+class PointNetwork(nn.Module):
+    """Keypoints (b, 1, 2): the centre of the whitest pixel in the upper half. What lies below it does not see."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        upper = x.mean(dim=1)[:, : x.shape[-2] // 2]
+        pixel, width = upper.flatten(1).argmax(dim=1), x.shape[-1]
+        return torch.stack([pixel % width, pixel // width], dim=1)[:, None].float() + 0.5
+
+
+class PointTask(Task):
+    """A task of one's own: one keypoint in each picture. It is right within a pixel."""
+
+    name = "points"
+    signature = Signature("image", "keypoints")
+    score = "hit"
+    title = "Hits"
+
+    def record(self, output: Tensor, targets: Sequence[Tensor]) -> dict[str, Tensor]:
+        far = (output - torch.stack(list(targets))).norm(dim=-1)[:, 0]
+        return {"hit": far < 1, "distance": far}
+
+
+class ClosenessTask(PointTask):
+    """The same, scored by a number between 0 and 1."""
+
+    name = "closeness"
+    score = "closeness"
+    title = "Closeness"
+
+    def record(self, output: Tensor, targets: Sequence[Tensor]) -> dict[str, Tensor]:
+        return {"closeness": 1 / (1 + super().record(output, targets)["distance"])}
+
+
+def recorded(elements: str = "c4", group: str = "c4", n: int = 10, **changes: object) -> Evaluation:
+    """An evaluation of a classifier that never was; `changes` replace fields of it and of its `FoundPoses`."""
+    turns, adapted_group = parse_group(elements), parse_group(group)
+    assert isinstance(turns, PlanarGroup)
+    generator = torch.Generator().manual_seed(0)
+
+    def records() -> dict[str, Tensor]:
+        return {
+            "acc": torch.rand(n, turns.order, generator=generator) < 0.6,
+            "top5": torch.ones(n, turns.order, dtype=torch.bool),
+            "confidence": torch.full((n, turns.order), 0.6),
+            "prediction": torch.zeros(n, turns.order, dtype=torch.int64),
+            "target": torch.zeros(n, turns.order, dtype=torch.int64),
+        }
+
+    averaged = adapted_group if isinstance(adapted_group, PlanarGroup) else turns
+    shared = changes.pop("shared", tuple(turns.elements()))
+    judged = torch.ones(n, len(shared), dtype=torch.bool)
+    found = {
+        "shared": shared,
+        "expected": judged,
+        "consistent": judged,
+        "poses": torch.zeros(n, dtype=torch.int64) if is_finite(adapted_group) else None,
+        "ties": torch.zeros(n, dtype=torch.bool),
+    }
+    found |= {name: changes.pop(name) for name in [*found] if name in changes}
+    fields = {
+        "records": {name: records() for name in SYSTEMS},
+        "passes": {"vanilla": 1, "adapted": 1, "symmetrized": averaged.order, "oracle": 1},
+        "changed": torch.zeros(n, turns.order, dtype=torch.bool),
+        "max_delta": torch.zeros(turns.order),
+        "found": FoundPoses(**found),
+        "frames": ((SIDE, SIDE),) * n,
+        "agreement": False,
+    }
+    return Evaluation(elements=turns, group=adapted_group, **{**fields, **changes})
 
 
 def config(group: str = "c4", prior: Prior = UPRIGHT) -> ModelConfig:
     """Of images that are taken as they are, in four classes named by their bright edge."""
     return ModelConfig(
         task="classification",
+        signature=CLASSIFICATION.signature,
         group=group,
         canonicalizer=CanonicalizerSpec("optimized", asdict(finding_top(EdgeNetwork()).canonicalizer.spec)),
         prediction_network=NetworkSpec("python", "EdgeNetwork"),
-        preprocess=Preprocess(None, None, "bilinear", HALF),
+        preprocess=AS_THEY_ARE,
         labels={"top": TOP, "left": LEFT, "bottom": BOTTOM, "right": RIGHT},
         provenance={"model": "python", "file": "weights.pth", "sha256": "0" * 64},
         prior=prior,

@@ -1,65 +1,91 @@
+"""Every system on the same inputs at every turn: counts made by hand, tensors and pictures, tasks of one's own."""
+
+import json
+
 import pytest
 import torch
 
-from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Context, Pose
 from equicli.canonicalization.energy import EnergyCanonicalizer
+from equicli.canonicalization.inputs import Tensors
 from equicli.canonicalization.prior import Prior
-from equicli.data.loading import Batch
+from equicli.canonicalization.untrained import NoCanonicalizer
 from equicli.data.normalization import HALF
+from equicli.data.preprocess import Preprocess
 from equicli.evaluation.cache import OutputCache
-from equicli.evaluation.evaluate import SYSTEMS, evaluate
+from equicli.evaluation.evaluate import InputBatch, evaluate
 from equicli.evaluation.metrics import metrics_document
+from equicli.evaluation.systems import SYSTEMS
 from equicli.groups import PlanarGroup, parse_group
-from equicli.groups.action import act, views
-from tests.canonicalization.examples import conv_canonicalizer
+from equicli.groups.action import act
+from equicli.policy import Mean
 from tests.evaluation.handmade import (
     BOTTOM,
+    C4,
+    CLASSIFICATION,
+    CPU,
+    FRAMES,
     LEFT,
     RIGHT,
+    SIDE,
     TOP,
     UPRIGHT,
+    ClosenessTask,
     Compass,
     ConvNetwork,
     EdgeNetwork,
     HeadingNetwork,
     Motionless,
+    PointNetwork,
+    PointTask,
+    adapted,
     batches,
     bright,
     finding_top,
+    framed,
     noise,
+    pictures,
+    random_model,
     spots,
 )
 
-CPU = torch.device("cpu")
-C4, C8 = PlanarGroup(4), PlanarGroup(8)
+C8 = PlanarGroup(8)
 
 
-def run(model, batches, targets, elements=C4, *, prior=UPRIGHT, **options):
-    return evaluate(model, batches, targets, HALF, elements, prior=prior, device=CPU, **options)
+def run(model, batches, targets, elements=C4, *, prior=UPRIGHT, task=CLASSIFICATION, systems=SYSTEMS, **options):
+    return evaluate(model, task, batches, targets, elements, prior=prior, systems=systems, device=CPU, **options)
+
+
+def hits(evaluation, system):
+    return evaluation.records[system]["acc"]
 
 
 def counts(evaluation, system):
-    return evaluation.correct[system].sum(dim=0).tolist()
+    return hits(evaluation, system).sum(dim=0).tolist()
 
 
-def random_model(group="c4"):
-    return AdaptedModel(conv_canonicalizer(group, size=8), ConvNetwork())
+def predictions(evaluation):
+    return evaluation.records["adapted"]["prediction"]
+
+
+def document(evaluation, task=CLASSIFICATION, **options):
+    fixed = {"rotate": "file", "split": "test", "unreadable": 0, "cost": {}, "provenance": {}, "prior": UPRIGHT}
+    return metrics_document(evaluation, task, **{**fixed, **options})
 
 
 def test_counts_are_those_made_by_hand():
     images = bright(TOP, TOP, TOP, LEFT, BOTTOM, TOP)
-    found = run(finding_top(EdgeNetwork()), batches(images), torch.full((6,), TOP))
-    assert counts(found, "vanilla") == [4, 0, 1, 1]
-    assert counts(found, "adapted") == [6, 6, 6, 6]
-    assert counts(found, "oracle") == [4, 4, 4, 4]
-    assert found.poses.tolist() == [0, 0, 0, 1, 2, 0]
-    assert found.expected.tolist() == [[pose == 0] * 4 for pose in found.poses]
-    assert found.consistent.all()
-    assert found.predictions.unique().tolist() == [TOP]
-    assert found.max_logit_delta.tolist() == [0, 0, 0, 0]
-    assert not found.ties.any()
-    assert not found.agreement
+    result = run(finding_top(EdgeNetwork()), batches(images), [TOP] * 6)
+    assert counts(result, "vanilla") == [4, 0, 1, 1]
+    assert counts(result, "adapted") == [6, 6, 6, 6]
+    assert counts(result, "oracle") == [4, 4, 4, 4]
+    assert result.found.poses.tolist() == [0, 0, 0, 1, 2, 0]
+    assert result.found.expected.tolist() == [[pose == 0] * 4 for pose in result.found.poses]
+    assert result.found.consistent.all()
+    assert predictions(result).unique().tolist() == [TOP]
+    assert result.max_delta.tolist() == [0, 0, 0, 0]
+    assert not result.found.ties.any()
+    assert not result.agreement
 
 
 def brute_force(model, images, targets, elements):
@@ -87,51 +113,88 @@ def brute_force(model, images, targets, elements):
 @torch.inference_mode()
 def test_every_system_equals_a_brute_force_loop(group, elements):
     model, images, elements = random_model(group), noise(11), parse_group(elements)
-    targets = torch.arange(11) % 5
-    found = run(model, batches(images), targets, elements)
+    targets = [i % 5 for i in range(11)]
+    result = run(model, batches(images), targets, elements)
     right, logits = brute_force(model, images, targets, elements)
     for name in SYSTEMS:
-        assert torch.equal(found.correct[name], right[name]), name
-    assert torch.equal(found.predictions, logits.argmax(dim=-1))
-    torch.testing.assert_close(found.max_logit_delta, (logits - logits[:, :1]).abs().amax((0, 2)), atol=1e-5, rtol=0)
+        assert torch.equal(hits(result, name), right[name]), name
+    assert torch.equal(predictions(result), logits.argmax(dim=-1))
+    torch.testing.assert_close(result.max_delta, (logits - logits[:, :1]).abs().amax((0, 2)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [1, 3, 10])
 def test_results_do_not_depend_on_the_batch_size(size):
-    model, images, targets = random_model(), noise(10), torch.arange(10) % 5
+    model, images, targets = random_model(), noise(10), [i % 5 for i in range(10)]
     whole, parts = run(model, batches(images, 10), targets), run(model, batches(images, size), targets)
-    assert all(torch.equal(whole.correct[name], parts.correct[name]) for name in SYSTEMS)
-    assert torch.equal(whole.poses, parts.poses)
+    assert all(torch.equal(hits(whole, name), hits(parts, name)) for name in SYSTEMS)
+    assert torch.equal(whole.found.poses, parts.found.poses)
 
 
 def test_without_labels_right_means_agreement_with_the_upright_vanilla_prediction():
-    found = run(random_model(), batches(noise(9)), torch.full((9,), -1))
+    result = run(random_model(), batches(noise(9)), None)
     upright = ConvNetwork()(HALF(noise(9))).argmax(dim=1)
-    assert found.agreement
-    assert counts(found, "vanilla")[0] == 9
-    assert torch.equal(found.correct["adapted"], found.predictions == upright[:, None])
+    assert result.agreement
+    assert counts(result, "vanilla")[0] == 9
+    assert torch.equal(hits(result, "adapted"), predictions(result) == upright[:, None])
 
 
 def test_targets_are_taken_by_the_indices_of_the_batches():
     images = bright(TOP, LEFT, RIGHT)
     kept = torch.tensor([0, 2, 5])
-    targets = torch.tensor([TOP, -1, LEFT, -1, -1, RIGHT])
-    found = run(finding_top(EdgeNetwork()), [Batch(kept, images[:, None])], targets)
-    assert counts(found, "vanilla")[0] == 3
+    targets = [TOP, None, LEFT, None, None, RIGHT]  # those between could not be read
+    result = run(finding_top(EdgeNetwork()), [InputBatch(kept, Tensors(HALF(images), HALF))], targets)
+    assert counts(result, "vanilla")[0] == 3
 
 
-def test_images_turned_as_files_give_what_images_turned_here_give():
-    model, images, targets = random_model(), noise(6), torch.arange(6) % 5
-    files = views(C4, images)[:, [0, 3, 2, 1]]  # g·x in place of g⁻¹·x
-    here = run(model, batches(images), targets)
-    there = run(model, [Batch(torch.arange(6), files)], targets, turned=True)
-    assert all(torch.equal(here.correct[name], there.correct[name]) for name in SYSTEMS)
-    assert torch.equal(here.poses, there.poses)
+def test_pictures_that_are_taken_as_they_are_give_what_their_tensors_give():
+    model, images, targets = random_model(), noise(6), [i % 5 for i in range(6)]
+    tensors, files = (run(model, of, targets) for of in (batches(images, 6), pictures(list(images))))
+    assert all(torch.equal(hits(tensors, name), hits(files, name)) for name in SYSTEMS)
+    assert torch.equal(tensors.found.poses, files.found.poses)
+
+
+MIXED = (TOP, TOP, LEFT, BOTTOM, RIGHT, TOP, LEFT, TOP)
+
+
+def test_pictures_of_several_sizes_are_counted_alike_at_every_quarter_turn():
+    result = run(finding_top(EdgeNetwork()), pictures(framed(*MIXED)), [TOP] * 8)
+    assert counts(result, "vanilla") == [4, 1, 1, 2]
+    assert counts(result, "adapted") == [8, 8, 8, 8]
+    assert counts(result, "oracle") == [4, 4, 4, 4]
+    assert len(set(counts(result, "symmetrized"))) == 1
+    assert result.max_delta.tolist() == [0, 0, 0, 0] and not result.changed.any()
+    assert result.found.poses.tolist() == list(MIXED) and result.found.consistent.all()
+    assert result.frames == (FRAMES * 2)
+
+
+def test_pictures_of_several_sizes_leave_no_residual_whatever_network_crops_and_resizes_them():
+    preprocess = Preprocess(SIDE, SIDE + 3, "bicubic", HALF)
+    generator = torch.Generator().manual_seed(5)
+    images = [torch.randint(0, 256, (3, *frame), generator=generator, dtype=torch.uint8) for frame in FRAMES * 3]
+    model = random_model("d4", preprocess=preprocess)
+    result = run(model, pictures(images, preprocess), [0] * 12, PlanarGroup(4, reflections=True))
+    assert not result.found.ties.any()
+    assert result.max_delta.tolist() == [0] * 8 and not result.changed.any()
+    assert result.found.consistent.all() and len(result.found.poses.unique()) > 1
+    alone = result.records["vanilla"]["prediction"]
+    assert (alone != alone[:, :1]).any()
+
+
+def test_the_identity_rate_is_told_by_shape_where_shapes_differ():
+    made = document(run(finding_top(EdgeNetwork()), pictures(framed(*MIXED)), [TOP] * 8))
+    assert made["adapted"]["identity_rate"] == 4 / 8
+    assert made["adapted"]["identity_rate_by_shape"] == {
+        "landscape": {"n": 2, "identity_rate": 1.0},
+        "portrait": {"n": 4, "identity_rate": 1 / 4},
+        "square": {"n": 2, "identity_rate": 1 / 2},
+    }
+    alike = document(run(finding_top(EdgeNetwork()), batches(bright(TOP, LEFT)), [TOP] * 2))
+    assert alike["adapted"]["identity_rate_by_shape"] is None
 
 
 def test_symmetric_images_are_ties_and_each_is_counted_once():
-    found = run(finding_top(EdgeNetwork()), batches(bright(TOP, None, LEFT, None)), torch.zeros(4, dtype=torch.int64))
-    assert found.ties.tolist() == [False, True, False, True]
+    result = run(finding_top(EdgeNetwork()), batches(bright(TOP, None, LEFT, None)), [0] * 4)
+    assert result.found.ties.tolist() == [False, True, False, True]
 
 
 def test_a_tie_for_one_element_is_a_tie():
@@ -141,50 +204,50 @@ def test_a_tie_for_one_element_is_a_tie():
             scores = torch.stack([top, bottom, top - 9, top - 9], dim=1)
             return Pose(scores.argmax(dim=1), scores, scores[..., None])
 
-    model = AdaptedModel(TiedWhenTopEqualsBottom(C4), EdgeNetwork())
-    assert run(model, batches(bright(TOP)), torch.tensor([TOP])).ties.tolist() == [True]
-    assert run(model, batches(bright(TOP)), torch.tensor([TOP]), PlanarGroup(2)).ties.tolist() == [False]
+    model = adapted(TiedWhenTopEqualsBottom(C4), EdgeNetwork())
+    assert run(model, batches(bright(TOP)), [TOP]).found.ties.tolist() == [True]
+    assert run(model, batches(bright(TOP)), [TOP], PlanarGroup(2)).found.ties.tolist() == [False]
 
 
 def test_a_model_that_is_not_invariant_is_found_out():
-    model = AdaptedModel(Motionless(C4), EdgeNetwork())
-    found = run(model, batches(bright(TOP, None)), torch.tensor([TOP, TOP]))
-    assert found.predictions.tolist() == [[TOP, LEFT, BOTTOM, RIGHT], [0, 0, 0, 0]]
-    assert found.correct["adapted"].equal(found.correct["vanilla"])
+    model = adapted(Motionless(C4), EdgeNetwork())
+    result = run(model, batches(bright(TOP, None)), [TOP, TOP])
+    assert predictions(result).tolist() == [[TOP, LEFT, BOTTOM, RIGHT], [0, 0, 0, 0]]
+    assert hits(result, "adapted").equal(hits(result, "vanilla"))
     # The bright edge, when a dark one takes its place; at 90° and 270° that shares a corner with the bright one.
-    assert found.max_logit_delta.tolist() == pytest.approx([0, 175 / 255, 200 / 255, 175 / 255], abs=1e-6)
-    assert found.consistent.tolist() == found.expected.tolist() == [[True, False, False, False]] * 2
+    assert result.max_delta.tolist() == pytest.approx([0, 175 / 255, 200 / 255, 175 / 255], abs=1e-6)
+    assert result.found.consistent.tolist() == result.found.expected.tolist() == [[True, False, False, False]] * 2
 
 
 def test_for_the_group_of_quarter_turns_an_adapted_model_is_exactly_invariant():
-    found = run(random_model(), batches(noise(12)), torch.zeros(12, dtype=torch.int64))
-    assert found.max_logit_delta.tolist() == [0, 0, 0, 0]
-    assert torch.equal(found.predictions, found.predictions[:, :1].expand(-1, 4))
-    assert found.consistent.all()
+    result = run(random_model(), batches(noise(12)), [0] * 12)
+    assert result.max_delta.tolist() == [0, 0, 0, 0]
+    assert torch.equal(predictions(result), predictions(result)[:, :1].expand(-1, 4))
+    assert result.found.consistent.all()
 
 
 def test_quarter_turns_within_a_larger_group_leave_the_prediction():
-    found = run(random_model("c8"), batches(noise(12)), torch.zeros(12, dtype=torch.int64))
-    assert torch.equal(found.predictions, found.predictions[:, :1].expand(-1, 4))
-    assert found.max_logit_delta.max() < 1e-3
+    result = run(random_model("c8"), batches(noise(12)), [0] * 12)
+    assert torch.equal(predictions(result), predictions(result)[:, :1].expand(-1, 4))
+    assert result.max_delta.max() < 1e-3
 
 
 @pytest.mark.parametrize(("elements", "least", "most"), [("c4", 4 + 4, 4 + 4), ("c8", 8 + 4 + 4 + 4, 8 + 4 + 4 * 4)])
 def test_baselines_see_each_view_of_an_image_once_and_the_adapted_model_is_asked_at_every_turn(elements, least, most):
     network = EdgeNetwork()
-    run(finding_top(network, "c4"), batches(noise(6), 3), torch.zeros(6, dtype=torch.int64), parse_group(elements))
+    run(finding_top(network, "c4"), batches(noise(6), 3), [0] * 6, parse_group(elements))
     # Of c4 all turns and true poses are among 4 views. Of a turn by 45° more, some the same but for roundings.
     assert 6 * least <= network.seen <= 6 * most
 
 
 def test_with_a_cache_all_see_each_view_once_and_count_the_same():
-    images, targets, network = noise(6), torch.zeros(6, dtype=torch.int64), EdgeNetwork()
+    images, targets, network = noise(6), [0] * 6, EdgeNetwork()
     alone = run(finding_top(network), batches(images, 3), targets)
     network.seen, cache = 0, OutputCache()
     for _ in range(2):
         shared = run(finding_top(network), batches(images, 3), targets, cache=cache)
         for name in SYSTEMS:
-            assert torch.equal(alone.correct[name], shared.correct[name])
+            assert torch.equal(hits(alone, name), hits(shared, name))
     assert network.seen == 6 * 4
 
 
@@ -193,46 +256,46 @@ def test_a_network_that_answers_differently_each_time_is_not_called_invariant():
         def forward(self, x):
             return super().forward(x) + self.passes
 
-    found = run(finding_top(Fickle()), batches(noise(4)), torch.zeros(4, dtype=torch.int64))
-    assert (found.max_logit_delta[1:] > 0).all()
+    result = run(finding_top(Fickle()), batches(noise(4)), [0] * 4)
+    assert (result.max_delta[1:] > 0).all()
 
 
 def test_half_precision_networks_are_evaluated_to_the_same_counts_of_clear_cases():
     images = bright(TOP, LEFT, BOTTOM)
-    found = run(finding_top(EdgeNetwork()), batches(images), torch.zeros(3, dtype=torch.int64), precision="bf16")
-    assert counts(found, "vanilla") == [1, 0, 1, 1]
-    assert counts(found, "adapted") == [3, 3, 3, 3]
+    result = run(finding_top(EdgeNetwork()), batches(images), [0] * 3, precision="bf16")
+    assert counts(result, "vanilla") == [1, 0, 1, 1]
+    assert counts(result, "adapted") == [3, 3, 3, 3]
 
 
 def test_evaluating_leaves_the_network_as_it_was():
     model = random_model()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    run(model, batches(noise(4)), torch.zeros(4, dtype=torch.int64))
+    run(model, batches(noise(4)), [0] * 4)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
 def test_the_prior_decides_what_the_oracle_turns_back_and_which_poses_are_expected():
     images = bright(LEFT, LEFT, TOP, BOTTOM)
-    found = run(finding_top(EdgeNetwork()), batches(images), torch.full((4,), TOP), prior=Prior(("r90",)))
-    assert counts(found, "vanilla") == [1, 0, 1, 2]
-    assert counts(found, "adapted") == [4, 4, 4, 4]
-    assert counts(found, "oracle") == [2, 2, 2, 2]
-    assert found.poses.tolist() == [1, 1, 0, 2]
-    assert found.expected.tolist() == [[True] * 4, [True] * 4, [False] * 4, [False] * 4]
+    result = run(finding_top(EdgeNetwork()), batches(images), [TOP] * 4, prior=Prior(("r90",)))
+    assert counts(result, "vanilla") == [1, 0, 1, 2]
+    assert counts(result, "adapted") == [4, 4, 4, 4]
+    assert counts(result, "oracle") == [2, 2, 2, 2]
+    assert result.found.poses.tolist() == [1, 1, 0, 2]
+    assert result.found.expected.tolist() == [[True] * 4, [True] * 4, [False] * 4, [False] * 4]
 
 
 def test_any_pose_of_a_set_is_expected_and_the_oracle_takes_the_first():
     images = bright(TOP, LEFT, BOTTOM, RIGHT)
-    found = run(finding_top(EdgeNetwork()), batches(images), torch.full((4,), TOP), prior=Prior(("r180", "r0")))
-    assert found.expected[:, 0].tolist() == [True, False, True, False]
-    assert torch.nonzero(found.correct["oracle"][:, 0]).flatten().tolist() == [2]
+    result = run(finding_top(EdgeNetwork()), batches(images), [TOP] * 4, prior=Prior(("r180", "r0")))
+    assert result.found.expected[:, 0].tolist() == [True, False, True, False]
+    assert torch.nonzero(hits(result, "oracle")[:, 0]).flatten().tolist() == [2]
 
 
 def test_without_labels_right_is_the_vanilla_prediction_in_the_pose_of_the_prior():
-    found = run(finding_top(EdgeNetwork()), batches(bright(LEFT, TOP)), torch.full((2,), -1), prior=Prior(("r90",)))
+    result = run(finding_top(EdgeNetwork()), batches(bright(LEFT, TOP)), None, prior=Prior(("r90",)))
     # Turned back by 90°, the network sees TOP and RIGHT, and without that LEFT and TOP.
-    assert found.correct["vanilla"].tolist() == [[False, False, False, True]] * 2
-    assert found.correct["oracle"].all()
+    assert hits(result, "vanilla").tolist() == [[False, False, False, True]] * 2
+    assert hits(result, "oracle").all()
 
 
 @pytest.mark.parametrize(
@@ -240,80 +303,174 @@ def test_without_labels_right_is_the_vanilla_prediction_in_the_pose_of_the_prior
     [("c8", "c4", (0, 1, 2, 3)), ("c4", "c8", (0, 2, 4, 6)), ("d4", "c4", (0, 1, 2, 3)), ("c4", "c3", (0,))],
 )
 def test_poses_are_judged_at_the_elements_that_the_adapted_group_has_too(group, elements, shared):
-    model = AdaptedModel(conv_canonicalizer(group, size=8), ConvNetwork())
-    found = run(model, batches(noise(3)), torch.zeros(3, dtype=torch.int64), parse_group(elements))
-    assert found.shared == shared
-    assert found.expected.shape == found.consistent.shape == (3, len(shared))
+    result = run(random_model(group), batches(noise(3)), [0] * 3, parse_group(elements))
+    assert result.found.shared == shared
+    assert result.found.expected.shape == result.found.consistent.shape == (3, len(shared))
 
 
 @pytest.mark.parametrize("elements", ["c4", "c8"])
 def test_a_canonicalizer_of_so2_that_knows_the_angle_is_right_at_every_angle(elements):
-    model, images = AdaptedModel(Compass(), HeadingNetwork()), spots(TOP, TOP, LEFT)
-    found = run(model, batches(images), torch.full((3,), TOP), parse_group(elements))
-    assert found.correct["adapted"].all() and found.consistent.all()
-    assert found.expected.tolist() == [[True] * len(found.shared)] * 2 + [[False] * len(found.shared)]
-    assert found.poses is None and not found.ties.any()
-    assert len(found.shared) == parse_group(elements).order
-    assert counts(found, "vanilla")[0] == 2 and found.correct["oracle"].sum() == 2 * len(found.shared)
-    assert found.max_logit_delta.max() < 0.1
+    model, images = adapted(Compass(), HeadingNetwork()), spots(TOP, TOP, LEFT)
+    result = run(model, batches(images), [TOP] * 3, parse_group(elements))
+    assert hits(result, "adapted").all() and result.found.consistent.all()
+    assert result.found.expected.tolist() == [[True] * len(result.found.shared)] * 2 + [
+        [False] * len(result.found.shared)
+    ]
+    assert result.found.poses is None and not result.found.ties.any()
+    assert len(result.found.shared) == parse_group(elements).order
+    assert counts(result, "vanilla")[0] == 2 and hits(result, "oracle").sum() == 2 * len(result.found.shared)
+    assert result.max_delta.max() < 0.1
 
 
 def test_a_pose_of_so2_is_expected_within_a_few_degrees():
-    model = AdaptedModel(Compass(), HeadingNetwork())
+    model = adapted(Compass(), HeadingNetwork())
     images = spots(TOP, LEFT)
     for label, expected in [("r90", [False, True]), ("r85", [False, True]), ("r60", [False, False])]:
-        found = run(model, batches(images), torch.full((2,), TOP), prior=Prior((label,)))
-        assert found.expected[:, 0].tolist() == expected, label
+        result = run(model, batches(images), [TOP] * 2, prior=Prior((label,)))
+        assert result.found.expected[:, 0].tolist() == expected, label
 
 
 def test_energy_takes_a_pass_for_each_element_and_one_more():
     network = EdgeNetwork()
-    model = AdaptedModel(EnergyCanonicalizer(Context(C4, network, HALF)), network)
+    model = adapted(EnergyCanonicalizer(Context(C4, HALF)), network)
     model(HALF(bright(TOP, LEFT)))
     assert network.passes == 5
-    found = run(model, batches(bright(TOP, LEFT)), torch.full((2,), TOP))
-    arguments = {"rotate": "input", "split": "test", "unreadable": 0, "cost": {}, "provenance": {}, "prior": UPRIGHT}
-    document = metrics_document(found, passes=model.passes, **arguments)
-    assert {name: document[name]["passes"] for name in SYSTEMS} == {
-        "vanilla": 1,
-        "adapted": 5,
-        "symmetrized": 4,
-        "oracle": 1,
-    }
+    result = run(model, batches(bright(TOP, LEFT)), [TOP] * 2)
+    assert result.passes == {"vanilla": 1, "adapted": 5, "symmetrized": 4, "oracle": 1}
 
 
 def test_a_network_that_is_as_sure_of_every_pose_leaves_energy_undecided():
     network = EdgeNetwork()
-    model = AdaptedModel(EnergyCanonicalizer(Context(C4, network, HALF)), network)
-    found = run(model, batches(bright(TOP, LEFT)), torch.full((2,), TOP))
-    assert found.ties.all()
+    model = adapted(EnergyCanonicalizer(Context(C4, HALF)), network)
+    result = run(model, batches(bright(TOP, LEFT)), [TOP] * 2)
+    assert result.found.ties.all()
 
 
-@pytest.mark.parametrize("average", ["logits", "probabilities"])
+@pytest.mark.parametrize("of", ["logits", "probabilities"])
 @pytest.mark.parametrize("elements", [C4, C8], ids=str)
-def test_an_average_is_counted_as_the_model_itself_predicts(average, elements):
-    plain = random_model()
-    model = AdaptedModel(plain.canonicalizer, plain.prediction_network, average=average)
-    images = noise(6)
-    found = run(model, batches(images), torch.zeros(6, dtype=torch.int64), elements, systems=("adapted",))
+def test_a_mean_is_counted_as_the_model_itself_predicts(of, elements):
+    model, images = random_model(policy=Mean(of)), noise(6)
+    result = run(model, batches(images), [0] * 6, elements, systems=("adapted",))
     with torch.inference_mode():
         direct = [model(act(elements, g, HALF(images))).argmax(dim=1) for g in elements.elements()]
-    assert torch.equal(found.predictions, torch.stack(direct, dim=1))
-    assert found.correct.keys() == {"adapted"}
+    assert torch.equal(predictions(result), torch.stack(direct, dim=1))
+    assert result.records.keys() == result.passes.keys() == {"adapted"}
 
 
-def test_an_average_sees_each_view_at_every_turn():
+def test_a_mean_sees_each_view_at_every_turn():
     network = EdgeNetwork()
-    model = AdaptedModel(conv_canonicalizer("c4", size=8), network, average="logits")
-    run(model, batches(noise(5), 5), torch.zeros(5, dtype=torch.int64), systems=("adapted",))
+    result = run(
+        random_model(network=network, policy=Mean("logits")), batches(noise(5), 5), [0] * 5, systems=("adapted",)
+    )
     assert network.seen == 5 * 4 * 4
+    assert result.passes == {"adapted": 4}
+
+
+def test_of_a_mean_no_poses_are_told_though_it_weighs_them():
+    result = run(random_model(policy=Mean()), batches(noise(5)), [0] * 5)
+    told = document(result)["adapted"]
+    assert result.found is None
+    assert [told[name] for name in ("identity_rate", "pose_accuracy", "pose_consistency", "poses")] == [None] * 4
+    assert (told["passes"], told["ties"]) == (4, 0)
+
+
+def test_of_a_network_alone_no_poses_are_told_and_its_changes_are():
+    result = run(adapted(NoCanonicalizer(Context(C4, HALF)), EdgeNetwork()), batches(bright(TOP)), [TOP])
+    told = document(result)["adapted"]
+    assert told["identity_rate"] is None and told["poses"] is None
+    assert (told["passes"], told["invariance_residual"]) == (1, 1)
+    assert counts(result, "adapted") == counts(result, "vanilla")
+
+
+def test_only_the_systems_that_are_asked_for_are_counted():
+    result = run(finding_top(EdgeNetwork()), batches(bright(TOP)), [TOP], systems=("oracle", "adapted"))
+    assert list(result.records) == ["adapted", "oracle"]
+    assert not {"vanilla", "symmetrized"} & document(result).keys()
 
 
 def test_top_five_and_confidence_are_counted_for_every_system_and_turn():
-    images = bright(TOP, LEFT)
-    found = run(finding_top(EdgeNetwork()), batches(images), torch.tensor([TOP, TOP]))
+    result = run(finding_top(EdgeNetwork()), batches(bright(TOP, LEFT)), [TOP, TOP])
     for name in SYSTEMS:
-        assert found.correct_top[name].all()  # of four outputs any is among the first five
-        assert found.confidence[name].shape == (2, 4)
-        assert ((found.confidence[name] > 0.24) & (found.confidence[name] <= 1)).all()
-    assert found.targets.tolist() == [TOP, TOP]
+        records = result.records[name]
+        assert records["top5"].all()  # of four outputs any is among the first five
+        assert records["confidence"].shape == (2, 4)
+        assert ((records["confidence"] > 0.24) & (records["confidence"] <= 1)).all()
+        assert records["target"].tolist() == [[TOP] * 4] * 2
+
+
+# A task of one's own: a white spot in a picture with one bright edge. The network sees it in the upper half only.
+
+
+def spotted(*edges):
+    """The pictures, and where each one's spot is: left of the middle, just below the edge when that is on top."""
+    images, points = [], []
+    for edge, image in zip(edges, framed(*edges), strict=True):
+        upright = torch.rot90(image, -edge, (-2, -1)).clone()
+        upright[:, 2, 1] = 255
+        height, width = upright.shape[-2:]
+        images.append(torch.rot90(upright, edge, (-2, -1)).contiguous())
+        point = torch.tensor([[1.5, 2.5]])
+        points.append(act(C4, edge, point, "keypoints", (height, width)))
+    return images, points
+
+
+def run_points(task, targets=True, edges=MIXED, **options):
+    images, points = spotted(*edges)
+    model = finding_top(PointNetwork(), signature=task.signature)
+    options = {"systems": ("adapted", *task.baselines), **options}
+    return run(model, pictures(images), points if targets else None, task=task, **options)
+
+
+def test_keypoints_come_back_to_the_untouched_picture_at_every_turn():
+    result = run_points(PointTask())
+    assert result.records["adapted"]["hit"].all()
+    assert result.records["adapted"]["distance"].eq(0).all()
+    assert result.max_delta.tolist() == [0, 0, 0, 0] and not result.changed.any()
+    # The network alone finds it where the edge's half is up: a spot at the left comes up by 270°, too.
+    alone = result.records["vanilla"]["hit"]
+    assert alone.tolist() == [[edge in ((-h) % 4, (-h + 3) % 4) for h in range(4)] for edge in MIXED]
+    assert result.records["oracle"]["hit"].tolist() == [[edge in (TOP, RIGHT)] * 4 for edge in MIXED]
+
+
+def test_a_task_is_told_by_its_own_score_beside_its_own_baselines():
+    made = json.loads(json.dumps(document(run_points(PointTask()), PointTask())))
+    assert (made["task"], made["score"]) == ("points", {"name": "hit", "title": "Hits"})
+    assert "symmetrized" not in made
+    assert (made["adapted"]["hit"], made["adapted"]["avg_hit"], made["adapted"]["worst_hit"]) == (1, 1, 1)
+    assert [entry["correct"] for entry in made["adapted"]["per_element"]] == [8] * 4
+    assert made["vanilla"]["avg_hit"] == 1 / 2
+    assert "acc" not in made["adapted"] and "top5_acc" not in made["adapted"]
+
+
+def test_without_targets_right_is_what_the_network_says_of_the_upright_picture():
+    result = run_points(PointTask(), targets=False)
+    assert result.agreement
+    assert result.records["vanilla"]["hit"][:, 0].all() and result.records["oracle"]["hit"].all()
+    # Of pictures that lie on their side or head the network alone says something else than when they stand.
+    seen = [edge in (TOP, RIGHT) for edge in MIXED]
+    assert result.records["adapted"]["hit"].tolist() == [[same] * 4 for same in seen]
+
+
+def test_a_score_between_0_and_1_is_averaged_and_nothing_is_counted_as_correct():
+    result = run_points(ClosenessTask())
+    made = document(result, ClosenessTask())
+    scores = result.records["vanilla"]["closeness"].double()
+    assert 0 < float(scores.min()) < 1
+    assert made["vanilla"]["closeness"] == pytest.approx(float(scores[:, 0].mean()))
+    assert made["vanilla"]["avg_closeness"] == pytest.approx(float(scores.mean()))
+    low, high = made["vanilla"]["closeness_ci"]
+    assert 0 <= low < made["vanilla"]["closeness"] < high <= 1
+    for entry in made["vanilla"]["per_element"]:
+        assert "correct" not in entry and entry["closeness_ci"][0] <= entry["closeness"] <= entry["closeness_ci"][1]
+    assert made["adapted"]["closeness"] == made["adapted"]["worst_closeness"] == 1
+
+
+def test_how_far_an_answer_moves_is_told_in_its_own_unit():
+    class Upright(Motionless):
+        finds_poses = False
+
+    images, points = spotted(TOP)
+    model = adapted(Upright(C4), PointNetwork(), signature=PointTask.signature)
+    result = run(model, pictures(images), points, task=PointTask(), systems=("adapted",))
+    assert result.changed.tolist() == [[False, True, True, False]]
+    assert result.max_delta[0] == result.max_delta[3] == 0 and result.max_delta[1:3].min() >= 1

@@ -1,47 +1,29 @@
+"""From records to the document that others build on."""
+
+import dataclasses
 import json
 
 import pytest
 import torch
 
 from equicli.canonicalization.prior import Prior
-from equicli.evaluation.evaluate import SYSTEMS, Evaluation
-from equicli.evaluation.metrics import calibration_error, metrics_document
-from equicli.groups import PlanarGroup, is_finite, parse_group
+from equicli.evaluation.metrics import metrics_document
+from equicli.evaluation.systems import SYSTEMS
+from tests.evaluation.handmade import CLASSIFICATION, recorded
 
 COST = {"added_parameters": 1234, "relative_time": 0.03}
 PROVENANCE = {"model": "m", "revision": None, "sha256": "0", "command": "equicli evaluate", "seed": 0, "versions": {}}
 
 
-def evaluation(elements="c4", group="c4", n=10, **changes):
-    elements, group = parse_group(elements), parse_group(group)
-    generator = torch.Generator().manual_seed(0)
-    fields = {
-        "correct": {name: torch.rand(n, elements.order, generator=generator) < 0.6 for name in SYSTEMS},
-        "correct_top": {name: torch.ones(n, elements.order, dtype=torch.bool) for name in SYSTEMS},
-        "confidence": {name: torch.full((n, elements.order), 0.6) for name in SYSTEMS},
-        "targets": torch.zeros(n, dtype=torch.int64),
-        "predictions": torch.zeros(n, elements.order, dtype=torch.int64),
-        "shared": tuple(elements.elements()),
-        "poses": torch.zeros(n, dtype=torch.int64) if is_finite(group) else None,
-        "ties": torch.zeros(n, dtype=torch.bool),
-        "max_logit_delta": torch.zeros(elements.order),
-        "views": group if isinstance(group, PlanarGroup) else elements,
-        "agreement": False,
-    }
-    fields |= changes
-    judged = torch.ones(n, len(fields["shared"]), dtype=torch.bool)
-    return Evaluation(elements=elements, group=group, **{"expected": judged, "consistent": judged, **fields})
-
-
 def document(found, **options):
     fixed = {"rotate": "input", "split": "test", "cost": COST, "unreadable": 0, "provenance": PROVENANCE}
-    return metrics_document(found, **{"prior": Prior(), **fixed, **options})
+    return metrics_document(found, CLASSIFICATION, **{"prior": Prior(), **fixed, **options})
 
 
 def test_a_document_has_every_key_that_others_build_on_and_is_json():
-    made = json.loads(json.dumps(document(evaluation(elements="d4", group="c8"))))
+    made = json.loads(json.dumps(document(recorded(elements="d4", group="c8"))))
     assert made["schema"] == 1
-    assert made["task"] == "classification"
+    assert (made["task"], made["score"]) == ("classification", {"name": "acc", "title": "Acc"})
     assert (made["group"], made["rotations"], made["elements"], made["rotate"], made["n"]) == (
         "c8",
         4,
@@ -64,10 +46,10 @@ def test_a_document_has_every_key_that_others_build_on_and_is_json():
 
 @pytest.mark.parametrize(("elements", "n"), [("c1", 1), ("c4", 10), ("c8", 7), ("d4", 3)])
 def test_accuracies_are_fractions_of_integer_counts(elements, n):
-    found = evaluation(elements=elements, n=n)
+    found = recorded(elements=elements, n=n)
     made = document(found)
     for name in SYSTEMS:
-        system, hits = made[name], found.correct[name]
+        system, hits = made[name], found.records[name]["acc"]
         counts = [entry["correct"] for entry in system["per_element"]]
         assert all(type(count) is int for count in counts)
         assert counts == hits.sum(dim=0).tolist()
@@ -81,15 +63,15 @@ def test_accuracies_are_fractions_of_integer_counts(elements, n):
 
 
 def test_elements_are_written_with_label_angle_and_mirroring():
-    entries = document(evaluation(elements="d2"))["vanilla"]["per_element"]
+    entries = document(recorded(elements="d2"))["vanilla"]["per_element"]
     written = [(entry["element"], entry["angle"], entry["mirror"]) for entry in entries]
     assert written == [("r0", 0, False), ("r180", 180, False), ("r0m", 0, True), ("r180m", 180, True)]
 
 
 def test_the_invariance_residual_counts_images_and_not_turns():
-    predictions = torch.tensor([[1, 1, 1, 1], [2, 2, 3, 2], [0, 1, 2, 3], [3, 3, 3, 3]])
+    changed = torch.tensor([[0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 1, 1], [0, 0, 0, 0]]).bool()
     delta = torch.tensor([0.0, 0.25, 0.5, 0.125])
-    adapted = document(evaluation(n=4, predictions=predictions, max_logit_delta=delta))["adapted"]
+    adapted = document(recorded(n=4, changed=changed, max_delta=delta))["adapted"]
     assert adapted["invariance_residual"] == 0.5
     assert adapted["max_logit_delta"] == 0.5
     assert adapted["quarter_turns"] == {"invariance_residual": 0.5, "max_logit_delta": 0.5}
@@ -97,12 +79,12 @@ def test_the_invariance_residual_counts_images_and_not_turns():
 
 
 def test_quarter_turns_and_turns_off_the_grid_are_told_apart():
-    predictions = torch.zeros(4, 8, dtype=torch.int64)
-    predictions[0, 3] = predictions[1, 2] = predictions[1, 1] = predictions[2, 7] = 1
+    changed = torch.zeros(4, 8, dtype=torch.bool)
+    changed[0, 3] = changed[1, 2] = changed[1, 1] = changed[2, 7] = True
     consistent = torch.ones(4, 8, dtype=torch.bool)
     consistent[0, 1] = consistent[0, 3] = consistent[1, 4] = False
     delta = torch.tensor([0, 0.5, 0.25, 1, 0.125, 0, 0, 0])
-    found = evaluation("c8", "c8", 4, predictions=predictions, consistent=consistent, max_logit_delta=delta)
+    found = recorded("c8", "c8", 4, changed=changed, consistent=consistent, max_delta=delta)
     adapted = document(found)["adapted"]
     assert (adapted["invariance_residual"], adapted["max_logit_delta"]) == (3 / 4, 1)
     assert adapted["quarter_turns"] == {"invariance_residual": 1 / 4, "max_logit_delta": 0.25}
@@ -112,73 +94,88 @@ def test_quarter_turns_and_turns_off_the_grid_are_told_apart():
 
 
 def test_mirrorings_are_on_the_grid():
-    predictions = torch.zeros(1, 16, dtype=torch.int64)
-    predictions[0, 8] = 1
-    adapted = document(evaluation("d8", "d8", 1, predictions=predictions))["adapted"]
+    changed = torch.zeros(1, 16, dtype=torch.bool)
+    changed[0, 8] = True
+    adapted = document(recorded("d8", "d8", 1, changed=changed))["adapted"]
     assert adapted["quarter_turns"]["invariance_residual"] == 1
     assert adapted["off_grid"]["invariance_residual"] == 0
 
 
 def test_where_no_turn_is_shared_there_is_no_consistency():
-    adapted = document(evaluation("c3", "c4", shared=(0,)))["adapted"]
+    adapted = document(recorded("c3", "c4", shared=(0,)))["adapted"]
     assert adapted["pose_consistency"] is None and adapted["pose_consistency_off_grid"] is None
 
 
 def test_a_single_element_leaves_nothing_to_vary():
-    adapted = document(evaluation("c1", "c4"))["adapted"]
+    adapted = document(recorded("c1", "c4"))["adapted"]
     assert (adapted["invariance_residual"], adapted["max_logit_delta"], adapted["off_grid"]) == (0, 0, None)
 
 
 def test_the_identity_rate_looks_at_untouched_images_only():
     expected = torch.tensor([[1, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1], [1, 0, 1, 1]]).bool()
-    adapted = document(evaluation(n=4, expected=expected))["adapted"]
+    adapted = document(recorded(n=4, expected=expected))["adapted"]
     assert adapted["identity_rate"] == 0.75
     assert adapted["pose_accuracy"] == 11 / 16  # pairs of image and element
 
 
 def test_with_a_distribution_the_identity_rate_is_the_share_found_upright():
     prior = Prior(("r0", "r90"), (0.5, 0.5))
-    made = document(evaluation(n=4, poses=torch.tensor([0, 1, 1, 2])), prior=prior)
+    made = document(recorded(n=4, poses=torch.tensor([0, 1, 1, 2])), prior=prior)
     assert made["adapted"]["identity_rate"] == 1 / 4
     assert made["prior"] == {"r0": 0.5, "r90": 0.5}
     assert made["adapted"]["pose_accuracy"] is None
 
 
 def test_the_poses_of_untouched_images_are_shares_by_label():
-    made = document(evaluation("c4", "d2", n=4, poses=torch.tensor([0, 1, 1, 2])))
+    made = document(recorded("c4", "d2", n=4, poses=torch.tensor([0, 1, 1, 2])))
     assert made["adapted"]["poses"] == {"r0": 0.25, "r180": 0.5, "r0m": 0.25, "r180m": 0}
 
 
-def test_a_continuous_group_has_no_shares_of_poses_and_is_symmetrized_over_the_turns():
-    made = document(evaluation("c8", "so2"), prior=Prior(("r90",)))
-    assert made["adapted"]["poses"] is None
-    assert made["symmetrized"]["passes"] == 8
+def test_a_continuous_group_has_no_shares_of_poses():
+    made = document(recorded("c8", "so2"), prior=Prior(("r90",)))
+    assert made["adapted"]["poses"] is None and made["adapted"]["identity_rate"] == 1
     assert made["prior"] == ["r90"]
 
 
 def test_where_no_pose_is_found_nothing_is_said_of_poses():
-    made = document(evaluation(), passes=4, finds_poses=False)["adapted"]
-    assert made["passes"] == 4 and made["ties"] == 0
-    assert {
-        name: made[name] for name in ("identity_rate", "pose_accuracy", "pose_consistency", "poses")
-    } == dict.fromkeys(("identity_rate", "pose_accuracy", "pose_consistency", "poses"))
+    made = document(dataclasses.replace(recorded(), found=None))["adapted"]
+    assert made["ties"] == 0 and made["invariance_residual"] == 0
+    for name in ("identity_rate", "identity_rate_by_shape", "pose_accuracy", "pose_consistency", "poses"):
+        assert made[name] is None, name
+
+
+def test_the_identity_rate_is_told_by_shape_only_where_there_are_several():
+    frames = ((8, 12), (12, 8), (8, 8), (8, 9))
+    expected = torch.tensor([[1], [0], [1], [0]]).bool().expand(-1, 4)
+    told = document(recorded(n=4, frames=frames, expected=expected))["adapted"]["identity_rate_by_shape"]
+    assert told == {
+        "landscape": {"n": 2, "identity_rate": 0.5},
+        "portrait": {"n": 1, "identity_rate": 0},
+        "square": {"n": 1, "identity_rate": 1},
+    }
+    for frame in ((8, 12), (8, 8)):
+        assert document(recorded(n=4, frames=(frame,) * 4))["adapted"]["identity_rate_by_shape"] is None
+
+
+def test_systems_that_a_task_does_not_name_are_left_out():
+    whole = recorded()
+    few = dataclasses.replace(whole, records={name: whole.records[name] for name in ("vanilla", "adapted")})
+    made = document(few)
+    assert made.keys() & set(SYSTEMS) == {"vanilla", "adapted"}
+    assert made["adapted"] == document(whole)["adapted"]
+
+
+@pytest.mark.parametrize("passes", [1, 2.5])
+def test_passes_are_those_of_each_system(passes):
+    made = document(recorded(passes=dict.fromkeys(SYSTEMS, passes)))
+    assert [made[name]["passes"] for name in SYSTEMS] == [passes] * 4
 
 
 def test_ties_are_counted():
     ties = torch.tensor([True, False, True])
-    assert document(evaluation(n=3, ties=ties))["adapted"]["ties"] == 2
+    assert document(recorded(n=3, ties=ties))["adapted"]["ties"] == 2
 
 
 @pytest.mark.parametrize(("agreement", "word"), [(True, "agreement"), (False, "folders")])
 def test_the_document_says_what_counted_as_right(agreement, word):
-    assert document(evaluation(agreement=agreement))["labels"] == word
-
-
-def test_calibration_is_the_gap_between_confidence_and_accuracy():
-    right = torch.tensor([True, True, True, False])
-    assert calibration_error(torch.full((4,), 0.75), right) == pytest.approx(0, abs=1e-6)
-    assert calibration_error(torch.full((4,), 0.95), right) == pytest.approx(0.2)
-    # Bins are weighed by their images: 1/4 · |1 − 0.55| + 3/4 · |2/3 − 0.95|.
-    assert calibration_error(torch.tensor([0.55, 0.95, 0.95, 0.95]), right) == pytest.approx(
-        0.25 * 0.45 + 0.75 * (0.95 - 2 / 3)
-    )
+    assert document(recorded(agreement=agreement))["labels"] == word

@@ -1,3 +1,5 @@
+"""From files to a metrics document, and what it costs."""
+
 import json
 
 import pytest
@@ -6,14 +8,29 @@ from PIL import Image
 
 from equicli.data.decode import UnreadableImageError
 from equicli.data.folders import Sample
-from equicli.data.loading import Loader, Preloaded
-from equicli.evaluation.cost import added_parameters, relative_time
-from equicli.evaluation.run import evaluate_images
+from equicli.evaluation.cost import added_parameters, relative_cost, relative_time
+from equicli.evaluation.images import Batches
+from equicli.evaluation.run import COST_BATCH, evaluate_images, record_images
 from equicli.groups import parse_group
+from equicli.policy import Mean, One
 from equicli.progress import Silent
-from tests.evaluation.handmade import BOTTOM, LEFT, TOP, EdgeNetwork, bright, config, finding_top
+from tests.evaluation.handmade import (
+    BOTTOM,
+    CLASSIFICATION,
+    CPU,
+    LEFT,
+    SIDE,
+    TOP,
+    EdgeNetwork,
+    PointNetwork,
+    PointTask,
+    bright,
+    config,
+    finding_top,
+    framed,
+    random_model,
+)
 
-CPU = torch.device("cpu")
 EDGES = (TOP, TOP, LEFT, BOTTOM, TOP)
 
 
@@ -27,18 +44,22 @@ class Told(Silent):
 
 @pytest.fixture
 def samples(tmp_path):
-    paths = [tmp_path / f"{index}.png" for index in range(len(EDGES))]
-    for path, image in zip(paths, bright(*EDGES), strict=True):
+    return saved(tmp_path, bright(*EDGES))
+
+
+def saved(folder, images):
+    paths = [folder / f"{index}.png" for index in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
     return [Sample(path, TOP) for path in paths]
 
 
-def from_files(samples, progress, elements="c4", rotate="input", strict=False):
-    group = parse_group(elements)
-    loader = Loader(samples, config().preprocess, 2, strict=strict, rotations=group if rotate == "file" else None)
-    targets = torch.full((len(samples),), TOP)
+def from_files(samples, progress, elements="c4", rotate="input", strict=False, task=CLASSIFICATION, model=None):
+    group, model = parse_group(elements), model or finding_top(EdgeNetwork())
+    loader = Batches(model, samples, 2, rotate, strict=strict)
+    targets = [sample.target for sample in samples]
     options = {"split": "test", "seed": 3, "device": CPU, "precision": "fp32", "progress": progress}
-    return evaluate_images(finding_top(EdgeNetwork()), config(), loader, targets, group, **options)
+    return evaluate_images(model, config(), task, loader, targets, group, **options)
 
 
 def counts(metrics, system):
@@ -79,15 +100,38 @@ def test_the_provenance_tells_network_command_seed_and_versions(samples):
     assert provenance["versions"].keys() >= {"equicli", "python", "torch", "torchvision", "timm"}
 
 
-def test_validation_images_in_memory_give_what_their_files_give(samples):
-    options = {"split": "validation", "seed": 0, "device": CPU, "precision": "fp32", "progress": Silent()}
-    targets = torch.full((len(EDGES),), TOP)
-    model, images = finding_top(EdgeNetwork()), bright(*EDGES)
-    metrics = evaluate_images(model, config(), Preloaded(images, 2), targets, parse_group("c4"), **options)
-    assert (metrics["split"], metrics["rotate"], metrics["n"]) == ("validation", "input", 5)
-    files = from_files(samples, Silent())
-    for system in ("vanilla", "adapted", "symmetrized", "oracle"):
-        assert metrics[system] == files[system]
+def test_files_of_several_sizes_are_counted_alike_at_every_turn(tmp_path):
+    metrics = from_files(saved(tmp_path, framed(*EDGES)), Silent(), rotate="file")
+    assert metrics["n"] == 5
+    assert counts(metrics, "vanilla") == [3, 0, 1, 1]
+    assert counts(metrics, "adapted") == [5, 5, 5, 5]
+    assert (metrics["adapted"]["invariance_residual"], metrics["adapted"]["max_logit_delta"]) == (0, 0)
+    assert sum(of["n"] for of in metrics["adapted"]["identity_rate_by_shape"].values()) == 5
+
+
+def test_the_whole_of_a_task_of_ones_own_is_evaluated_and_costed(tmp_path):
+    images = framed(TOP, TOP, TOP, TOP)
+    for image in images:
+        image[:, 2, 1] = 255
+    samples = [Sample(sample.path, torch.tensor([[1.5, 2.5]])) for sample in saved(tmp_path, images)]
+    model = finding_top(PointNetwork(), signature=PointTask.signature)
+    metrics = json.loads(json.dumps(from_files(samples, Silent(), rotate="file", task=PointTask(), model=model)))
+    assert metrics["adapted"]["avg_hit"] == metrics["oracle"]["avg_hit"] == 1 > metrics["vanilla"]["avg_hit"]
+    assert "symmetrized" not in metrics and metrics["cost"]["relative_time"] > 0
+
+
+@pytest.mark.parametrize(
+    ("rotate", "shape"), [("file", (COST_BATCH, 3, SIDE, SIDE)), ("input", (COST_BATCH, 3, SIDE, SIDE))]
+)
+def test_the_cost_is_measured_on_a_few_inputs_as_the_network_takes_them(tmp_path, rotate, shape):
+    model = finding_top(EdgeNetwork())
+    batches = Batches(model, saved(tmp_path, bright(*[TOP] * 20)), 20, rotate)
+    _, sample = record_images(
+        model, config(), CLASSIFICATION, batches, None, parse_group("c4"), systems=("adapted",),
+        device=CPU, precision="fp32", progress=Silent(),
+    )  # fmt: skip
+    assert tuple(sample.value.shape) == shape
+    assert sample.value.min() < 0  # normalized
 
 
 def test_the_cost_counts_the_canonicalizers_parameters_and_times_it_against_the_network():
@@ -100,5 +144,17 @@ def test_the_cost_counts_the_canonicalizers_parameters_and_times_it_against_the_
     model = finding_top(Slow())
     model.prediction_network.weight = torch.nn.Parameter(torch.zeros(100))
     assert added_parameters(model) == 1  # the temperature: the handmade network has none
-    x = torch.zeros(2, 3, 8, 8)
-    assert 0 < relative_time(model, x, "fp32") < relative_time(finding_top(EdgeNetwork()), x, "fp32")
+    few, slow = (m.tensors(torch.zeros(2, 3, 8, 8)) for m in (finding_top(EdgeNetwork()), model))
+    assert 0 < relative_time(model, slow, "fp32") < relative_time(finding_top(EdgeNetwork()), few, "fp32")
+
+
+def test_the_cost_of_a_mean_is_that_of_all_its_passes():
+    class Slow(EdgeNetwork):
+        def forward(self, x):
+            for _ in range(40):
+                torch.linalg.svd(torch.ones(30, 30))
+            return super().forward(x)
+
+    one, mean = (random_model(network=Slow(), policy=policy) for policy in (One(), Mean()))
+    x = one.tensors(torch.zeros(2, 3, 8, 8))
+    assert relative_cost(mean, x, "fp32") > relative_cost(one, x, "fp32") > 1

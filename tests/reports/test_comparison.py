@@ -2,9 +2,12 @@
 
 import pytest
 
-from equicli.comparison.rows import NUMBERS
 from equicli.reports import comparison
 
+NUMBERS = (
+    "acc avg_acc worst_acc top5_acc avg_top5_acc ece avg_ece invariance_residual identity_rate total_variation "
+    "wasserstein mmd trainable_parameters added_parameters training_seconds passes relative_cost"
+).split()
 KNOWN = {"acc": 0.9, "avg_acc": 0.8, "avg_top5_acc": 1.0, "added_parameters": 7}
 
 
@@ -33,6 +36,7 @@ def document(*systems, curves=()):
     shared = {
         "model": "m",
         "data": "d",
+        "score": {"name": "acc", "title": "Acc"},
         "group": "c4",
         "elements": "c4",
         "rotations": 4,
@@ -129,3 +133,18 @@ def test_swept_values_are_drawn_in_their_order_whichever_system_lacks_one(monkey
 def test_the_caption_says_nothing_that_a_sweep_makes_untrue():
     assert "epochs: 2" in comparison.caption(document(row("vanilla")))
     assert "epochs" not in comparison.caption(document(row("vanilla"), row("equiadapt", "epochs=1")))
+
+
+def test_a_task_of_another_score_has_its_own_columns_and_none_of_classification():
+    numbers = {"iou": 0.7, "avg_iou": 0.6, "worst_iou": 0.5, "added_parameters": 7, "passes": 1.0}
+    rows = [
+        {**row(name, best=best), "mean": numbers, "std": dict.fromkeys(numbers)}
+        for name, best in (("vanilla", False), ("energy", True))
+    ]
+    made = {**document(*rows), "score": {"name": "iou", "title": "IoU"}}
+    assert titles(made)[:4] == ["", "IoU", "C4-Avg IoU", "to best"]
+    assert not {"avg top-5", "avg ECE"} & {*titles(made)}
+    assert dict(zip(titles(made), comparison.rows(made)[0], strict=True))["worst"] == "50.00"
+    assert "; IoU in %" in comparison.caption(made) and "C4-Avg IoU" in comparison.caption(made)
+    assert all("C4-Avg IoU" in text for text in comparison.files(made).values())
+    assert titles(made, 80) == ["", "IoU", "C4-Avg IoU", "to best"]

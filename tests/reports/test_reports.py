@@ -1,3 +1,6 @@
+"""What people read of one evaluation: the table, the report, the model card."""
+
+import dataclasses
 import re
 import sys
 
@@ -7,46 +10,49 @@ import yaml
 
 from equicli.canonicalization.prior import Prior
 from equicli.cli.output import Output
-from equicli.evaluation.evaluate import SYSTEMS, Evaluation
 from equicli.evaluation.metrics import metrics_document
+from equicli.evaluation.systems import SYSTEMS
 from equicli.groups import is_finite, parse_group
 from equicli.reports import table
 from equicli.reports.markdown import model_card, report
+from equicli.tasks.task import Task
+from tests.evaluation.handmade import CLASSIFICATION, ClosenessTask, PointTask, recorded
 
 UPRIGHT = Prior(("r0",))
 SOURCE = {"model": "hf-hub:timm/resnet", "repository": "timm/resnet", "revision": "abc", "sha256": "f" * 64}
 
 
-def metrics(elements="c4", group="c4", prior=UPRIGHT, **options):
-    elements, group = parse_group(elements), parse_group(group)
+def metrics(elements="c4", group="c4", prior=UPRIGHT, task=CLASSIFICATION, records=None, **options):
+    n, turns = 40, parse_group(elements)
     generator = torch.Generator().manual_seed(1)
-    n = 40
-    evaluation = Evaluation(
-        elements=elements,
-        group=group,
-        correct={name: torch.rand(n, elements.order, generator=generator) < 0.7 for name in SYSTEMS},
-        correct_top={name: torch.ones(n, elements.order, dtype=torch.bool) for name in SYSTEMS},
-        confidence={name: torch.full((n, elements.order), 0.6) for name in SYSTEMS},
-        targets=torch.zeros(n, dtype=torch.int64),
-        predictions=torch.randint(0, 3, (n, elements.order), generator=generator),
-        shared=tuple(elements.elements()),
-        expected=torch.arange(n)[:, None].expand(-1, elements.order) < 30,
-        consistent=torch.arange(n)[:, None] + torch.arange(elements.order) < 30,
-        poses=torch.arange(n) // 10 if is_finite(group) else None,
+    changed = torch.randint(0, 3, (n, turns.order), generator=generator) > 0
+    changes = {name: options.pop(name) for name in ("agreement", "frames") if name in options}
+    evaluation = recorded(
+        elements,
+        group,
+        n,
+        changed=changed & (torch.arange(turns.order) > 0),
+        expected=torch.arange(n)[:, None].expand(-1, turns.order) < 30,
+        consistent=torch.arange(n)[:, None] + torch.arange(turns.order) < 30,
+        poses=torch.arange(n) // 10 if is_finite(parse_group(group)) else None,
         ties=torch.arange(n) < 3,
-        max_logit_delta=0.125 * torch.arange(elements.order).clamp(max=1),
-        views=parse_group("c4"),
-        agreement=options.pop("agreement", False),
+        max_delta=0.125 * torch.arange(turns.order).clamp(max=1),
+        **changes,
     )
+    if records is not None:
+        evaluation = dataclasses.replace(evaluation, records=records)
+    if options.pop("no_poses", False):
+        evaluation = dataclasses.replace(evaluation, found=None)
     versions = {"equicli": "0.1.0", "torch": "2.15.0"}
     provenance = {**SOURCE, "command": "equicli evaluate --rotations 4", "seed": 7, "versions": versions}
     options = {"rotate": "input", "split": "test", "unreadable": 0, **options}
     cost = {"added_parameters": 12345, "relative_time": 0.0314}
-    return metrics_document(evaluation, prior=prior, cost=cost, provenance=provenance, **options)
+    return metrics_document(evaluation, task, prior=prior, cost=cost, provenance=provenance, **options)
 
 
 def card_config(source=SOURCE, library="timm", size=224, head_outputs=None, canonicalizer=None):
     return {
+        "task": "classification",
         "provenance": source,
         "trained_base": False,
         "prediction_network": {"library": library, "architecture": "resnet50", "head_outputs": head_outputs},
@@ -103,7 +109,7 @@ def test_intervals_are_written_in_percent(narrow):
     [
         ({}, ["40 test images", "accuracy", "preprocessed tensor", "C4"]),
         ({"agreement": True}, ["agreement with the upright vanilla prediction"]),
-        ({"rotate": "file"}, ["decoded picture"]),
+        ({"rotate": "file"}, ["the picture, before preprocessing, is turned"]),
         ({"split": "validation"}, ["40 validation images"]),
     ],
 )
@@ -263,3 +269,68 @@ def test_a_model_card_names_the_canonicalizer_its_size_and_its_paper(kind, words
 def test_a_model_card_of_a_trained_network_does_not_call_it_frozen():
     text = model_card(metrics(), card_config() | {"trained_base": True})
     assert "trained on together" in text and "rozen" not in text and "untouched" not in text
+
+
+def of_points(task: Task, *systems: str):
+    """A document of a task of one's own, whose baselines are fewer."""
+    values = torch.rand(40, 4, generator=torch.Generator().manual_seed(2))
+    scores = values if task.score == "closeness" else values < 0.7
+    return metrics(task=task, records={name: {task.score: scores} for name in systems})
+
+
+@pytest.mark.parametrize("task", [PointTask(), ClosenessTask()], ids=lambda task: task.score)
+@pytest.mark.parametrize("systems", [("vanilla", "adapted", "oracle"), ("vanilla", "adapted")], ids=len)
+def test_systems_that_a_task_does_not_name_are_left_out_of_table_and_report(task, systems, capsys):
+    made = of_points(task, *systems)
+    assert [row[0] for row in table.rows(made)] == list(systems)
+    assert all(len(row) == len(table.header(made)) for row in table.rows(made))
+    tabled = [line for line in report(made).splitlines() if line.startswith("|")]
+    assert len(tabled) == 2 + len(systems) and not any("symmetrized" in line for line in tabled)
+    Output().metrics(made)
+    assert "symmetrized" not in capsys.readouterr().out
+
+
+def test_a_score_is_called_what_its_task_calls_it():
+    made = of_points(PointTask(), "vanilla", "adapted")
+    assert table.header(made)[1:3] == ["Hits", "C4-Avg Hits"]
+    assert "; Hits in %" in table.caption(made) and "accuracy" not in table.caption(made)
+    assert "correct images by angle" in table.caption(made)
+
+
+def test_scores_that_are_no_counts_are_shown_in_percent_at_every_angle():
+    made = of_points(ClosenessTask(), "vanilla", "adapted")
+    (vanilla, _) = table.rows(made)
+    elements = made["vanilla"]["per_element"]
+    assert vanilla[4:-1] == [f"{100 * element['closeness']:.2f}" for element in elements]
+    assert vanilla[1].startswith(f"{100 * made['vanilla']['closeness']:.2f} [")
+    assert "correct images" not in table.caption(made)
+
+
+def test_the_identity_rate_is_told_by_shape_where_pictures_have_several():
+    frames = ((8, 12),) * 10 + ((12, 8),) * 30
+    facts = dict(table.facts(metrics(frames=frames)))
+    assert facts["identity rate"] == "75.00 % (landscape 100.0 % of 10, portrait 66.7 % of 30)"
+    assert dict(table.facts(metrics()))["identity rate"] == "75.00 %"
+
+
+def test_where_no_poses_are_found_none_are_told():
+    made = metrics(no_poses=True)
+    facts = dict(table.facts(made))
+    assert not {"identity rate", "pose accuracy", "pose consistency", "poses found"} & facts.keys()
+    assert "0 ties" in facts["invariance residual"] and "invariance residual" in report(made)
+
+
+@pytest.mark.parametrize("passes", [1, 4, 2.5])
+def test_passes_are_written_as_they_are(passes):
+    made = metrics()
+    made["adapted"]["passes"] = passes
+    assert table.rows(made)[1][-1] == f"{passes:g}"
+
+
+def test_the_model_card_has_the_tag_of_its_task():
+    assert "pipeline_tag: image-classification" in model_card(metrics(), card_config())
+
+
+def test_the_model_card_says_how_to_go_from_a_photo_to_an_output():
+    card = model_card(metrics(), card_config())
+    assert 'model.predict(["photo.jpg"])' in card

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equicli.evaluation.intervals import bootstrap, wilson
+from equicli.tasks.intervals import bootstrap, bootstrap_difference, wilson
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,10 @@ def test_turned_copies_of_an_image_are_no_independent_trials():
 
 def test_what_is_always_right_has_no_uncertainty_under_resampling():
     assert bootstrap(np.ones((5, 4), dtype=bool)) == (1, 1)
+
+
+def test_the_difference_of_a_system_to_itself_is_nothing_and_to_another_is_paired():
+    a = np.random.default_rng(0).random((1, 200))
+    assert bootstrap_difference(a, a) == (0, 0)
+    low, high = bootstrap_difference(a, a - 0.1)  # the same images are drawn for both
+    assert (low, high) == (pytest.approx(0.1), pytest.approx(0.1))
