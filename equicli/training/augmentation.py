@@ -49,8 +49,8 @@ def stretch(scale: Tensor, aspects: Tensor, generator: torch.Generator) -> Tenso
         aspects: (b,), width ÷ height of the pictures.
 
     Returns:
-        (2, b). Content is squashed in width by aspect · wide ÷ high, from aspect to 1 ÷ aspect: its logarithm is uniform
-        and symmetric about 0, as far as MIN_SIDE allows.
+        (2, b). Content is squashed in width by aspect · wide ÷ high, from aspect to 1 ÷ aspect: its logarithm is
+        uniform and symmetric about 0, as far as MIN_SIDE allows.
     """
     ratio = aspects ** (-2 * torch.rand(len(aspects), generator=generator))  # wide ÷ high
     return (scale * torch.stack([ratio.clamp(max=1), (1 / ratio).clamp(max=1)])).clamp(min=MIN_SIDE)
