@@ -31,8 +31,12 @@ class OutputCache:
     def __init__(self) -> None:
         self._outputs: dict[object, Any] = {}
 
-    def before(self, ask: Ask) -> Ask:
-        """Return what asks a network only about images (b, c, h, w), or a list of them, that are new here."""
+    def before(self, ask: Ask, *, lists: bool = False) -> Ask:
+        """Return what asks a network only about images (b, c, h, w), or a list of them, that are new here.
+
+        Args:
+            lists: whether the network returns a list with one entry a sample.
+        """
 
         def answer(inputs: Any) -> Any:
             listed = isinstance(inputs, list) and all(isinstance(image, Tensor) for image in inputs)
@@ -50,7 +54,8 @@ class OutputCache:
                 # Copied, for a row of a batch would keep the whole.
                 kept = (_each(output, lambda t: t.cpu().clone()) for output in split_batch(outputs))
                 self._outputs.update(zip(new, kept, strict=True))
-            return join_batch([_each(self._outputs[key], lambda t: t.to(device)) for key in keys])
+            rows = [_each(self._outputs[key], lambda t: t.to(device)) for key in keys]
+            return rows if lists else join_batch(rows)
 
         return answer
 

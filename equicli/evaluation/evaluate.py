@@ -109,7 +109,7 @@ def evaluate(
     changed, deltas, frames = [], [], []
     with torch.inference_mode(), arithmetic(device, precision):
         for indices, untouched in batches:
-            ask: Ask = (cache or OutputCache()).before(network)
+            ask: Ask = (cache or OutputCache()).before(network, lists=model.signature.lists)
             frames += untouched.frames()
             right = (
                 task.targets_of(Oracle(model, prior).upright(untouched, elements, ask))
