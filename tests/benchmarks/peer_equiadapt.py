@@ -36,6 +36,7 @@ from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Context
 from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSettings
 from equicli.data.normalization import HALF
+from equicli.data.preprocess import Preprocess
 from equicli.evaluation.evaluate import TIE
 from equicli.groups import PlanarGroup, parse_group
 
@@ -119,7 +120,7 @@ def make_sides(group: PlanarGroup, size: int, x: Tensor) -> tuple[Side, Side]:
     settings = OptimizedSettings(size=size, temperature=1.0)
     canonicalizer = OptimizedCanonicalizer.create(settings, Context(group, nn.Identity(), HALF))
     settle(canonicalizer.network, nn.functional.interpolate(x, (size, size), mode="bilinear", antialias=True))
-    model = AdaptedModel(canonicalizer, nn.Identity())
+    model = AdaptedModel(canonicalizer, nn.Identity(), Preprocess(None, None, "bilinear", HALF))
 
     # equicli's runs in channels_last; the peer leaves a network as it comes.
     network = deepcopy(canonicalizer.network).to(memory_format=torch.contiguous_format)
@@ -141,7 +142,10 @@ def make_sides(group: PlanarGroup, size: int, x: Tensor) -> tuple[Side, Side]:
         # Its view of element (mirrored, k) is mirror · r⁻ᵏ · x: equicli's g⁻¹·x, in equicli's order.
         return peer.get_group_activations(images)
 
-    ours = Side(model.canonicalize, lambda images: canonicalizer(images).scores, canonicalizer.network)
+    def own_score(images: Tensor) -> Tensor:
+        return canonicalizer(canonicalizer.view.of_input(images, HALF)).scores
+
+    ours = Side(model.canonicalize, own_score, canonicalizer.network)
     return ours, Side(peer.canonicalize, score, network)
 
 

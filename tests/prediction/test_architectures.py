@@ -183,7 +183,7 @@ def test_an_adapted_network_is_the_original_at_the_canonical_input(case: Case, p
     assert tiny.same(loaded.prediction_network, given)
     torch.manual_seed(config.seed)
     normalization = equicli.read_config(run.model).preprocess.normalization
-    context = Context(parse_group("c4"), nn.Identity(), normalization, config.padding)
+    context = Context(parse_group("c4"), normalization)
     untrained = REGISTRY[config.canonicalizer.kind].create(config.canonicalizer, context)
     assert torch.equal(stored["canonicalizer.reference"], untrained.reference)  # it was drawn alike, so the rest was
     assert not [k for k, v in untrained.named_parameters() if torch.equal(v, stored[f"canonicalizer.{k}"])]
