@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.canonicalization.inputs import Inputs, Pictures, Tensors
 from equicli.data.decode import Picture, read_pictures
 from equicli.data.preprocess import Preprocess
+from equicli.devices import device_of
 from equicli.policy import ONE, Policy
+from equicli.prediction.inputs import Inputs, Pictures, Tensors
 from equicli.prediction.signature import CLASSIFIER, Ask, Signature, asking
 
 
@@ -102,7 +103,7 @@ class AdaptedModel(nn.Module):
 
     def pictures(self, pictures: Sequence[Tensor]) -> Pictures:
         """Inputs that are pictures, uint8 (3, h, w) each."""
-        device = next((p.device for p in self.prediction_network.parameters()), torch.device("cpu"))
+        device = device_of(self.prediction_network)
         return Pictures(pictures, self.preprocess, device, self.padding, self.signature.lists)
 
     def answer(self, inputs: Inputs, ask: Ask | None = None) -> Prediction:
@@ -124,8 +125,7 @@ class AdaptedModel(nn.Module):
         """Poses, in float32 whatever the prediction network runs in, because near ties decide them."""
         if not self.canonicalizer.finds_poses:
             return None
-        device = next((p.device for p in self.parameters()), torch.device("cpu"))
-        with torch.autocast(device.type, enabled=False):
+        with torch.autocast(device_of(self).type, enabled=False):
             return self.canonicalizer.find(inputs, ask or asking(self.prediction_network, self.signature))
 
     @property

@@ -24,6 +24,11 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Return where a module's parameters are; the CPU where it has none."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
 def find_precision(name: str, device: torch.device) -> str:
     """Return the precision of `--precision`: `auto` is bf16 where the device has fast arithmetic for it, else fp32."""
     if name == "auto":

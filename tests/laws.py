@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.canonicalization.inputs import Inputs, Tensors
+from equicli.prediction.inputs import Inputs, Tensors
 from equicli.data.normalization import HALF
 from equicli.evaluation.evaluate import TIE
 from equicli.groups import Group, PlanarGroup, is_finite

@@ -25,7 +25,7 @@ from equicli.artifact import (
     write_artifact,
 )
 from equicli.canonicalization.canonicalizer import Context
-from equicli.canonicalization.inputs import Tensors
+from equicli.prediction.inputs import Tensors
 from equicli.canonicalization.networks import build_canonicalization_network
 from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSpec
 from equicli.canonicalization.prior import Prior

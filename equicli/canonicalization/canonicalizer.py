@@ -5,10 +5,10 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
-from equicli.canonicalization.inputs import Inputs
 from equicli.data.normalization import Normalization
 from equicli.data.small_view import SmallView
 from equicli.groups import Group, is_finite
+from equicli.prediction.inputs import Inputs
 from equicli.prediction.signature import Ask
 from equicli.settings import CanonicalizerSettings
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
-from equicli.canonicalization.inputs import Inputs
 from equicli.groups import FiniteGroup, as_finite
+from equicli.prediction.inputs import Inputs
 from equicli.prediction.signature import Ask
 
 

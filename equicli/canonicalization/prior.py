@@ -16,6 +16,8 @@ from equicli.groups.elements import Element, distance, matrix
 from equicli.groups.labels import parse_label, read_label, write_label
 from equicli.recipes import expand_path, read_yaml
 
+# Scores closer than this may order differently on the same image turned by 90°: a rounding apart.
+TIE = 1e-5
 # Poses of a continuous group count as the same within this angle, half a step of C8.
 SAME_POSE_DEGREES = 22.5
 
@@ -76,16 +78,22 @@ class Prior:
             return distribution_loss(pose.scores, self.distribution(group).to(pose.scores.device))
         return set_loss(pose.scores, [int(g) for g in self.elements(group)])
 
-    def is_identity(self, group: Group, element: Tensor) -> Tensor:
-        """Whether each of a batch of elements counts for the identity rate: bool (b,).
+    def is_identity(self, group: Group, pose: Pose) -> Tensor:
+        """Whether each of a batch of poses counts for the identity rate: bool (b,).
 
-        It is a pose of the set; of a distribution, of which any pose may be right, the identity.
+        It is one of the set; of a distribution, of which any pose may be right, the identity. One that another pose is
+        as good as, to within TIE, counts as missed.
         """
-        if not self.shares:
-            return self.contains(group, element)
-        identity = group.find(0, False)
-        assert identity is not None
-        return same_pose(group, element, identity)
+        expected = self if not self.shares else Prior()
+        found = expected.contains(group, pose.element)
+        if not is_finite(group) or pose.scores is None:
+            return found
+        inside = torch.zeros(group.order, dtype=torch.bool, device=pose.scores.device)
+        inside[[int(g) for g in expected.elements(group)]] = True
+        if inside.all():
+            return found
+        margin = pose.scores[:, inside].amax(dim=1) - pose.scores[:, ~inside].amax(dim=1)
+        return found & (margin >= TIE)
 
     def contains(self, group: Group, element: Tensor) -> Tensor:
         """Whether each of a batch of elements is a pose of the set: bool (b,)."""

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from equicli import artifact
 from equicli.comparison.systems import ORACLE, Part
 from equicli.config import AdaptConfig
+from equicli.data.loading import tell_unreadable
 from equicli.evaluation.alignment import align
 from equicli.evaluation.cache import Caches
 from equicli.evaluation.cost import added_parameters, relative_cost
 from equicli.evaluation.evaluate import Evaluation
-from equicli.evaluation.images import Batches, TestSamples
+from equicli.evaluation.images import Batches, EvaluationSamples
 from equicli.evaluation.metrics import equivariance
 from equicli.evaluation.run import record_images
 from equicli.groups import PlanarGroup, as_finite, parse_group
@@ -22,7 +23,6 @@ from equicli.prediction.load import load_network
 from equicli.progress import Progress
 from equicli.runs import Run
 from equicli.tasks.task import Task
-from equicli.training.adapt import tell_unreadable
 
 BATCH = 64
 
@@ -46,7 +46,7 @@ def count(
     part: Part,
     run: Run,
     task: Task,
-    images: TestSamples,
+    images: EvaluationSamples,
     elements: PlanarGroup,
     caches: Caches,
     *,
@@ -80,7 +80,7 @@ def count(
         progress=progress,
     )
     if alone:
-        tell_unreadable({str(path): why for path, why in batches.unreadable.items()}, progress)
+        tell_unreadable(batches.unreadable, progress)
     log = run.read_log()
     cost = {
         "trainable_parameters": next((e["trainable_parameters"] for e in log if "trainable_parameters" in e), 0),

@@ -1,11 +1,12 @@
 """Going through image files in batches, several at a time; unreadable ones are set aside."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from equicli.data.decode import UnreadableImageError, read_picture
 from equicli.data.folders import Sample
 from equicli.errors import EquicliError
+from equicli.progress import Progress
 
 T = TypeVar("T")
 
@@ -22,7 +24,8 @@ THREADS = 4
 AHEAD = 2 * THREADS
 
 
-class Batch(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Batch(Generic[T]):
     """indices: int64 (b,), positions in the list of samples. items: what was made of each sample's picture."""
 
     indices: Tensor
@@ -56,12 +59,12 @@ class Loader(Generic[T]):
             EquicliError: no file can be read.
             UnreadableImageError: in strict mode, a file cannot be read.
         """
-        found = False
+        found = 0
         prepared = self._prepared()
-        while batch := list(islice(prepared, self.batch_size)):
-            found = True
-            indices, items = zip(*batch, strict=True)
-            yield Batch(torch.tensor(indices), list(items))
+        while (batch := _stack(islice(prepared, self.batch_size))).items:
+            found += len(batch.items)
+            yield batch
+            del batch  # pictures may be large: not two batches of them
         if not found and self.samples:
             raise EquicliError(f"{self.samples[0].path.parent}: none of {len(self.samples)} images can be read.")
 
@@ -92,6 +95,22 @@ class Loader(Generic[T]):
 
     def _open(self, path: Path) -> T:
         return self.prepare(read_picture(path))
+
+
+def _stack(prepared: Iterable[tuple[int, T]]) -> Batch[T]:
+    indices, items = [], []
+    for index, item in prepared:
+        indices.append(index)
+        items.append(item)
+    return Batch(torch.tensor(indices), items)
+
+
+def tell_unreadable(unreadable: Mapping[Path, str], progress: Progress) -> None:
+    """List skipped files."""
+    for path, why in unreadable.items():
+        progress.say(f"skipped {path}: {why}")
+    if unreadable:
+        progress.say(f"{len(unreadable)} unreadable images skipped (--strict stops instead)")
 
 
 def in_threads(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 
 from equicli.adapted import AdaptedModel
-from equicli.canonicalization.inputs import Inputs
-from equicli.devices import arithmetic
+from equicli.devices import arithmetic, device_of
+from equicli.prediction.inputs import Inputs
 from equicli.prediction.signature import asking
 
 # Each is timed at least so often, and for at least so long.
@@ -38,7 +38,7 @@ def relative_cost(model: AdaptedModel, inputs: Inputs, precision: str) -> float:
 
 def _ratio(what: Callable[[], object], model: AdaptedModel, inputs: Inputs, precision: str) -> float:
     ask = asking(model.prediction_network, model.signature)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     with torch.inference_mode(), arithmetic(device, precision):
         model.answer(inputs)
         shown = inputs.at(model.canonicalizer.group, None)

@@ -8,20 +8,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from equicli.adapted import AdaptedModel, Prediction
+from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Pose
-from equicli.canonicalization.inputs import Inputs
-from equicli.canonicalization.prior import Prior, same_pose
+from equicli.canonicalization.prior import TIE, Prior, same_pose
 from equicli.devices import arithmetic, place
 from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.systems import Memory, Oracle, Turned, systems_of
 from equicli.groups import Group, PlanarGroup, is_finite
 from equicli.groups.elements import Element, Frame, inverse, multiply
+from equicli.prediction.inputs import Inputs
 from equicli.prediction.signature import Ask, asking
 from equicli.tasks.task import Records, Task
-
-# Scores closer than this may order differently on the same image turned by 90°: a rounding apart.
-TIE = 1e-5
 
 
 class InputBatch(NamedTuple):
@@ -35,6 +32,7 @@ class InputBatch(NamedTuple):
 class FoundPoses:
     """What an adapted model found, for n inputs.
 
+    identity: whether x itself was found as the prior expects, bool (n,); see `Prior.is_identity`.
     shared: the elements h of R that the adapted group has, too; the first is the identity.
     expected: whether ĝ(h·x) = h·s for a pose s of the prior's set, bool (n, |shared|).
     consistent: whether ĝ(h·x) = h·ĝ(x), bool (n, |shared|).
@@ -42,6 +40,7 @@ class FoundPoses:
     ties: bool (n,), inputs whose two best scores were within TIE for some element.
     """
 
+    identity: Tensor
     shared: tuple[int, ...]
     expected: Tensor
     consistent: Tensor
@@ -116,29 +115,32 @@ def evaluate(
                 if targets is None
                 else [targets[i] for i in indices.tolist()]
             )
-            outputs: dict[str, list[Any]] = {system.name: [] for system in chosen}
             memories: dict[str, Memory] = {system.name: {} for system in chosen}
-            found: list[Prediction] = []
+            records: dict[str, list[dict[str, Tensor]]] = {system.name: [] for system in chosen}
+            changes: list[tuple[Tensor, float]] = []
+            poses: list[Pose] = []
+            reference: Any = None
             for h in elements.elements():
                 turned = Turned(untouched, untouched if h == 0 else untouched.turned(elements, h), elements, h)
                 for system in chosen:
                     prediction = system.answer(turned, ask, memories[system.name])
                     # In the frame of the untouched input, where the targets are.
                     output = prediction.output
-                    outputs[system.name].append(
-                        output if h == 0 else untouched.carried_back(elements, h, output, model.signature.outputs)
-                    )
+                    if h != 0:
+                        output = untouched.carried_back(elements, h, output, model.signature.outputs)
+                    records[system.name].append(task.record(output, right))
                     if system.name == "adapted":
-                        found.append(prediction)
-            for name, answers in outputs.items():
-                records = [task.record(answer, right) for answer in answers]
-                for key in records[0]:
-                    kept[name][key].append(torch.stack([record[key] for record in records], dim=1).cpu())
-            changes = [task.changes(answer, outputs["adapted"][0]) for answer in outputs["adapted"]]
+                        reference = output if h == 0 else reference
+                        changes.append(task.changes(output, reference))
+                        poses += [] if prediction.pose is None else [prediction.pose]
+            for name, of_turns in records.items():
+                for key in of_turns[0]:
+                    kept[name][key].append(torch.stack([record[key] for record in of_turns], dim=1).cpu())
             changed.append(torch.stack([other for other, _ in changes], dim=1))
             deltas.append(torch.tensor([delta for _, delta in changes]))
             if watch is not None:
-                watch.look([prediction.pose for prediction in found if prediction.pose is not None])
+                watch.look(poses)
+            del untouched, turned  # pictures may be large: not two batches of them
     return Evaluation(
         elements=elements,
         group=group,
@@ -160,6 +162,7 @@ class _PoseWatch:
         # The elements of R that the adapted group has, too, and what it calls them.
         found = {g: group.find(elements.angle(g), elements.mirrored(g)) for g in elements.elements()}
         self.shared: dict[int, Element] = {g: h for g, h in found.items() if h is not None}
+        self.identity: list[Tensor] = []
         self.expected: list[Tensor] = []
         self.consistent: list[Tensor] = []
         self.poses: list[Tensor] = []
@@ -170,6 +173,7 @@ class _PoseWatch:
         group = self.group
         # h⁻¹·ĝ(h·x), which is the same pose for every h where the canonicalizer is equivariant.
         relative = [multiply(group, inverse(group, h), poses[g].element) for g, h in self.shared.items()]
+        self.identity.append(self.prior.is_identity(group, poses[0]).cpu())
         self.expected.append(torch.stack([self.prior.contains(group, pose) for pose in relative], dim=1).cpu())
         self.consistent.append(torch.stack([same_pose(group, p, relative[0]) for p in relative], dim=1).cpu())
         self.poses.append(relative[0].cpu())
@@ -177,6 +181,7 @@ class _PoseWatch:
 
     def found(self) -> FoundPoses:
         return FoundPoses(
+            identity=torch.cat(self.identity),
             shared=tuple(self.shared),
             expected=torch.cat(self.expected),
             consistent=torch.cat(self.consistent),

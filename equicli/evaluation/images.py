@@ -9,9 +9,11 @@ from torch import Tensor
 
 from equicli.adapted import AdaptedModel
 from equicli.data.folders import Dataset, Sample, recorded_split
-from equicli.data.loading import Loader
+from equicli.data.loading import Batch, Loader
+from equicli.devices import device_of
 from equicli.errors import EquicliError, UsageError
 from equicli.evaluation.evaluate import InputBatch
+from equicli.prediction.inputs import Inputs
 from equicli.progress import Progress
 from equicli.recipes import expand_path
 from equicli.runs import Run
@@ -19,7 +21,7 @@ from equicli.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class TestSamples:
+class EvaluationSamples:
     """What is evaluated on.
 
     split: `test`, `validation`, or `all` of a folder without a split.
@@ -30,7 +32,7 @@ class TestSamples:
     split: str
 
 
-def find_samples(task: Task, data: str | None, run: Run | None, progress: Progress) -> TestSamples:
+def find_samples(task: Task, data: str | None, run: Run | None, progress: Progress) -> EvaluationSamples:
     """The test samples of a folder; of that which a run was made from, those that it held out.
 
     Args:
@@ -54,7 +56,7 @@ def find_samples(task: Task, data: str | None, run: Run | None, progress: Progre
         progress.say(f"{root} has no test split: evaluating on all {len(samples)} images")
     if not samples:
         raise EquicliError(f"{root}: no test images.")
-    return TestSamples(tuple(samples), folder, split)
+    return EvaluationSamples(tuple(samples), folder, split)
 
 
 class Batches:
@@ -85,15 +87,17 @@ class Batches:
             EquicliError: no file can be read; or, where tensors are turned, images of several sizes or not square.
             UnreadableImageError: in strict mode, a file cannot be read.
         """
-        for indices, items in self._loader:
-            if self.rotate == "file":
-                yield InputBatch(indices, self.model.pictures(items))
-                continue
-            for index, item in zip(indices.tolist(), items, strict=True):
-                self._check_shape(item, self.samples[index].path)
-            device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-            images = self.model.preprocess.normalization(torch.stack(items).to(device))
-            yield InputBatch(indices, self.model.tensors(images))
+        for batch in self._loader:
+            yield InputBatch(batch.indices, self._inputs(batch))
+            del batch  # pictures may be large: not two batches of them
+
+    def _inputs(self, batch: Batch[Tensor]) -> Inputs:
+        if self.rotate == "file":
+            return self.model.pictures(batch.items)
+        for index, item in zip(batch.indices.tolist(), batch.items, strict=True):
+            self._check_shape(item, self.samples[index].path)
+        images = torch.stack(batch.items).to(device_of(self.model))
+        return self.model.tensors(self.model.preprocess.normalization(images))
 
     def _check_shape(self, image: Tensor, path: Path) -> None:
         self._shape = self._shape or (image.shape, path)

@@ -89,11 +89,10 @@ def _poses(found: FoundPoses, evaluation: Evaluation, prior: Prior, off_grid: li
     # Elements of R that the adapted group lacks say nothing about its poses.
     shared = [c for c, g in enumerate(found.shared) if g != 0]
     shared_off_grid = [c for c in shared if found.shared[c] in off_grid]
-    identity = found.expected[:, 0] if found.poses is None or not prior.shares else found.poses == 0
     return {
         "ties": int(found.ties.sum()),
-        "identity_rate": _share(identity),
-        "identity_rate_by_shape": _by_shape(identity, evaluation.frames),
+        "identity_rate": _share(found.identity),
+        "identity_rate_by_shape": _by_shape(found.identity, evaluation.frames),
         # Of a distribution, any pose may be right.
         "pose_accuracy": None if prior.shares else _share(found.expected),
         "pose_consistency": _share(found.consistent[:, shared]) if shared else None,

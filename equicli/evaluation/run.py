@@ -13,13 +13,14 @@ import torch
 import equicli
 from equicli.adapted import AdaptedModel
 from equicli.artifact import ModelConfig
-from equicli.canonicalization.inputs import Inputs
+from equicli.data.loading import tell_unreadable
 from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.cost import added_parameters, relative_time
 from equicli.evaluation.evaluate import Evaluation, InputBatch, evaluate
 from equicli.evaluation.images import Batches
 from equicli.evaluation.metrics import metrics_document
 from equicli.groups import PlanarGroup
+from equicli.prediction.inputs import Inputs
 from equicli.progress import Progress
 from equicli.tasks.task import Task
 
@@ -59,8 +60,7 @@ def evaluate_images(
         precision=precision,
         progress=progress,
     )
-    for path, why in batches.unreadable.items():
-        progress.say(f"skipped {path}: {why}")
+    tell_unreadable(batches.unreadable, progress)
     return metrics_document(
         evaluation,
         task,
@@ -99,7 +99,6 @@ def record_images(
         label: what progress calls this.
     """
     sample: list[Inputs] = []
-    model.to(device)
 
     def tracked() -> Iterator[InputBatch]:
         for batch in progress.track(batches, label, len(batches)):

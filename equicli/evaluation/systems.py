@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from equicli.adapted import AdaptedModel, Prediction
-from equicli.canonicalization.inputs import Inputs
 from equicli.canonicalization.prior import Prior
 from equicli.groups import Group, PlanarGroup
 from equicli.policy import Mean
+from equicli.prediction.inputs import Inputs
 from equicli.prediction.signature import Ask
 
 # In the order of tables.

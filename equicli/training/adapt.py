@@ -12,12 +12,12 @@ from torch import Tensor
 from equicli.adapted import AdaptedModel
 from equicli.artifact import CanonicalizerSpec, ModelConfig, write_artifact
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
-from equicli.canonicalization.inputs import Pictures
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig
 from equicli.data.decode import UnreadableImageError, read_picture
 from equicli.data.folders import Dataset, Sample, Split, recorded_split, split_folder
+from equicli.data.loading import tell_unreadable
 from equicli.data.source import Resident
 from equicli.devices import find_device, place
 from equicli.errors import EquicliError, UsageError, reason
@@ -25,6 +25,7 @@ from equicli.groups import Group, is_finite, parse_group
 from equicli.groups.action import act
 from equicli.groups.elements import inverse
 from equicli.policy import policy_of
+from equicli.prediction.inputs import Pictures
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import asking
@@ -63,7 +64,6 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     device = find_device(config.device)
     task, training = TASKS[config.task.kind], config.training
     policy = policy_of(config.policy)
-    task.check_policy(policy)
     data, split = _open_data(config, task, run, progress, resume=resume)
     found = _load_network(config, task, data, device, progress)
     group, prior = parse_group(config.group), Prior.of(config.prior)
@@ -127,7 +127,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         start_run(run, config.model_dump(mode="json"), split.paths(data.root), model_config.to_json() + "\n")
         if features is not None:
             features.write(run.features)
-    run.append_log({"unreadable": images.unreadable})
+    run.append_log({"unreadable": {str(path): why for path, why in images.unreadable.items()}})
     if trains:
         modules = [canonicalizer, found.network] if training.train_base else [canonicalizer]
         run.append_log({"trainable_parameters": sum(p.numel() for m in modules for p in m.parameters())})
@@ -139,7 +139,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     write_artifact(run.model, model, model_config)
     for needed_to_resume in (run.state, run.features):
         needed_to_resume.unlink(missing_ok=True)
-    readable = tuple(sample for sample in split.validation if str(sample.path) not in images.unreadable)
+    readable = tuple(sample for sample in split.validation if sample.path not in images.unreadable)
     return Adapted(model, model_config, data, readable)
 
 
@@ -171,7 +171,7 @@ def _load_network(
         image_size=wanted.image_size,
         revision=wanted.revision,
     )
-    progress.say(f"prediction network: {describe(found)}")
+    progress.say(f"prediction network: {_describe(found)}")
     for remark in found.remarks:
         progress.say(remark)
     if "sha256" not in found.provenance:
@@ -232,7 +232,8 @@ def _train(
     loss = None
     if training.task_weight:
         normalization = found.preprocess.normalization
-        loss = TaskLoss(network, normalization, policy_of(config.policy), task.loss, task.signature.outputs)
+        ask = asking(network, task.signature)
+        loss = TaskLoss(ask, normalization, policy_of(config.policy), task.loss, task.signature.outputs)
     objective = Objective.of(training, prior, config.padding, loss)
     epoch, scores = fit(
         canonicalizer,
@@ -252,7 +253,7 @@ def _train(
         _tell_chance(canonicalizer.group, prior, scores.identity_rate, progress)
 
 
-def describe(found: PretrainedNetwork) -> str:
+def _describe(found: PretrainedNetwork) -> str:
     """One line on what was loaded."""
     source = found.provenance
     millions = sum(p.numel() for p in found.network.parameters()) / 1e6
@@ -260,14 +261,6 @@ def describe(found: PretrainedNetwork) -> str:
     file = source.get("checkpoint") or source.get("file")
     weights = f", weights {file} (sha256 {source['sha256'][:12]}…)" if file else ""
     return f"{source['model']} ({millions:.2f} M parameters{origin}{weights})"
-
-
-def tell_unreadable(unreadable: dict[str, str], progress: Progress) -> None:
-    """List skipped files."""
-    for path, why in unreadable.items():
-        progress.say(f"skipped {path}: {why}")
-    if unreadable:
-        progress.say(f"{len(unreadable)} unreadable images skipped (--strict stops instead)")
 
 
 def _first_picture(split: Split) -> Tensor:

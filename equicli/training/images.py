@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -32,7 +33,7 @@ class TrainingImages:
     validation: Resident
     samples: Tensor
     features: Tensor | None
-    unreadable: dict[str, str]
+    unreadable: dict[Path, str]
 
 
 class _Prepared(NamedTuple):
@@ -70,7 +71,7 @@ def read_training_images(
     samples = split.train + split.validation
 
     def prepare(picture: Tensor) -> _Prepared:
-        kept, aspect = picture[:, :0, :0], 1.0
+        kept, aspect = torch.empty(3, 0, 0, dtype=torch.uint8), 1.0
         if keep and view is not None:
             kept = view.pixels(picture).round().clamp(0, 255).to(torch.uint8)
             aspect = picture.shape[-1] / picture.shape[-2] if view.whole else 1.0
@@ -104,7 +105,7 @@ def read_training_images(
         validation=part(~is_train),
         samples=order,
         features=torch.cat(features) if features else None,
-        unreadable={str(path): reason for path, reason in loader.unreadable.items()},
+        unreadable=loader.unreadable,
     )
 
 

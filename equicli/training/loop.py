@@ -111,7 +111,7 @@ def measure(
         pose = Pose(torch.cat(elements), None if scores[0] is None else torch.cat(scores))
         weight = objective.weights.get("prior")
         prior = weight * float(objective.prior.loss(group, pose)) if weight else 0.0
-        right = objective.prior.is_identity(group, pose.element)
+        right = objective.prior.is_identity(group, pose)
     return Scores(float(right.double().mean()), prior + task)
 
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.canonicalization.inputs import Tensors
 from equicli.canonicalization.losses import artifact_loss, contrast_loss, straight_through
 from equicli.canonicalization.prior import Prior
 from equicli.data.normalization import Normalization
@@ -17,6 +16,8 @@ from equicli.groups import Group, is_finite
 from equicli.groups.action import Element, act
 from equicli.groups.transport import Kinds
 from equicli.policy import Policy
+from equicli.prediction.inputs import Tensors
+from equicli.prediction.signature import Ask
 from equicli.settings import TrainingSettings
 
 
@@ -24,11 +25,12 @@ from equicli.settings import TrainingSettings
 class TaskLoss:
     """The task's own loss of what the adapted model says of an image.
 
+    ask: asks the prediction network, through which gradients pass.
     normalization: of the network's inputs. outputs: the kinds of what it returns.
     loss: from the adapted model's output and the targets of a batch to a scalar.
     """
 
-    network: nn.Module
+    ask: Ask
     normalization: Normalization
     policy: Policy
     loss: Callable[[Any, Sequence[Any]], Tensor]
@@ -44,7 +46,7 @@ class TaskLoss:
         def at(element: Element | None) -> Any:
             chosen = pose is not None and element is pose.element
             shown = straight_through(group, pose, x, padding) if pose and chosen else inputs.at(group, element)
-            return inputs.back(group, element, self.network(shown), self.outputs)
+            return inputs.back(group, element, self.ask(shown), self.outputs)
 
         return self.policy.answer(at, group, pose)
 
@@ -133,7 +135,7 @@ class Objective:
         with arithmetic(x.device, precision):
             if self.task is None:
                 return canonicalizer(x)
-            return canonicalizer.find(self.task.inputs(x, self.padding), self.task.network)
+            return canonicalizer.find(self.task.inputs(x, self.padding), self.task.ask)
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         return sum((self.weights[name] * loss for name, loss in losses.items()), start=torch.zeros(()))

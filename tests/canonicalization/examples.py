@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
-from equicli.canonicalization.inputs import Inputs, Tensors
+from equicli.prediction.inputs import Inputs, Tensors
 from equicli.canonicalization.networks import conv
 from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSpec
 from equicli.canonicalization.registry import REGISTRY

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from equicli.adapted import AdaptedModel
 from equicli.artifact import CanonicalizerSpec, ModelConfig
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
-from equicli.canonicalization.inputs import Pictures, Tensors
+from equicli.prediction.inputs import Pictures, Tensors
 from equicli.canonicalization.networks import conv
 from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSpec
 from equicli.canonicalization.prior import Prior

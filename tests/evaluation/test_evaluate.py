@@ -7,7 +7,7 @@ import torch
 
 from equicli.canonicalization.canonicalizer import Context, Pose
 from equicli.canonicalization.energy import EnergyCanonicalizer
-from equicli.canonicalization.inputs import Tensors
+from equicli.prediction.inputs import Tensors
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.untrained import NoCanonicalizer
 from equicli.data.normalization import HALF

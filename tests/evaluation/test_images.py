@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from equicli.canonicalization.inputs import Pictures, Tensors
+from equicli.prediction.inputs import Pictures, Tensors
 from equicli.data.decode import UnreadableImageError
 from equicli.data.folders import Sample
 from equicli.data.normalization import HALF

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from equicli.canonicalization.inputs import Pictures, Tensors
+from equicli.prediction.inputs import Pictures, Tensors
 from equicli.canonicalization.prior import Prior
 from equicli.data.normalization import HALF
 from equicli.evaluation.cache import OutputCache

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from equicli.adapted import AdaptedModel
-from equicli.canonicalization.inputs import Tensors
+from equicli.prediction.inputs import Tensors
 from equicli.canonicalization.losses import artifact_loss, contrast_loss, set_loss, straight_through
 from equicli.canonicalization.prior import Prior
 from equicli.data.normalization import HALF

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from equicli.canonicalization.inputs import Pictures, Tensors
+from equicli.prediction.inputs import Pictures, Tensors
 from equicli.data.normalization import HALF, IMAGENET
 from equicli.data.preprocess import Preprocess
 from equicli.data.small_view import SmallView, shrink

@@ -13,8 +13,8 @@ from equicli.data.preprocess import Preprocess
 from equicli.data.small_view import SmallView
 from equicli.groups import Group
 from equicli.groups.action import act
-from equicli.groups.elements import Element, Frame, inverse, singles
-from equicli.groups.transport import Kinds, frames_after, transport
+from equicli.groups.elements import Element, Frame, act_on_frame, inverse, singles
+from equicli.groups.transport import Frames, Kinds, frames_after, transport
 from equicli.prediction.signature import join_batch, split_batch
 
 Self = TypeVar("Self", bound="Inputs")
@@ -79,15 +79,21 @@ class Tensors:
     def back(self, group: Group, element: Element | None, output: Any, kinds: Kinds) -> Any:
         if element is None or _stays(kinds):
             return output
-        before = self.frames()
-        seen = frames_after(group, inverse(group, element), before)
+        undo, images = inverse(group, element), self._images()
+        before: Frames = self.frames()
+        seen: Frames
+        if isinstance(images, Tensor):  # of one frame, before and after; a batch of elements may keep a rectangle
+            before = (images.shape[-2], images.shape[-1])
+            seen = act_on_frame(group, undo, before)
+        else:
+            seen = frames_after(group, undo, before)
         return transport(group, element, output, kinds, frames=seen, canvas=before, padding=self.padding)
 
     def turned(self, group: Group, element: Element) -> "Tensors":
         return replace(self, value=transport(group, element, self.value, self.kinds, padding=self.padding))
 
     def carried_back(self, group: Group, element: Element, output: Any, kinds: Kinds) -> Any:
-        return _carry_back(group, element, output, kinds, self.frames())
+        return _carry_back(group, element, output, kinds, self.frames(), self.padding)
 
     def _images(self) -> Any:
         found = _first_image(self.value, self.kinds)
@@ -148,17 +154,18 @@ class Pictures:
         return replace(self, pictures=turned)
 
     def carried_back(self, group: Group, element: Element, output: Any, kinds: Kinds) -> Any:
-        return _carry_back(group, element, output, kinds, self.frames())
+        return _carry_back(group, element, output, kinds, self.frames(), self.padding)
 
     def frames(self) -> list[Frame]:
         return [(picture.shape[-2], picture.shape[-1]) for picture in self.pictures]
 
 
-def _carry_back(group: Group, element: Element, output: Any, kinds: Kinds, frames: list[Frame]) -> Any:
+def _carry_back(group: Group, element: Element, output: Any, kinds: Kinds, frames: list[Frame], padding: str) -> Any:
     if _stays(kinds):
         return output
     seen = frames_after(group, element, frames)
-    rows = transport(group, inverse(group, element), split_batch(output), kinds, frames=seen, canvas=frames)
+    back = inverse(group, element)
+    rows = transport(group, back, split_batch(output), kinds, frames=seen, canvas=frames, padding=padding)
     return rows if isinstance(output, list) else join_batch(rows)
 
 
