@@ -18,7 +18,7 @@ from equicli.canonicalization.registry import REGISTRY
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError, reason, shown
 from equicli.files import write_tensors
-from equicli.groups import is_finite, parse_group
+from equicli.groups import parse_group
 from equicli.groups.action import PADDINGS
 from equicli.groups.labels import read_label
 from equicli.policy import ONE, Mean, Policy
@@ -95,6 +95,8 @@ class ModelConfig:
 def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adapter_only: bool = False) -> None:
     """Write a model and its configuration as one file, whole or not at all.
 
+    The model's parameters are laid out row by row, as files have them.
+
     Args:
         adapter_only: leave out the prediction network (all but a fitted head); `load` fetches and verifies it.
 
@@ -113,7 +115,7 @@ def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adap
         config = replace(config, adapter_only=True)
         fitted = config.prediction_network.head_outputs is not None
         kept = (_CANONICALIZER, f"{_NETWORK}{find_head(model.prediction_network)}.") if fitted else (_CANONICALIZER,)
-    for parameter in model.parameters():  # row by row, as files have it; one by one, so that no copy of all is held
+    for parameter in model.parameters():  # one by one, so that no copy of all is held
         parameter.data = parameter.data.contiguous()
     state = {key: value for key, value in model.state_dict().items() if key.startswith(kept)}
     write_tensors(path, state, {"equicli": config.to_json()})
@@ -168,8 +170,8 @@ def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{name}: format 1 has none")
     average = new.pop("average", "none")
     canonicalizer = dict(new["canonicalizer"])
-    if canonicalizer.get("kind") == "frame":  # looked at the whole input
-        canonicalizer["spec"] = {"size": new["preprocess"]["size"] or 224}
+    if canonicalizer.get("kind") == "frame":  # looked at what the network is shown
+        canonicalizer["spec"] = {"size": None}
     policy = asdict(ONE) if average == "none" else asdict(Mean(average))
     return {**new, "canonicalizer": canonicalizer, "policy": policy, "signature": asdict(CLASSIFIER), "format": FORMAT}
 
@@ -191,10 +193,9 @@ def _check(config: ModelConfig) -> None:
     kind = REGISTRY.get(config.canonicalizer.kind)
     if kind is None or group.dimension != 2 or not kind.takes(group):
         raise ValueError(f"canonicalizer.kind: '{config.canonicalizer.kind}' is none for {group.name}")
-    if not config.policy.chooses and not is_finite(group):
-        raise ValueError(f"policy: {group.name} has infinitely many poses")
-    if not config.policy.chooses and config.signature.outputs != "logits":
-        raise ValueError(f"policy: outputs of the kind {config.signature.outputs} cannot be averaged")
+    refusal = config.policy.refusal(group, config.signature.outputs)
+    if refusal is not None:
+        raise ValueError(f"policy: {refusal}")
     if config.padding not in PADDINGS:
         raise ValueError(f"padding: '{config.padding}' is none")
     for label in config.prior.poses:

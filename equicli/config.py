@@ -13,6 +13,7 @@ from equicli.canonicalization.prior import read_prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.errors import UsageError, did_you_mean
 from equicli.groups import Group, is_finite, parse_group
+from equicli.policy import policy_of
 from equicli.recipes import load_recipe
 from equicli.settings import (
     CanonicalizerSettings,
@@ -192,9 +193,15 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
         for key in ("prior_weight", "contrast_weight", "artifact_weight", "task_weight", "augment")
     )
     exact = is_finite(group) and group.exact
+    asked = TASKS[config.task.kind]
+    refusal = policy_of(config.policy).refusal(group, asked.signature.outputs)
     faults = {
-        f"{tree.name('policy.kind')}: {group.name} has infinitely many poses; take a group such as c8": (
-            config.policy.kind == "mean" and not is_finite(group)
+        f"{tree.name('policy.kind')}: {refusal}": refusal is not None,
+        f"{tree.name('policy.of')}: says what a mean is of; add policy=mean, or leave it out": (
+            config.policy.kind == "one" and config.policy.of != "probabilities"
+        ),
+        f"{task}: the task {asked.name} has no loss to train with; leave it out": (
+            training.task_weight and not asked.has_loss
         ),
         f"{augment}: {flag} learns from the poses that images have; leave it out": (
             training.augment and kind.finds_poses

@@ -16,11 +16,10 @@ from equicli.errors import EquicliError, UsageError
 from equicli.prediction.checkpoint import sha256_of
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
-from equicli.prediction.signature import CLASSIFIER, asking
+from equicli.prediction.signature import CLASSIFIER, try_network
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.runs import RUNS, Run, find_run
 from equicli.settings import Scalar
-from equicli.tasks.task import Task
 
 # What safetensors calls the types that parameters have; others are counters and indices.
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -141,12 +140,15 @@ def _count_outputs(found: PretrainedNetwork) -> tuple[int | None, list[str]]:
     if size is None:
         return None, ["nothing says which size its images have; --image-size shows the number of outputs"]
     try:
-        output = Task().try_network(asking(found.network, CLASSIFIER), torch.zeros(1, 3, size, size))
+        output = try_network(found.network, CLASSIFIER, torch.zeros(1, 3, size, size))
     except EquicliError as error:
         return None, [_without_flag(error)]
     if isinstance(output, torch.Tensor) and output.ndim == 2:
         return int(output.shape[1]), []
-    return None, ["not a classifier: it returns something else than logits (images, classes)"]
+    found_type = (
+        f"a tensor of shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
+    )
+    return None, [f"not a classifier: it returns {found_type}, not logits (images, classes)"]
 
 
 def _preprocess(preprocess: Preprocess) -> dict[str, Any]:

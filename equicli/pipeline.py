@@ -13,7 +13,6 @@ from equicli import artifact
 from equicli.comparison import compare as comparison
 from equicli.comparison.systems import Part
 from equicli.config import AdaptConfig
-from equicli.data.preprocess import sized
 from equicli.devices import find_device, find_precision
 from equicli.errors import UsageError, reason
 from equicli.evaluation.images import Batches, find_samples
@@ -21,6 +20,7 @@ from equicli.evaluation.run import evaluate_images
 from equicli.files import write_atomically
 from equicli.groups import PlanarGroup, is_finite, parse_group, parse_planar_group
 from equicli.prediction.checkpoint import sha256_of
+from equicli.prediction.signature import try_network
 from equicli.progress import Progress
 from equicli.reports import comparison as comparison_report
 from equicli.reports import markdown
@@ -110,6 +110,8 @@ def evaluate(
     precision = find_precision(precision, chosen_device)
     model = artifact.load(file, network=network, checkpoint=checkpoint)
     model.preprocess = config.preprocess
+    if image_size is not None:
+        try_network(model.prediction_network, config.signature, torch.zeros(1, 3, image_size, image_size))
     metrics = evaluate_images(
         model,
         config,
@@ -222,7 +224,11 @@ def _prepared_as(config: artifact.ModelConfig, mode: str | None, image_size: int
     if mode is None and image_size is None:
         return config
     preprocess = config.preprocess.override(mode or "checkpoint", image_size=image_size)
-    return replace(config, preprocess=preprocess if mode != "checkpoint" else sized(preprocess))
+    if mode == "checkpoint" and preprocess.size is None:
+        raise UsageError(
+            "--preprocess checkpoint: nothing says how this network's pictures are resized; add --image-size N."
+        )
+    return replace(config, preprocess=preprocess)
 
 
 def _report_folder(file: Path, run: Run | None, output: str | None, overwrite: bool) -> Path:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from equicli.canonicalization.canonicalizer import Pose
-from equicli.groups import Group, as_finite
+from equicli.groups import Group, as_finite, is_finite
 from equicli.groups.action import Element
+from equicli.groups.transport import Kinds
 from equicli.settings import PolicySettings
 
 # What the network says of g⁻¹·x, carried back by g: for one element, or one a sample; None leaves inputs as they are.
@@ -44,6 +45,10 @@ class One:
         """Of the prediction network for each input."""
         return 1
 
+    def refusal(self, group: Group, outputs: Kinds) -> str | None:
+        """Why this cannot be done for a group and outputs of these kinds; None if it can."""
+        return None
+
 
 @dataclass(frozen=True)
 class Mean:
@@ -65,6 +70,13 @@ class Mean:
 
     def passes(self, group: Group) -> int:
         return as_finite(group).order
+
+    def refusal(self, group: Group, outputs: Kinds) -> str | None:
+        if not is_finite(group):
+            return f"{group.name} has infinitely many poses; take a group such as c8"
+        if outputs != "logits":
+            return "only logits can be averaged, and this task's outputs are others; use policy=one"
+        return None
 
 
 Policy = One | Mean

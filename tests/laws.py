@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.prediction.inputs import Inputs, Tensors
 from equicli.data.normalization import HALF
 from equicli.evaluation.evaluate import TIE
 from equicli.groups import Group, PlanarGroup, is_finite
 from equicli.groups.action import Element, inscribed_disc
 from equicli.groups.elements import multiply
+from equicli.prediction.inputs import Inputs, Tensors
 from tests.canonicalization.examples import find
 
 # What scores may be off by the dtype of the images. Turning them by 90° and mirroring rounds nothing in any of these.

@@ -25,7 +25,6 @@ from equicli.artifact import (
     write_artifact,
 )
 from equicli.canonicalization.canonicalizer import Context
-from equicli.prediction.inputs import Tensors
 from equicli.canonicalization.networks import build_canonicalization_network
 from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSpec
 from equicli.canonicalization.prior import Prior
@@ -36,6 +35,7 @@ from equicli.groups import parse_group
 from equicli.policy import Mean, One
 from equicli.prediction.checkpoint import sha256_of
 from equicli.prediction.head import replace_head
+from equicli.prediction.inputs import Tensors
 from equicli.prediction.network import NetworkSpec
 from equicli.prediction.signature import Signature, asking
 from tests.canonicalization.examples import create, noise

@@ -113,7 +113,7 @@ def regular_network(
     Args:
         architecture: `gcnn`, a few convolutions; or `gwrn`, a wide residual network of three blocks.
         width: channels at the first stage, in width / |G| regular fields, and at least two.
-        plain: with ordinary convolutions, for weights from `to_plain`.
+        plain: with ordinary convolutions, for weights from `make_plain`.
     """
     # Not a single field, which a ReLU could shut for good.
     one, two, four = (max(2, round(factor * width / group.order)) for factor in (1, 2, 4))

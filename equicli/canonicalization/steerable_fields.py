@@ -195,7 +195,7 @@ def steerable_network(group: MatrixGroup, width: int, *, plain: bool = False) ->
 
     Args:
         width: channels at the first stage, without gates; at least one field of each kind.
-        plain: with ordinary convolutions, for weights from `to_plain`.
+        plain: with ordinary convolutions, for weights from `make_plain`.
     """
 
     def conv(inputs: Layout, outputs: Layout, side: int) -> nn.Module:

@@ -11,6 +11,8 @@ from torch import Tensor
 from equicli.canonicalization.canonicalizer import SIZE, Canonicalizer, Context, Pose
 from equicli.groups import FiniteGroup, Group, PlanarGroup
 from equicli.groups.action import inscribed_disc
+from equicli.prediction.inputs import Inputs
+from equicli.prediction.signature import Ask
 from equicli.settings import CanonicalizerSettings
 
 
@@ -25,9 +27,9 @@ class NoCanonicalizer(Canonicalizer):
 
 @dataclass(frozen=True)
 class FrameSpec:
-    """`size` is the side in pixels of what it looks at."""
+    """`size` is the side in pixels of what it looks at; None, as in artifacts of format 1: what the network is shown."""
 
-    size: Annotated[int, Field(ge=1, le=4096)]
+    size: Annotated[int, Field(ge=1, le=4096)] | None
 
 
 class FrameCanonicalizer(Canonicalizer):
@@ -46,7 +48,7 @@ class FrameCanonicalizer(Canonicalizer):
 
     def __init__(self, spec: FrameSpec, context: Context) -> None:
         super().__init__(context)
-        self.spec, self.view = spec, self.look(spec.size, context.normalization)
+        self.spec, self.view = spec, self.look(spec.size or SIZE, context.normalization)
 
     @classmethod
     def takes(cls, group: Group) -> bool:
@@ -59,6 +61,15 @@ class FrameCanonicalizer(Canonicalizer):
     @classmethod
     def rebuild(cls, spec: FrameSpec, context: Context) -> "FrameCanonicalizer":
         return cls(spec, context)
+
+    def find(self, inputs: Inputs, ask: Ask) -> Pose:
+        if self.spec.size is not None:
+            return super().find(inputs, ask)
+        shown = inputs.at(self.group, None)
+        found = [self(one) for one in ([shown] if isinstance(shown, Tensor) else [image[None] for image in shown])]
+        return Pose(
+            torch.cat([pose.element for pose in found]), torch.cat([p.scores for p in found if p.scores is not None])
+        )
 
     def forward(self, x: Tensor) -> Pose:
         """Find the pose of square images x (b, c, s, s): 0° is brighter at the top."""

@@ -64,7 +64,8 @@ def compare(
     return {
         "schema": SCHEMA,
         "task": task.name,
-        "score": {"name": task.score, "title": task.title},
+        "score": {"name": task.score, "title": task.title, "words": task.words},
+        "columns": [list(column) for column in task.columns],
         "model": first.network.model,
         "data": first.data,
         "group": first.group,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig
 from equicli.errors import UsageError, did_you_mean
+from equicli.policy import policy_of
 from equicli.recipes import load_recipe
 from equicli.tree import Tree, merge
 
@@ -49,7 +50,7 @@ class Part:
     @property
     def finds_poses(self) -> bool:
         """Whether it chooses one pose for each image."""
-        return REGISTRY[self.config.canonicalizer.kind].finds_poses and self.config.policy.kind == "one"
+        return REGISTRY[self.config.canonicalizer.kind].finds_poses and policy_of(self.config.policy).chooses
 
 
 def parse_systems(text: str | None) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple
 
+import torch
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
@@ -11,8 +12,7 @@ from torch.nn import functional
 
 from equicli.data.decode import to_image, to_pixels
 from equicli.data.normalization import Normalization
-from equicli.errors import UsageError
-from equicli.groups.elements import Frame
+from equicli.groups.elements import Frame, round_to
 from equicli.groups.transport import Kinds
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -87,21 +87,27 @@ class Preprocess:
             output: of one sample: a tensor, or a tuple or mapping of them by `kinds`. Keypoints and boxes are moved and
                 scaled; masks (..., h, w) take the nearest pixel and are 0 outside of what the network saw.
         """
-        if isinstance(kinds, Mapping):
-            return {key: self.restore(value, kinds[key], frame) for key, value in output.items()}
-        if isinstance(kinds, tuple):
-            return tuple(self.restore(value, kind, frame) for value, kind in zip(output, kinds, strict=True))
         if output is None or self.size is None or kinds in ("logits", "invariant"):
             return output
-        width, height, left, top = self.placement(frame)
-        scale = output.new_tensor([frame[1] / width, frame[0] / height]) if output.is_floating_point() else None
-        if kinds == "keypoints" and scale is not None:
-            return (output + output.new_tensor([left, top])) * scale
-        if kinds == "boxes" and scale is not None:
-            return (output + output.new_tensor([left, top]).repeat(2)) * scale.repeat(2)
+        if isinstance(kinds, Mapping):
+            return {key: self.restore(value, _kind_of(key, kinds), frame) for key, value in output.items()}
+        if isinstance(kinds, tuple):
+            return tuple(self.restore(value, kind, frame) for value, kind in zip(output, kinds, strict=True))
+        placement = self.placement(frame)
         if kinds in ("mask", "image"):
-            return _paste(output, self.size, Placement(width, height, left, top), frame)
+            return _paste(output, self.size, placement, frame)
+        if kinds in ("keypoints", "boxes"):
+            wide = output.to(torch.promote_types(output.dtype, torch.float32))
+            count = 1 if kinds == "keypoints" else 2
+            shift = wide.new_tensor([placement.left, placement.top] * count)
+            scale = wide.new_tensor([frame[1] / placement.width, frame[0] / placement.height] * count)
+            return round_to((wide + shift) * scale, output.dtype)
         raise ValueError(f"kind '{kinds}' cannot be carried back from a resized picture.")
+
+    def resized(self, size: int) -> "Preprocess":
+        """The same for inputs of another size; the share of a picture that is cropped is kept."""
+        share = 1.0 if self.size is None or self.resize is None else self.resize / self.size
+        return replace(self, size=size, resize=round(size * share))
 
     def override(
         self,
@@ -114,23 +120,14 @@ class Preprocess:
         normalization = Normalization(mean or self.normalization.mean, std or self.normalization.std)
         if mode == "none":
             return replace(self, size=None, resize=None, normalization=normalization)
-        if image_size is None or image_size == self.size:
-            return replace(self, normalization=normalization)
-        share = 1.0 if self.size is None or self.resize is None else self.resize / self.size
-        return replace(self, size=image_size, resize=round(image_size * share), normalization=normalization)
+        own = replace(self, normalization=normalization)
+        return own if image_size is None or image_size == self.size else own.resized(image_size)
 
 
-def sized(preprocess: Preprocess) -> Preprocess:
-    """Return a preprocessing that resizes.
-
-    Raises:
-        UsageError: it takes pictures as they are, so that nothing says to which size.
-    """
-    if preprocess.size is None:
-        raise UsageError(
-            "--preprocess checkpoint: nothing says how this network's pictures are resized; --image-size N."
-        )
-    return preprocess
+def _kind_of(name: str, kinds: Mapping[str, Kinds]) -> Kinds:
+    if name not in kinds:
+        raise ValueError(f"'{name}' has no kind; only {', '.join(kinds)} have one.")
+    return kinds[name]
 
 
 def _paste(output: Tensor, size: int, placement: Placement, frame: Frame) -> Tensor:

@@ -43,7 +43,7 @@ def metrics_document(
     return {
         "schema": SCHEMA,
         "task": task.name,
-        "score": {"name": task.score, "title": task.title},
+        "score": {"name": task.score, "title": task.title, "words": task.words},
         "group": evaluation.group.name,
         "rotations": evaluation.elements.n,
         "elements": evaluation.elements.name,

@@ -182,7 +182,7 @@ def _batch_frame(group: Group, element: Tensor, frame: Frame, canvas: Canvas) ->
     if is_finite(group) and frame[0] != frame[1] and any(group.rows(g)[0][0] == 0 for g in range(group.order)):
         raise ValueError(
             f"images of {frame[1]}x{frame[0]} pixels cannot be turned one by one by {group.name}: "
-            "90° changes their shape. Make them square."
+            "90° changes their shape. Make them square, or give a list of them."
         )
     return frame
 

@@ -8,6 +8,7 @@ import torch
 from pydantic import BeforeValidator
 from torch import Tensor, nn
 
+from equicli.errors import EquicliError, reason
 from equicli.groups.action import KINDS
 from equicli.groups.transport import Kinds
 
@@ -62,17 +63,33 @@ def asking(network: nn.Module, signature: Signature) -> Ask:
 
     def ask(inputs: Any) -> Any:
         if signature.lists or not isinstance(inputs, list):
-            return network(_cast(inputs, dtype))
+            return network(_cast(inputs, signature.inputs, dtype))
         by_shape: dict[torch.Size, list[int]] = {}
         for index, image in enumerate(inputs):
             by_shape.setdefault(image.shape, []).append(index)
         answers: dict[int, Any] = {}
         for indices in by_shape.values():
-            output = network(_cast(torch.stack([inputs[i] for i in indices]), dtype))
+            output = network(_cast(torch.stack([inputs[i] for i in indices]), "image", dtype))
             answers.update(zip(indices, split_batch(output), strict=True))
         return join_batch([answers[i] for i in range(len(inputs))])
 
     return ask
+
+
+def try_network(network: nn.Module, signature: Signature, example: Tensor) -> Any:
+    """Ask a network about one image (1, 3, h, w).
+
+    Raises:
+        EquicliError: it fails, told in one line.
+    """
+    try:
+        with torch.inference_mode():
+            return asking(network, signature)([example[0]] if signature.lists else example)
+    except Exception as error:  # any network, also the user's own
+        size = f"{example.shape[-1]}x{example.shape[-2]}"
+        raise EquicliError(
+            f"--model: the network fails on images of {size} ({reason(error)}). Try --image-size or --preprocess."
+        ) from error
 
 
 def split_batch(output: Any) -> list[Any]:
@@ -98,14 +115,15 @@ def join_batch(samples: list[Any]) -> Any:
     return torch.stack(samples) if alike else samples
 
 
-def _cast(value: Any, dtype: torch.dtype) -> Any:
-    """Images in the network's own precision; anything else as it is."""
-    if isinstance(value, Tensor):
-        # A network in float32 decides itself, under autocast and in export.
-        return value if dtype == torch.float32 or not value.is_floating_point() else value.to(dtype)
-    if isinstance(value, Mapping):
-        return {key: _cast(part, dtype) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        parts = [_cast(part, dtype) for part in value]
-        return value._make(parts) if hasattr(value, "_make") else type(value)(parts)
-    return value
+def _cast(value: Any, kinds: Kinds, dtype: torch.dtype) -> Any:
+    """Images in the network's own precision; anything else, such as coordinates, as it is."""
+    if isinstance(value, list):
+        return [_cast(part, kinds, dtype) for part in value]
+    if isinstance(value, Mapping) and isinstance(kinds, Mapping):
+        return {key: _cast(part, kinds[key], dtype) for key, part in value.items()}
+    if isinstance(value, tuple) and isinstance(kinds, tuple):
+        parts = [_cast(part, kind, dtype) for part, kind in zip(value, kinds, strict=True)]
+        return value._make(parts) if hasattr(value, "_make") else tuple(parts)
+    # A network in float32 decides itself, under autocast and in export.
+    casts = kinds == "image" and isinstance(value, Tensor) and value.is_floating_point() and dtype != torch.float32
+    return value.to(dtype) if casts else value

@@ -59,7 +59,7 @@ def read_preprocess(
         preprocess = _geometry(family, processor, _normalization(family, processor), source, remarks)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, ZeroDivisionError, OverflowError) as error:
         raise EquicliError(f"{source}: its preprocessor_config.json makes no sense ({reason(error)}).") from error
-    return _resized(preprocess, image_size), tuple(remarks)
+    return preprocess if image_size is None else preprocess.resized(image_size), tuple(remarks)
 
 
 def _native_size(config: Any) -> int | None:
@@ -176,14 +176,3 @@ def _side(size: Any, what: str) -> int:
     if side is None or side != sizes.get("width", side):
         raise ValueError(f"{what} is {sizes}, but equicli's pictures are squares")
     return side
-
-
-def _resized(preprocess: Preprocess, image_size: int | None) -> Preprocess:
-    if image_size is None:
-        return preprocess
-    resize = image_size
-    if preprocess.size is not None and preprocess.resize is not None:
-        resize = round(image_size * preprocess.resize / preprocess.size)
-    return Preprocess(
-        image_size, resize, preprocess.interpolation, preprocess.normalization, preprocess.squash, preprocess.floor
-    )

@@ -8,8 +8,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from equicli.reports.table import score_words
-
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]
 
@@ -65,8 +63,7 @@ def columns(document: Mapping[str, Any], width: int | None = None) -> list[Colum
         ("worst", _percent(f"worst_{score}")),
         ("residual", _percent("invariance_residual")),
         ("identity rate", _percent("identity_rate")),
-        ("avg top-5", _percent("avg_top5_acc")),
-        ("avg ECE", _percent("avg_ece")),
+        *((title, _percent(key)) for title, key in document["columns"]),
         ("TV", _number("total_variation", "{:.3f}")),
         ("W1 [°]", _number("wasserstein", "{:.1f}")),
         ("MMD", _number("mmd", "{:.3f}")),
@@ -78,8 +75,7 @@ def columns(document: Mapping[str, Any], width: int | None = None) -> list[Colum
     ]
     # Of five classes or fewer the right one is always among five; and where values are swept none is the best.
     untold = {
-        "avg top-5": all(row["mean"].get("avg_top5_acc", 1) == 1 for row in document["systems"]),
-        "avg ECE": not any("avg_ece" in row["mean"] for row in document["systems"]),
+        **{title: all(row["mean"][key] == 1 for row in document["systems"]) for title, key in document["columns"]},
         "to best": not any(row["best"] for row in document["systems"]),
     }
     found = [column for column in found if not untold.get(column[0])]
@@ -98,9 +94,8 @@ def rows(document: Mapping[str, Any], width: int | None = None) -> list[list[str
 
 
 def caption(document: Mapping[str, Any]) -> str:
-    what = (
-        "agreement with the upright vanilla prediction" if document["labels"] == "agreement" else score_words(document)
-    )
+    agreement = document["labels"] == "agreement"
+    what = "agreement with the upright vanilla prediction" if agreement else document["score"]["words"]
     seeds = max(len(row["seeds"]) for row in document["systems"])
     spread = f"mean ± std over {seeds} seeds; " if seeds > 1 else ""
     over = " and seeds" if seeds > 1 else ""

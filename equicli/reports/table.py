@@ -9,7 +9,7 @@ MOST_ANGLES = 8  # that are shown one by one
 
 
 def header(metrics: Mapping[str, Any], *, angles: bool = True) -> list[str]:
-    shown = [f"{e['angle']:g}°" + (" m" if e["mirror"] else "") for e in _angles(metrics, "vanilla", shown=angles)]
+    shown = [f"{e['angle']:g}°" + (" m" if e["mirror"] else "") for e in _angles(metrics, "adapted", shown=angles)]
     title = metrics["score"]["title"]
     return ["", title, f"{metrics['elements'].upper()}-Avg {title}", "worst", *shown, "passes"]
 
@@ -43,9 +43,9 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
 
 def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
     agreement = metrics["labels"] == "agreement"
-    what = "agreement with the upright vanilla prediction" if agreement else score_words(metrics)
+    what = "agreement with the upright vanilla prediction" if agreement else metrics["score"]["words"]
     counted = f"all {metrics['n']}" if metrics["split"] == "all" else f"{metrics['n']} {metrics['split']}"
-    shown = _angles(metrics, "vanilla", shown=angles)
+    shown = _angles(metrics, "adapted", shown=angles)
     counts = "correct images by angle; " if shown and "correct" in shown[0] else ""
     turned = "the preprocessed tensor" if metrics["rotate"] == "input" else "the picture, before preprocessing,"
     return f"{counted} images; {what} in %, 95 % intervals; {counts}{turned} is turned by {metrics['elements'].upper()}"
@@ -82,12 +82,6 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("added parameters", f"{cost['added_parameters']:,}"),
         ("relative time", f"{cost['relative_time']:.3f} (canonicalizer ÷ prediction network)"),
     ]
-
-
-def score_words(document: Mapping[str, Any]) -> str:
-    """What the percentages of a document are."""
-    title = str(document["score"]["title"])
-    return "accuracy" if title == "Acc" else title
 
 
 def _by_shape(adapted: Mapping[str, Any]) -> str:

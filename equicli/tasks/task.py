@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from equicli.data.folders import Dataset, Sample, open_folder
-from equicli.errors import EquicliError, reason
+from equicli.errors import EquicliError
 from equicli.groups import PlanarGroup
-from equicli.policy import Policy
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
-from equicli.prediction.signature import CLASSIFIER, Ask, Signature, asking, split_batch
+from equicli.prediction.signature import CLASSIFIER, Signature, split_batch, try_network
 from equicli.progress import Progress
 from equicli.settings import TaskSettings
 from equicli.tasks.intervals import bootstrap, wilson
@@ -44,7 +43,9 @@ class Task:
     name: what `--task` takes and artifacts store.
     Settings: what a user can set, `--set task.KEY=VALUE`.
     signature: what the prediction network takes and returns; see `prediction.signature`.
-    score: the record whose mean over the test set is reported, a key of `metrics.json`; title: what tables call it.
+    has_loss: whether `loss` can train a canonicalizer or a network on targets.
+    score: the record whose mean over the test set is reported, a key of `metrics.json`; title: what tables call it, words: what captions do.
+    columns: further metrics that tables of comparisons have, title and key.
     baselines: systems that make sense beside the adapted one, of `evaluation.systems`.
     tag: the Hub's name for the task, for model cards.
     """
@@ -54,6 +55,9 @@ class Task:
     signature: ClassVar[Signature] = CLASSIFIER
     score: ClassVar[str] = "acc"
     title: ClassVar[str] = "Acc"
+    words: ClassVar[str] = "accuracy"
+    columns: ClassVar[tuple[tuple[str, str], ...]] = ()
+    has_loss: ClassVar[bool] = False
     baselines: ClassVar[tuple[str, ...]] = ("vanilla", "oracle")
     tag: ClassVar[str] = "image-feature-extraction"
 
@@ -98,26 +102,16 @@ class Task:
         Raises:
             EquicliError: it fails on the example, or returns something else than the task's outputs.
         """
-        output = self.try_network(asking(found.network, self.signature), example)
+        output = try_network(found.network, self.signature, example)
         try:
             split_batch(output)
         except TypeError:
             raise EquicliError(
                 f"--model: returns {type(output).__name__}, which is no answer to the task {self.name}."
             ) from None
-        progress.say("labels: none; a prediction is compared with the network's own of the upright picture")
+        if self.targets(data.samples[:1], data, {}) is None:
+            progress.say("labels: none; a prediction is compared with the network's own of the upright picture")
         return Binding({})
-
-    def try_network(self, ask: Ask, example: Any) -> Any:
-        """Ask a network about an example; what it fails at is told in one line."""
-        try:
-            with torch.inference_mode():
-                return ask([example[0]] if self.signature.lists else example)
-        except Exception as error:  # any network, also the user's own
-            size = f"{example.shape[-1]}x{example.shape[-2]}"
-            raise EquicliError(
-                f"--model: the network fails on images of {size} ({reason(error)}). Try --image-size or --preprocess."
-            ) from error
 
     def fit_head(
         self,
@@ -131,14 +125,8 @@ class Task:
         raise NotImplementedError
 
     def loss(self, output: Any, targets: Sequence[Any]) -> Tensor:
-        """The task's own loss of a batch, a scalar.
-
-        Raises:
-            UsageError: the task has none to train with.
-        """
-        from equicli.errors import UsageError
-
-        raise UsageError(f"task_weight: the task {self.name} has no loss to train with; leave it out.")
+        """The task's own loss of a batch, a scalar; see `has_loss`."""
+        raise NotImplementedError
 
     # Evaluation
 
@@ -202,13 +190,6 @@ class Task:
     def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
         """One line on each thing in the vanilla network's records that would mislead a reader."""
         return []
-
-    def check_policy(self, policy: Policy) -> None:
-        """Refuse to average what cannot be averaged."""
-        from equicli.errors import UsageError
-
-        if not policy.chooses and self.signature.outputs != "logits":
-            raise UsageError(f"policy: the outputs of the task {self.name} cannot be averaged; use policy=one.")
 
 
 # Two numbers of an output this far apart are the same prediction: coordinates of pixels are rounded when they turn.

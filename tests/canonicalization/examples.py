@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
-from equicli.prediction.inputs import Inputs, Tensors
 from equicli.canonicalization.networks import conv
 from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSpec
 from equicli.canonicalization.registry import REGISTRY
 from equicli.data.normalization import HALF, Normalization
 from equicli.data.preprocess import Preprocess
 from equicli.groups import parse_group
+from equicli.prediction.inputs import Inputs, Tensors
 from equicli.prediction.network import NetworkSpec
 from equicli.prediction.signature import Signature, asking
 

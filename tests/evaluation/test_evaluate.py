@@ -7,7 +7,6 @@ import torch
 
 from equicli.canonicalization.canonicalizer import Context, Pose
 from equicli.canonicalization.energy import EnergyCanonicalizer
-from equicli.prediction.inputs import Tensors
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.untrained import NoCanonicalizer
 from equicli.data.normalization import HALF
@@ -19,6 +18,7 @@ from equicli.evaluation.systems import SYSTEMS
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act
 from equicli.policy import Mean
+from equicli.prediction.inputs import Tensors
 from tests.evaluation.handmade import (
     BOTTOM,
     C4,

@@ -6,13 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from equicli.prediction.inputs import Pictures, Tensors
 from equicli.data.decode import UnreadableImageError
 from equicli.data.folders import Sample
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.evaluation.images import Batches, find_samples
+from equicli.prediction.inputs import Pictures, Tensors
 from equicli.progress import Silent
 from equicli.runs import Run
 from tests.evaluation.handmade import CLASSIFICATION, SIDE, EdgeNetwork, bright, finding_top, framed, noise

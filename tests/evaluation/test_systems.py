@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from equicli.prediction.inputs import Pictures, Tensors
 from equicli.canonicalization.prior import Prior
 from equicli.data.normalization import HALF
 from equicli.evaluation.cache import OutputCache
@@ -12,6 +11,7 @@ from equicli.evaluation.systems import SYSTEMS, Adapted, Oracle, Symmetrized, Tu
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act
 from equicli.policy import Mean
+from equicli.prediction.inputs import Pictures, Tensors
 from equicli.prediction.signature import Signature
 from tests.evaluation.handmade import (
     AS_THEY_ARE,

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from equicli.prediction.inputs import Pictures, Tensors
 from equicli.data.normalization import HALF, IMAGENET
 from equicli.data.preprocess import Preprocess
 from equicli.data.small_view import SmallView, shrink
@@ -11,6 +10,7 @@ from equicli.groups import parse_group
 from equicli.groups.action import act
 from equicli.groups.elements import inverse
 from equicli.groups.transport import transport
+from equicli.prediction.inputs import Pictures, Tensors
 from tests.canonicalization.examples import AS_THEY_ARE, conv_canonicalizer, create, find, noise, pictures
 from tests.laws import assert_equivariant
 

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from equicli.adapted import AdaptedModel
-from equicli.prediction.inputs import Tensors
 from equicli.canonicalization.losses import artifact_loss, contrast_loss, set_loss, straight_through
 from equicli.canonicalization.prior import Prior
 from equicli.data.normalization import HALF
@@ -13,6 +12,7 @@ from equicli.data.preprocess import Preprocess
 from equicli.groups import parse_group
 from equicli.groups.action import act
 from equicli.policy import Mean, One
+from equicli.prediction.inputs import Tensors
 from equicli.prediction.signature import Signature
 from equicli.settings import TrainingSettings
 from equicli.tasks.classification.task import Classification

@@ -15,7 +15,7 @@ from equicli.groups import PlanarGroup
 from equicli.prediction.head import set_head
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.prompts import class_prompts
-from equicli.prediction.signature import asking
+from equicli.prediction.signature import try_network
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.progress import Progress
 from equicli.settings import LocalPath, TaskSettings
@@ -40,6 +40,8 @@ class Classification(Task):
 
     name = "classification"
     Settings = ClassificationSettings
+    has_loss = True
+    columns = (("avg top-5", "avg_top5_acc"), ("avg ECE", "avg_ece"))
     baselines = ("vanilla", "symmetrized", "oracle")
     tag = "image-classification"
 
@@ -103,7 +105,7 @@ class Classification(Task):
         Raises:
             EquicliError: the network does not run on them or gives no logits (b, classes).
         """
-        logits = self.try_network(asking(network, self.signature), example)
+        logits = try_network(network, self.signature, example)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             found = f"a tensor of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
             raise EquicliError(f"--model: not a classifier: it returns {found}, not logits (images, classes).")
