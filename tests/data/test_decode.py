@@ -4,8 +4,12 @@ import torch
 from PIL import Image
 
 import equicli
+from equicli.adapted import AdaptedModel
 from equicli.data.decode import UnreadableImageError, open_image, read_picture, read_pictures, to_image
+from equicli.data.normalization import HALF
+from equicli.data.preprocess import Preprocess
 from equicli.errors import UsageError
+from tests.canonicalization.examples import conv_canonicalizer
 
 # What a viewer shows of stored pixels, by the value of the EXIF tag (JEITA CP-3451, 4.6.4).
 SHOWN = {
@@ -263,3 +267,18 @@ def test_a_truncated_file_opened_by_pillow_is_refused_in_one_line(tmp_path):
     truncated("jpeg")(tmp_path / "a.jpg")
     with Image.open(tmp_path / "a.jpg") as image, pytest.raises(UsageError, match="cannot be read"):
         read_picture(image)
+
+
+def test_a_model_sees_the_same_picture_however_it_is_handed_over(tmp_path):
+    exif, path = Image.Exif(), tmp_path / "a.png"
+    exif[0x0112] = 6
+    noise = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, exif=exif)
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 5))
+    model = AdaptedModel(conv_canonicalizer("c4"), network, Preprocess(16, 18, "bicubic", HALF))
+    shown = np.rot90(noise, -1)
+    expected = model.predict(tensor(shown))
+    for picture in (path, str(path), Image.open(path), open_image(path), shown, shown / 255):
+        found = model.predict(picture)
+        assert torch.equal(found.output, expected.output) and torch.equal(found.pose.scores, expected.pose.scores)
