@@ -145,10 +145,8 @@ def _count_outputs(found: PretrainedNetwork) -> tuple[int | None, list[str]]:
         return None, [_without_flag(error)]
     if isinstance(output, torch.Tensor) and output.ndim == 2:
         return int(output.shape[1]), []
-    found_type = (
-        f"a tensor of shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
-    )
-    return None, [f"not a classifier: it returns {found_type}, not logits (images, classes)"]
+    shape = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
+    return None, [f"not a classifier: it returns {shape}, not logits (images, classes)"]
 
 
 def _preprocess(preprocess: Preprocess) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class NoCanonicalizer(Canonicalizer):
 
 @dataclass(frozen=True)
 class FrameSpec:
-    """`size` is the side in pixels of what it looks at; None, as in artifacts of format 1: what the network is shown."""
+    """`size` is the side in pixels of what it looks at; None, in artifacts of format 1, what the network is shown."""
 
     size: Annotated[int, Field(ge=1, le=4096)] | None
 
@@ -66,10 +66,11 @@ class FrameCanonicalizer(Canonicalizer):
         if self.spec.size is not None:
             return super().find(inputs, ask)
         shown = inputs.at(self.group, None)
-        found = [self(one) for one in ([shown] if isinstance(shown, Tensor) else [image[None] for image in shown])]
-        return Pose(
-            torch.cat([pose.element for pose in found]), torch.cat([p.scores for p in found if p.scores is not None])
-        )
+        if isinstance(shown, Tensor):
+            return self(shown)
+        found = [self(image[None]) for image in shown]
+        scores = torch.cat([pose.scores for pose in found if pose.scores is not None])
+        return Pose(torch.cat([pose.element for pose in found]), scores)
 
     def forward(self, x: Tensor) -> Pose:
         """Find the pose of square images x (b, c, s, s): 0° is brighter at the top."""

@@ -44,8 +44,8 @@ class Task:
     Settings: what a user can set, `--set task.KEY=VALUE`.
     signature: what the prediction network takes and returns; see `prediction.signature`.
     has_loss: whether `loss` can train a canonicalizer or a network on targets.
-    score: the record whose mean over the test set is reported, a key of `metrics.json`; title: what tables call it, words: what captions do.
-    columns: further metrics that tables of comparisons have, title and key.
+    score: the record whose mean over the test set is reported, a key of `metrics.json`; title and words: what tables
+        and captions call it. columns: further metrics that tables of comparisons have, title and key.
     baselines: systems that make sense beside the adapted one, of `evaluation.systems`.
     tag: the Hub's name for the task, for model cards.
     """
