@@ -103,7 +103,7 @@ class Task:
             raise EquicliError(
                 f"{missing[0].path}: has no label, as {len(missing)} of {len(samples)} images; label or remove them."
             )
-        return None if missing else [sample.target for sample in samples]
+        return None if len(missing) == len(samples) else [sample.target for sample in samples]
 
     # The network
 
