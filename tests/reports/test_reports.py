@@ -53,6 +53,7 @@ def metrics(elements="c4", group="c4", prior=UPRIGHT, task=CLASSIFICATION, recor
 def card_config(source=SOURCE, library="timm", size=224, head_outputs=None, canonicalizer=None):
     return {
         "task": "classification",
+        "task_settings": {},
         "provenance": source,
         "trained_base": False,
         "prediction_network": {"library": library, "architecture": "resnet50", "head_outputs": head_outputs},
