@@ -10,6 +10,7 @@ from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.data.decode import Picture, read_pictures
 from equicli.data.preprocess import Preprocess
 from equicli.devices import device_of
+from equicli.errors import UsageError
 from equicli.policy import ONE, Policy
 from equicli.prediction.inputs import Inputs, Pictures, Tensors
 from equicli.prediction.signature import CLASSIFIER, Ask, Signature, asking
@@ -86,9 +87,12 @@ class AdaptedModel(nn.Module):
         """Predict from pictures of any size: paths, `PIL.Image`s, arrays or uint8 tensors; see `data.decode`.
 
         Raises:
-            UnreadableImageError: a file cannot be read. UsageError: a value is no picture.
+            UnreadableImageError: a file cannot be read. UsageError: a value is no picture, or there is none.
         """
-        return self.answer(self.pictures(read_pictures(pictures)))
+        read = read_pictures(pictures)
+        if not read:
+            raise UsageError("no pictures: give at least one.")
+        return self.answer(self.pictures(read))
 
     def canonicalize(self, x: Tensor) -> Tensor:
         """Return the canonical form ĝ⁻¹·x of each image (b, 3, h, w): the same for x and for every g·x."""

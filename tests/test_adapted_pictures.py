@@ -281,6 +281,8 @@ def test_files_images_arrays_and_tensors_are_the_same_picture(tmp_path):
     assert isinstance(image, Image.Image) and outputs[0].shape == (1, 6)
     with pytest.raises(UsageError, match="uint8"):
         model.predict([torch.rand(3, 30, 41)])
+    with pytest.raises(UsageError, match="at least one"):
+        model.predict([])
 
 
 def test_a_prediction_passes_no_gradient():

@@ -295,7 +295,7 @@ def test_energy_opens_one_training_image_only(workplace):
     for name in run.read_split()["train"][1:]:
         (workplace / "photos" / name).write_text("no image")
     _, again = run_adapt("second", canonicalizer={"kind": "energy"}, strict=True)
-    assert len(again.split.validation) > 0
+    assert len(again.validation) > 0
 
 
 def test_a_task_loss_is_refused_for_images_without_labels_and_nothing_is_written(workplace):
