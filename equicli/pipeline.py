@@ -11,7 +11,7 @@ from torch import nn
 
 from equicli import artifact
 from equicli.comparison import compare as comparison
-from equicli.comparison.systems import Part
+from equicli.comparison.systems import Part, choose_reference
 from equicli.config import AdaptConfig
 from equicli.devices import find_device, find_precision
 from equicli.errors import UsageError, reason
@@ -165,7 +165,13 @@ def export(
 
 
 def compare(
-    parts: Sequence[Part], output: str | None, *, rotations: int | None, overwrite: bool, progress: Progress
+    parts: Sequence[Part],
+    output: str | None,
+    *,
+    rotations: int | None,
+    reference: str | None,
+    overwrite: bool,
+    progress: Progress,
 ) -> tuple[dict[str, Any], Path]:
     """Compare systems and write the table; see `comparison.compare`.
 
@@ -174,6 +180,7 @@ def compare(
         output: folder; None is `runs/compare-<model>-<group>`, and of a sweep one of its own, where the same command
             goes on.
         rotations: turn by each element of C_n; None is each element of the adapted group.
+        reference: the system that others are compared with; None chooses, see `choose_reference`.
 
     Returns:
         The document of `compare.json`, and the folder.
@@ -198,6 +205,7 @@ def compare(
         parts,
         folder,
         _elements(first.group, rotations),
+        choose_reference(parts, reference),
         overwrite=overwrite,
         device=find_device(first.device),
         progress=progress,

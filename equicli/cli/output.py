@@ -72,8 +72,8 @@ class Output:
         grid = _empty_grid(comparison.caption(document))
         for index, (title, _) in enumerate(comparison.columns(document, self._stdout.width)):
             grid.add_column(title, justify="right" if index else "left", no_wrap=True)
-        for system, row in zip(document["systems"], comparison.rows(document, self._stdout.width), strict=True):
-            grid.add_row(*row, style="bold" if system["best"] else None)
+        for row in comparison.rows(document, self._stdout.width):
+            grid.add_row(*row)
         self._stdout.print(grid)
         for line in document["warnings"]:
             self._stdout.print(f" mind: {line}", markup=False)

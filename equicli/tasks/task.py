@@ -16,7 +16,7 @@ from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.signature import CLASSIFIER, Signature, split_batch, try_network
 from equicli.progress import Progress
 from equicli.settings import TaskSettings
-from equicli.tasks.intervals import bootstrap, wilson
+from equicli.tasks.intervals import clustered, wilson
 
 # By name for each sample and turn: (n, |R|).
 Records = Mapping[str, Tensor]
@@ -161,7 +161,7 @@ class Task:
         exact = not records[self.score].is_floating_point()
 
         def interval(g: int) -> tuple[float, float]:
-            return wilson(int(counts[g]), n) if exact else bootstrap(values[:, g : g + 1].numpy())
+            return wilson(int(counts[g]), n) if exact else clustered(values[:, g : g + 1].numpy())
 
         name = self.score
         return {
@@ -169,7 +169,7 @@ class Task:
             f"avg_{name}": float(values.mean()),
             f"worst_{name}": float(values.mean(dim=0).min()),
             f"{name}_ci": interval(0),
-            f"avg_{name}_ci": bootstrap(values.numpy()),
+            f"avg_{name}_ci": clustered(values.numpy()),
             "per_element": [
                 {
                     "element": elements.label(g),
