@@ -53,12 +53,13 @@ class CanonicalizerSpec:
 class ModelConfig:
     """All of an adapted model but its weights; `config.json`, and the artifact's header.
 
-    task: its name in `tasks.registry`. signature: what the prediction network takes and returns.
+    task: its name in `tasks.registry`. task_settings: what `Task.stored` gave.
+    signature: what the prediction network takes and returns.
     policy: how the prediction network is asked.
     prior: the poses of the training folder that the prediction network expects.
     padding: what images that are turned off the grid show from outside.
     trained_base: whether the prediction network was trained, too, so that it is no longer that of `provenance`.
-    labels: the output that stands for each class name of the dataset; empty where it had no labels.
+    labels: the output that stands for each class name of the dataset; empty where the task has no classes.
     provenance: what was loaded as prediction network (see `PretrainedNetwork`).
     """
 
@@ -73,6 +74,7 @@ class ModelConfig:
     prior: Prior
     padding: str
     policy: Annotated[Policy, Field(discriminator="kind")] = ONE
+    task_settings: Mapping[str, Any] = field(default_factory=dict)
     trained_base: bool = False
     adapter_only: bool = False
     format: int = field(default=FORMAT)

@@ -14,6 +14,7 @@ from equicli.canonicalization.registry import REGISTRY
 from equicli.errors import UsageError, did_you_mean
 from equicli.groups import Group, is_finite, parse_group
 from equicli.policy import policy_of
+from equicli.prediction.inputs import stays
 from equicli.recipes import load_recipe
 from equicli.settings import (
     CanonicalizerSettings,
@@ -200,8 +201,8 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
         f"{tree.name('policy.of')}: says what a mean is of; add policy=mean, or leave it out": (
             config.policy.kind == "one" and config.policy.of != "probabilities"
         ),
-        f"{task}: the task {asked.name} has no loss to train with; leave it out": (
-            training.task_weight and not asked.has_loss
+        f"{task}: the task {config.task.kind} has no loss to train with; leave it out": (
+            training.task_weight and not (asked.has_loss and stays(asked.signature.outputs))
         ),
         f"{augment}: {flag} learns from the poses that images have; leave it out": (
             training.augment and kind.finds_poses

@@ -20,12 +20,13 @@ from equicli.evaluation.run import evaluate_images
 from equicli.files import write_atomically
 from equicli.groups import PlanarGroup, is_finite, parse_group, parse_planar_group
 from equicli.prediction.checkpoint import sha256_of
+from equicli.prediction.inputs import stays
 from equicli.prediction.signature import try_network
 from equicli.progress import Progress
 from equicli.reports import comparison as comparison_report
 from equicli.reports import markdown
 from equicli.runs import RUNS, Run, find_run, short_name
-from equicli.tasks.registry import TASKS, find_task
+from equicli.tasks.registry import find_task, make_task
 from equicli.training import adapt as training
 
 EVALUATION_BATCH = 32
@@ -36,7 +37,7 @@ REPORT_IMAGES = 200
 def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> dict[str, Any]:
     """Adapt, then report on validation images; returns the metrics document. See `training.adapt.adapt`."""
     adapted = training.adapt(config, run, progress, resume=resume)
-    task, validation = TASKS[config.task.kind], adapted.validation
+    task, validation = make_task(config.task), adapted.validation
     some = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0))[:REPORT_IMAGES]
     samples = [validation[i] for i in sorted(some.tolist())]
     metrics = evaluate_images(
@@ -97,13 +98,16 @@ def evaluate(
     file, run = _find_artifact(path)
     folder = _report_folder(file, run, output, overwrite)
     config = artifact.read_config(file)
-    task = find_task(config.task)
+    task = find_task(config.task, config.task_settings)
     elements = _elements(config.group, rotations)
     settings = run.read_settings() if run else {}
     rotate = rotate or settings.get("evaluation", {}).get("rotate", "file")
     config = _prepared_as(config, preprocess, image_size)
     images = find_samples(task, data, run, progress)
     targets = task.targets(images.samples, images.data, config.labels)
+    placed = config.preprocess.size is not None and not stays(config.signature.outputs)
+    if rotate == "input" and targets is not None and placed:
+        raise UsageError("--rotate input: labels lie in the picture, of which this network sees a part; --rotate file.")
     if targets is None and images.data.classes:
         progress.say("this model was adapted without labels; accuracy is agreement with the upright vanilla prediction")
     chosen_device = find_device(device)
@@ -193,7 +197,7 @@ def compare(
         raise UsageError(f"--output {folder}: is a file; name a folder.")
     if folder.exists() and any(folder.iterdir()) and not any(folder.glob("*/resolved.yaml")):
         raise UsageError(f"--output {folder}: exists and holds no comparison; name another.")
-    samples = TASKS[first.task.kind].open(Path(first.data)).samples
+    samples = make_task(first.task).open(Path(first.data)).samples
     if all(sample.target is None for sample in samples):
         without = sorted({part.system for part in parts if part.config.training.task_weight})
         if without:

@@ -4,7 +4,6 @@ import os
 import re
 from operator import attrgetter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -17,10 +16,12 @@ from equicli.canonicalization.optimized import OptimizedSettings
 from equicli.canonicalization.steerable import SteerableSettings
 from equicli.config import AdaptConfig, build_config, resolve
 from equicli.errors import UsageError
+from equicli.prediction.signature import Signature
 from equicli.recipes import expand_path, load_recipe, parse_pair
 from equicli.settings import Settings, TaskSettings
 from equicli.tasks.classification.task import ClassificationSettings
 from equicli.tasks.registry import TASKS
+from equicli.tasks.task import Task
 from equicli.tree import SECTIONS, merge
 
 RECIPES = sorted(path.stem for path in configuration.recipe_folder().glob("*.yaml"))
@@ -519,13 +520,31 @@ def test_a_flag_for_another_task_leaves_out_what_the_recipe_set_for_its_own(reci
         kind: Literal["naming"] = "naming"
         alphabet: str = "latin"
 
-    monkeypatch.setitem(TASKS, "naming", SimpleNamespace(name="naming", Settings=Naming))
+    class NamingTask(Task):
+        name, Settings = "naming", Naming
+
+    monkeypatch.setitem(TASKS, "naming", NamingTask)
     mine = recipe("head: none\nepochs: 3")
     assert build(recipe=mine).task == ClassificationSettings(head="none")
     config = build("alphabet=greek", recipe=mine, task="naming")
     assert (config.task, config.training.epochs) == (Naming(alphabet="greek"), 3)
     assert "unknown key 'head' of --task naming" in error_of("task=naming", "head=none")
     assert "unknown key 'alphabet' of --task classification" in error_of("alphabet=greek")
+
+
+def test_what_another_task_cannot_do_is_refused_before_anything_is_read(monkeypatch) -> None:
+    class Finding(Task):
+        name = "finding"
+        signature = Signature("image", "keypoints")
+        has_loss = True  # but training crops and mirrors images, and does not move targets with them
+
+    monkeypatch.setitem(TASKS, "finding", Finding)
+    assert build("task=finding").task.kind == "finding"
+    assert "only logits can be averaged" in error_of("task=finding", "policy=mean")
+    assert "policy=one" in error_of("task=finding", "policy=mean")
+    for settings in (("task_weight=1",), ("train_base=true",)):
+        assert "the task finding has no loss to train with" in error_of("task=finding", *settings)
+    assert "policy.of: says what a mean is of" in error_of("policy.of=logits")
 
 
 def test_a_flag_for_another_canonicalizer_leaves_out_what_the_recipe_set_for_its_own(tmp_path) -> None:

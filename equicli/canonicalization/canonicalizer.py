@@ -54,12 +54,14 @@ class Canonicalizer(nn.Module):
     A new kind is one file with a subclass, and its line in `registry.py`.
     method: its name and paper, for the model card.
     Settings: what a user can set, `--set canonicalizer.KEY=VALUE`.
-    Spec: a dataclass of plain values that is stored in artifacts and, with the weights, makes the canonicalizer again.
+    Spec: a dataclass of plain values, or of such dataclasses, that is stored in artifacts and, with the weights, makes
+        the canonicalizer again. Its fields say their bounds, as a file of others may ask for anything.
     learns: whether it has anything to train.
     finds_poses: whether it finds poses at all; False for the baseline that has none to find.
     compares_views: whether its poses have `vectors`, on which the contrast loss acts.
     learning_rate: by default; networks that can only start untrained want a higher one.
-    view: what it looks at; see `look`.
+    view: what it looks at. `__init__` calls `super().__init__(context)`, which takes SIZE pixels, normalized as for the
+        prediction network; one that looks otherwise sets `self.view = self.look(size, normalization)`.
     passes: of the prediction network, for each input, to find its pose.
     """
 

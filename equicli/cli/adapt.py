@@ -30,7 +30,7 @@ def adapt(
     group: Annotated[
         str | None, typer.Option(help="c4 is rotations by 90°, d4 these and reflections, c8 by 45°, so2 all.")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="What the network answers: classification.")] = None,
+    task: Annotated[str | None, typer.Option(help="What the network is asked for; see the README for tasks.")] = None,
     checkpoint: Checkpoint = None,
     revision: Revision = None,
     model_arg: ModelArg = None,

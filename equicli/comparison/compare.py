@@ -18,7 +18,7 @@ from equicli.evaluation.run import provenance
 from equicli.groups import PlanarGroup
 from equicli.progress import Progress
 from equicli.runs import Run
-from equicli.tasks.registry import TASKS
+from equicli.tasks.registry import make_task
 from equicli.training import adapt as training
 from equicli.tree import by_short_name
 
@@ -55,7 +55,7 @@ def compare(
         progress.say(f"\n[{number}/{len(parts)}] {part.folder}")
         runs.append(train(part, folder, progress, overwrite=overwrite))
         _check_alike(runs[-1], runs[0])
-    task = TASKS[parts[0].config.task.kind]
+    task = make_task(parts[0].config.task)
     images = find_samples(task, None, runs[0], progress)
     caches = Caches()
     counted, alone = count(parts[0], runs[0], task, images, elements, caches, device=device, progress=progress)
@@ -66,7 +66,7 @@ def compare(
     return {
         "schema": SCHEMA,
         "task": task.name,
-        "score": {"name": task.score, "title": task.title, "words": task.words},
+        "score": {"name": task.score, "title": task.title, "words": task.words or task.title},
         "columns": [list(column) for column in task.columns],
         "model": first.network.model,
         "data": first.data,
@@ -74,7 +74,7 @@ def compare(
         "elements": elements.name,
         "rotations": elements.n,
         "rotate": first.evaluation.rotate,
-        "labels": "agreement" if alone.agreement else "folders",
+        "labels": "agreement" if alone.agreement else task.labels_from,
         "n": alone.n,
         "epochs": first.training.epochs,
         "batch_size": first.training.batch_size,

@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,14 +47,19 @@ class Dataset:
     def samples(self) -> tuple[Sample, ...]:
         return self.train + (self.validation or ()) + (self.test or ())
 
-    def without_classes(self) -> "Dataset":
-        """The same images, for a task to which class folders mean nothing."""
+    def with_targets(self, target: Callable[[Sample], Any]) -> "Dataset":
+        """The same images, for a task to which class folders mean nothing, each with a target of its own or None."""
 
-        def bare(samples: tuple[Sample, ...] | None) -> tuple[Sample, ...] | None:
-            return None if samples is None else tuple(Sample(s.path, stratum=s.stratum) for s in samples)
+        def labelled(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+            return tuple(replace(sample, target=target(sample)) for sample in samples)
 
+        test, validation = self.test, self.validation
         return replace(
-            self, classes=(), train=bare(self.train) or (), test=bare(self.test), validation=bare(self.validation)
+            self,
+            classes=(),
+            train=labelled(self.train),
+            test=None if test is None else labelled(test),
+            validation=None if validation is None else labelled(validation),
         )
 
 

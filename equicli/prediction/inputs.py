@@ -77,7 +77,7 @@ class Tensors:
         return transport(group, inverse(group, element), self.value, self.kinds, padding=self.padding)
 
     def back(self, group: Group, element: Element | None, output: Any, kinds: Kinds) -> Any:
-        if element is None or _stays(kinds):
+        if element is None or stays(kinds):
             return output
         undo, images = inverse(group, element), self._images()
         before: Frames = self.frames()
@@ -139,7 +139,7 @@ class Pictures:
         return [normalize(one.to(self.device)) for one in pixels]
 
     def back(self, group: Group, element: Element | None, output: Any, kinds: Kinds) -> Any:
-        if _stays(kinds):
+        if stays(kinds):
             return output
         before = self.frames()
         seen = before if element is None else frames_after(group, inverse(group, element), before)
@@ -161,7 +161,7 @@ class Pictures:
 
 
 def _carry_back(group: Group, element: Element, output: Any, kinds: Kinds, frames: list[Frame], padding: str) -> Any:
-    if _stays(kinds):
+    if stays(kinds):
         return output
     seen = frames_after(group, element, frames)
     back = inverse(group, element)
@@ -169,12 +169,12 @@ def _carry_back(group: Group, element: Element, output: Any, kinds: Kinds, frame
     return rows if isinstance(output, list) else join_batch(rows)
 
 
-def _stays(kinds: Kinds) -> bool:
+def stays(kinds: Kinds) -> bool:
     """Whether no value of these kinds is moved by any element."""
     if isinstance(kinds, Mapping):
-        return all(map(_stays, kinds.values()))
+        return all(map(stays, kinds.values()))
     if isinstance(kinds, tuple):
-        return all(map(_stays, kinds))
+        return all(map(stays, kinds))
     return kinds in ("logits", "invariant")
 
 

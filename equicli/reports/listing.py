@@ -43,7 +43,7 @@ def _of_artifact(found: Mapping[str, Any]) -> dict[str, Rows]:
             "group": found["group"],
             "prior": str(Prior(**found["prior"])),
             "padding": found["padding"],
-            "classes": f"{len(labels)}: {_examples(labels.items())}" if labels else "adapted to images without labels",
+            "classes": f"{len(labels)}: {_examples(labels.items())}" if labels else "",
         },
         "Canonicalizer": {
             "kind": canonicalizer["kind"],

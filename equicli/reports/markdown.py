@@ -32,7 +32,7 @@ def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         **_context(metrics),
         config=config,
         source=source,
-        tag=find_task(config["task"]).tag,
+        tag=find_task(config["task"], config["task_settings"]).tag,
         method=REGISTRY[config["canonicalizer"]["kind"]].method,
         base_model=json.dumps(source["repository"]) if "repository" in source else None,
     )

@@ -67,12 +67,12 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
                 f"off the grid {100 * adapted['pose_consistency_off_grid']:.2f} %",
             )
         )
-    residuals = f"{100 * adapted['invariance_residual']:.2f} % of images, max |Δlogit| {adapted['max_logit_delta']:.3g}"
+    change = "max |Δlogit|" if metrics["outputs"] == "logits" else "largest change"
+    residuals = f"{100 * adapted['invariance_residual']:.2f} % of images, {change} {adapted['max_logit_delta']:.3g}"
     quarters = adapted["quarter_turns"]
     if adapted["off_grid"] is not None and quarters is not None:
         residuals += (
-            f"; by 90° steps {100 * quarters['invariance_residual']:.2f} %, "
-            f"max |Δlogit| {quarters['max_logit_delta']:.3g}"
+            f"; by 90° steps {100 * quarters['invariance_residual']:.2f} %, {change} {quarters['max_logit_delta']:.3g}"
         )
     if metrics["trained_base"]:
         lines.append(("network", "fine-tuned; vanilla is this network alone, not the one that was loaded"))

@@ -1,20 +1,40 @@
 """Every task, by the name that `--task` takes. A new one is one file and one line here."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
 from equicli.errors import EquicliError, shown
+from equicli.settings import TaskSettings
 from equicli.tasks.classification.task import Classification
 from equicli.tasks.task import Task
 
-TASKS: dict[str, Task] = {
-    "classification": Classification(),
+TASKS: dict[str, type[Task]] = {
+    "classification": Classification,
 }
 
 
-def find_task(name: str) -> Task:
+def make_task(settings: TaskSettings) -> Task:
+    """Return the task that a configuration asks for."""
+    return TASKS[settings.kind](settings)
+
+
+def find_task(name: str, stored: Mapping[str, Any]) -> Task:
     """Return the task that an artifact was made for.
 
+    Args:
+        stored: what `Task.stored` gave.
+
     Raises:
-        EquicliError: there is none of this name.
+        EquicliError: there is none of this name, or it has no such settings.
     """
     if name not in TASKS:
         raise EquicliError(f"task '{shown(name)}': this equicli has {', '.join(TASKS)}; update equicli.")
-    return TASKS[name]
+    try:
+        settings = TASKS[name].Settings.model_validate({"kind": name, **stored})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = f"task_settings.{shown(first['loc'][0])}"
+        raise EquicliError(f"damaged configuration at {place}: {first['msg']}.") from None
+    return TASKS[name](settings)

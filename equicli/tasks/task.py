@@ -38,15 +38,21 @@ class Task:
     """What a network is asked for: what it takes and returns, and when an answer is right.
 
     A new task is one file with a subclass, and its line in `registry.py`. `record` is all that one has to write where
-    the network takes images, and where the data is a folder of images without labels.
+    the network takes images, and where the data is a folder of images without labels. One with labels of its own
+    overrides `open`, too: `super().open(root).with_targets(label)`, where `label` gives what is right for a sample, in
+    pixels of the picture as `open_image` shows it (x to the right and y down from its upper left corner; the centre of
+    the first pixel is (0.5, 0.5)).
 
     name: what `--task` takes and artifacts store.
-    Settings: what a user can set, `--set task.KEY=VALUE`.
+    Settings: what a user can set, `--set task.KEY=VALUE`; `self.settings` has it, see also `stored`.
     signature: what the prediction network takes and returns; see `prediction.signature`.
-    has_loss: whether `loss` can train a canonicalizer or a network on targets.
-    score: the record whose mean over the test set is reported, a key of `metrics.json`; title and words: what tables
-        and captions call it. columns: further metrics that tables of comparisons have, title and key.
+    has_loss: whether `loss` can train a canonicalizer or a network on targets; only of outputs that have no place in
+        the picture, such as logits, as training crops and mirrors images.
+    score: the record whose mean over the test set is reported, a key of `metrics.json`: a share in [0, 1], of which
+        more is better. Where it is bool, counts and Wilson intervals are told, too; else it is bootstrapped.
+    title, words: what tables and captions call it. columns: title and key of further metrics in comparisons.
     baselines: systems that make sense beside the adapted one, of `evaluation.systems`.
+    labels_from: where targets are from, a value of `metrics.json`.
     tag: the Hub's name for the task, for model cards.
     """
 
@@ -55,11 +61,23 @@ class Task:
     signature: ClassVar[Signature] = CLASSIFIER
     score: ClassVar[str] = "acc"
     title: ClassVar[str] = "Acc"
-    words: ClassVar[str] = "accuracy"
+    words: ClassVar[str] = ""  # the title
     columns: ClassVar[tuple[tuple[str, str], ...]] = ()
     has_loss: ClassVar[bool] = False
     baselines: ClassVar[tuple[str, ...]] = ("vanilla", "oracle")
+    labels_from: ClassVar[str] = "given"
     tag: ClassVar[str] = "image-feature-extraction"
+
+    def __init__(self, settings: TaskSettings | None = None) -> None:
+        """
+        Args:
+            settings: of `Settings`; None takes the defaults.
+        """
+        self.settings: Any = settings if settings is not None else self.Settings(kind=self.name)
+
+    def stored(self) -> dict[str, Any]:
+        """Settings that evaluation needs again, as plain values; artifacts keep them."""
+        return self.settings.model_dump(mode="json", exclude={"kind"})  # type: ignore[no-any-return]
 
     # Data
 
@@ -67,9 +85,9 @@ class Task:
         """Read a dataset folder: its samples with their targets, and its splits. Here images without labels.
 
         Raises:
-            UsageError: there is no such folder. EquicliError: it does not hold what the task needs.
+            UsageError: there is no such folder. EquicliError: it does not hold what the task needs; names the file.
         """
-        return open_folder(root).without_classes()
+        return open_folder(root).with_targets(lambda sample: None)
 
     def targets(self, samples: Sequence[Sample], data: Dataset, labels: Mapping[str, int]) -> list[Any] | None:
         """What is right for each sample, in the frame of its picture; None where nothing says.
@@ -78,22 +96,22 @@ class Task:
             labels: those that a network is bound to the data by; see `Binding`.
 
         Raises:
-            EquicliError: the data has classes that the network does not know.
+            EquicliError: the data has classes that the network does not know, or some samples have no target.
         """
-        targets = [sample.target for sample in samples]
-        return None if any(target is None for target in targets) else targets
+        missing = [sample for sample in samples if sample.target is None]
+        if missing and len(missing) < len(samples):
+            raise EquicliError(
+                f"{missing[0].path}: has no label, as {len(missing)} of {len(samples)} images; label or remove them."
+            )
+        return None if missing else [sample.target for sample in samples]
 
     # The network
 
-    def prepare(
-        self, found: PretrainedNetwork, data: Dataset, settings: TaskSettings, progress: Progress
-    ) -> PretrainedNetwork:
+    def prepare(self, found: PretrainedNetwork, data: Dataset, progress: Progress) -> PretrainedNetwork:
         """Make a network for the task of the one that was loaded."""
         return found
 
-    def bind(
-        self, found: PretrainedNetwork, data: Dataset, settings: TaskSettings, example: Any, progress: Progress
-    ) -> Binding:
+    def bind(self, found: PretrainedNetwork, data: Dataset, example: Any, progress: Progress) -> Binding:
         """Check that a network goes with the data, by what it says of an example.
 
         Args:
@@ -138,7 +156,9 @@ class Task:
         """What is kept of a batch's outputs beside their targets: tensors (b,) by name, `score` among them.
 
         Args:
-            output: what the network returned, carried back to the frame of the untouched picture.
+            output: what the network returned, carried back to the frame of the untouched picture: a tensor (b, …), or
+                parts of such; a list with one entry a sample of a network that takes lists, and where samples differ
+                in shape.
         """
         raise NotImplementedError
 
@@ -199,9 +219,11 @@ SAME = 1e-3
 def _difference(a: Any, b: Any) -> float:
     """The largest difference of two outputs of one sample; infinite where they are not of one shape."""
     if isinstance(a, Mapping):
-        return max((_difference(a[key], b[key]) for key in a), default=0.0)
+        return _difference(list(a.values()), list(b.values())) if list(a) == list(b) else math.inf
     if isinstance(a, list | tuple):
+        if len(a) != len(b):
+            return math.inf
         return max((_difference(x, y) for x, y in zip(a, b, strict=True)), default=0.0)
     if a.shape != b.shape:
-        return float("inf")
+        return math.inf
     return float((a.double() - b.double()).abs().max()) if a.numel() else 0.0

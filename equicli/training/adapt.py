@@ -31,7 +31,7 @@ from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import asking
 from equicli.progress import Progress
 from equicli.runs import Run, start_run
-from equicli.tasks.registry import TASKS
+from equicli.tasks.registry import make_task
 from equicli.tasks.task import Binding, Task
 from equicli.training.features import Features
 from equicli.training.images import TrainingImages, read_training_images
@@ -62,7 +62,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         EquicliError: the files do not hold what is needed.
     """
     device = find_device(config.device)
-    task, training = TASKS[config.task.kind], config.training
+    task, training = make_task(config.task), config.training
     policy = policy_of(config.policy)
     data, split = _open_data(config, task, run, progress, resume=resume)
     found = _load_network(config, task, data, device, progress)
@@ -77,7 +77,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
 
     first = _first_picture(split)
     shown = found.preprocess.normalization(found.preprocess(turn_back(first)).to(device))[None]
-    binding = task.bind(found, data, config.task, shown, progress)
+    binding = task.bind(found, data, shown, progress)
     canonicalizer = _create_canonicalizer(config, group, found, task, first, device)
     trains = training.train_base or any(parameter.requires_grad for parameter in canonicalizer.parameters())
     features = Features.read(run.features) if resume and binding.head_needed else None
@@ -109,6 +109,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         )
     model_config = ModelConfig(
         task=task.name,
+        task_settings=task.stored(),
         signature=task.signature,
         group=config.group,
         canonicalizer=CanonicalizerSpec(config.canonicalizer.kind, asdict(canonicalizer.spec)),
@@ -152,10 +153,11 @@ def _open_data(config: AdaptConfig, task: Task, run: Run, progress: Progress, *,
         split = split_folder(data, validation=of.validation_fraction, test=of.test_fraction, seed=of.seed)
     progress.say(
         f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images"
-        + (f" in {len(data.classes)} classes" if data.classes else ", unlabelled")
+        + (f" in {len(data.classes)} classes" if data.classes else "" if split.train[0].target else ", unlabelled")
     )
-    if config.training.task_weight and split.train[0].target is None:
-        raise UsageError("task_weight: the task's loss needs labels; put the images into class folders.")
+    unlabelled = [sample for sample in split.train + split.validation if sample.target is None]
+    if config.training.task_weight and unlabelled:
+        raise UsageError(f"task_weight: the task's loss needs labels, and {unlabelled[0].path} has none; leave it out.")
     return data, split
 
 
@@ -176,7 +178,7 @@ def _load_network(
         progress.say(remark)
     if "sha256" not in found.provenance:
         progress.say("no --checkpoint: taking the weights that your code returns, as they are")
-    found = task.prepare(found, data, config.task, progress)
+    found = task.prepare(found, data, progress)
     place(found.network.requires_grad_(False), device)
     return replace(found, preprocess=found.preprocess.override(wanted.preprocess, wanted.mean, wanted.std))
 
@@ -195,9 +197,9 @@ def _create_canonicalizer(
         with torch.inference_mode():
             inputs = Pictures([picture], found.preprocess, device, config.padding)
             canonicalizer.find(inputs, asking(found.network, task.signature))
-    except Exception as error:  # any network of timm's or torchvision's
+    except Exception as error:  # of any network, also of somebody's own
         remedy = " Try another --canonicalizer-size." if canonicalizer.learns else ""
-        raise EquicliError(f"the canonicalization network fails ({reason(error)}).{remedy}") from error
+        raise EquicliError(f"--canonicalizer {config.canonicalizer.kind}: fails ({reason(error)}).{remedy}") from error
     return canonicalizer
 
 

@@ -237,11 +237,11 @@ def test_test_images_are_strata_of_their_class(tree):
 
 def test_a_task_to_which_classes_mean_nothing_has_the_same_images_without_them(tree):
     folder = open_folder(tree("train/cat/a.png", "train/dog/b.png", "test/cat/c.png", "val/dog/d.png"))
-    bare = folder.without_classes()
+    bare = folder.with_targets(lambda sample: None)
     assert bare.classes == () and {s.target for s in bare.samples} == {None}
     assert [s.path for s in bare.samples] == [s.path for s in folder.samples]
     assert [s.stratum for s in bare.samples] == [s.stratum for s in folder.samples]
-    without_test = open_folder(folder.root / "train").without_classes()
+    without_test = open_folder(folder.root / "train").with_targets(lambda sample: None)
     assert without_test.test is None and without_test.validation is None and len(without_test.train) == 2
 
 

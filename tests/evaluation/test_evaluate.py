@@ -434,7 +434,7 @@ def test_keypoints_come_back_to_the_untouched_picture_at_every_turn():
 
 def test_a_task_is_told_by_its_own_score_beside_its_own_baselines():
     made = json.loads(json.dumps(document(run_points(PointTask()), PointTask())))
-    assert (made["task"], made["score"]) == ("points", {"name": "hit", "title": "Hits"})
+    assert (made["task"], made["score"]) == ("points", {"name": "hit", "title": "Hits", "words": "Hits"})
     assert "symmetrized" not in made
     assert (made["adapted"]["hit"], made["adapted"]["avg_hit"], made["adapted"]["worst_hit"]) == (1, 1, 1)
     assert [entry["correct"] for entry in made["adapted"]["per_element"]] == [8] * 4

@@ -23,7 +23,7 @@ def document(found, **options):
 def test_a_document_has_every_key_that_others_build_on_and_is_json():
     made = json.loads(json.dumps(document(recorded(elements="d4", group="c8"))))
     assert made["schema"] == 1
-    assert (made["task"], made["score"]) == ("classification", {"name": "acc", "title": "Acc"})
+    assert (made["task"], made["score"]) == ("classification", {"name": "acc", "title": "Acc", "words": "accuracy"})
     assert (made["group"], made["rotations"], made["elements"], made["rotate"], made["n"]) == (
         "c8",
         4,

@@ -35,7 +35,8 @@ def document(*systems, curves=()):
     shared = {
         "model": "m",
         "data": "d",
-        "score": {"name": "acc", "title": "Acc"},
+        "score": {"name": "acc", "title": "Acc", "words": "accuracy"},
+        "columns": [["avg top-5", "avg_top5_acc"], ["avg ECE", "avg_ece"]],
         "group": "c4",
         "elements": "c4",
         "rotations": 4,
@@ -140,7 +141,7 @@ def test_the_caption_says_nothing_that_a_sweep_makes_untrue():
 def test_a_task_of_another_score_has_its_own_columns_and_none_of_classification():
     numbers = {"iou": 0.7, "avg_iou": 0.6, "worst_iou": 0.5, "added_parameters": 7, "passes": 1.0}
     rows = [{**row(name), "mean": numbers, "std": dict.fromkeys(numbers)} for name in ("vanilla", "energy")]
-    made = {**document(*rows), "score": {"name": "iou", "title": "IoU"}}
+    made = {**document(*rows), "score": {"name": "iou", "title": "IoU", "words": "IoU"}, "columns": []}
     assert titles(made)[:4] == ["", "IoU", "C4-Avg IoU", "to energy"]
     assert not {"avg top-5", "avg ECE"} & {*titles(made)}
     assert dict(zip(titles(made), comparison.rows(made)[0], strict=True))["worst"] == "50.00"

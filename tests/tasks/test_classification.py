@@ -232,7 +232,7 @@ class Told(Silent):
 
 def bind(found: PretrainedNetwork, data: Dataset, **settings: object):
     told = Told()
-    return TASK.bind(found, data, TASK.Settings(**settings), IMAGES[:1], told), told.lines
+    return Classification(TASK.Settings(**settings)).bind(found, data, IMAGES[:1], told), told.lines
 
 
 def answering(answer: object, *class_names: str | None) -> PretrainedNetwork:

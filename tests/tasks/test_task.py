@@ -9,9 +9,8 @@ from torch import nn
 from equicli.data.folders import Dataset, Sample
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import EquicliError
 from equicli.groups import PlanarGroup
-from equicli.policy import Mean, One
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.signature import Signature
 from equicli.progress import Silent
@@ -66,7 +65,7 @@ class Told(Silent):
 def bind(task, answer):
     told, found = Told(), loaded(answer)
     data = Dataset(Path("data"), (), (), None)
-    return task.bind(found, data, task.Settings(kind=task.name), IMAGES, told), told.lines, found.network
+    return task.bind(found, data, IMAGES, told), told.lines, found.network
 
 
 def test_class_folders_mean_nothing_to_it(tmp_path):
@@ -100,18 +99,6 @@ def test_a_network_that_answers_nothing_or_fails_is_refused_in_one_line():
         bind(Boxes(), None)
     with pytest.raises(EquicliError, match=r"fails on images of 48x32 \(first\).*--image-size"):
         bind(Boxes(), ValueError("first\nsecond"))
-
-
-def test_it_has_no_loss_to_train_with():
-    with pytest.raises(UsageError, match="task_weight: the task boxes has no loss"):
-        Boxes().loss([], [])
-
-
-def test_only_what_can_be_averaged_is_averaged():
-    Boxes().check_policy(One())
-    Logits().check_policy(Mean())  # of logits
-    with pytest.raises(UsageError, match="the task boxes cannot be averaged; use policy=one"):
-        Boxes().check_policy(Mean())
 
 
 def box(*corners, label=0.0):

@@ -43,7 +43,12 @@ class Classification(Task):
     has_loss = True
     columns = (("avg top-5", "avg_top5_acc"), ("avg ECE", "avg_ece"))
     baselines = ("vanilla", "symmetrized", "oracle")
+    labels_from = "folders"
+    words = "accuracy"
     tag = "image-classification"
+
+    def stored(self) -> dict[str, Any]:
+        return {}  # heads and prompts are in the network by then
 
     def open(self, root: Path) -> Dataset:
         return open_folder(root)
@@ -59,11 +64,9 @@ class Classification(Task):
         outputs = [labels[name] for name in data.classes]
         return [outputs[sample.target] for sample in samples]
 
-    def prepare(
-        self, found: PretrainedNetwork, data: Dataset, settings: TaskSettings, progress: Progress
-    ) -> PretrainedNetwork:
+    def prepare(self, found: PretrainedNetwork, data: Dataset, progress: Progress) -> PretrainedNetwork:
         """Give a zero-shot network its classes."""
-        assert isinstance(settings, ClassificationSettings)
+        settings: ClassificationSettings = self.settings
         if not isinstance(found.network, TwoTowers):
             if settings.prompts is not None:
                 raise UsageError(f"--prompts: {found.provenance['model']} has classes of its own and takes no prompts.")
@@ -78,10 +81,8 @@ class Classification(Task):
             provenance={**found.provenance, "prompts": origin},
         )
 
-    def bind(
-        self, found: PretrainedNetwork, data: Dataset, settings: TaskSettings, example: Any, progress: Progress
-    ) -> Binding:
-        assert isinstance(settings, ClassificationSettings)
+    def bind(self, found: PretrainedNetwork, data: Dataset, example: Any, progress: Progress) -> Binding:
+        settings: ClassificationSettings = self.settings
         outputs = self.count_outputs(found.network, example)
         if not data.classes and settings.prompts is not None and found.class_names is not None:
             progress.say("labels: none in this folder; outputs are named by the prompts")
