@@ -48,7 +48,11 @@ def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
     shown = _angles(metrics, "adapted", shown=angles)
     counts = "correct images by angle; " if shown and "correct" in shown[0] else ""
     turned = "the preprocessed tensor" if metrics["rotate"] == "input" else "the picture, before preprocessing,"
-    return f"{counted} images; {what} in %, 95 % intervals; {counts}{turned} is turned by {metrics['elements'].upper()}"
+    oracle = "; oracle: the network at the true pose" if "oracle" in metrics else ""
+    return (
+        f"{counted} images; {what} in %, 95 % intervals; {counts}{turned} is turned by "
+        f"{metrics['elements'].upper()}{oracle}"
+    )
 
 
 def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:

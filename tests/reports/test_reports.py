@@ -53,6 +53,7 @@ def metrics(elements="c4", group="c4", prior=UPRIGHT, task=CLASSIFICATION, recor
 def card_config(source=SOURCE, library="timm", size=224, head_outputs=None, canonicalizer=None):
     return {
         "task": "classification",
+        "task_settings": {},
         "provenance": source,
         "trained_base": False,
         "prediction_network": {"library": library, "architecture": "resnet50", "head_outputs": head_outputs},
@@ -115,6 +116,13 @@ def test_intervals_are_written_in_percent(narrow):
 )
 def test_the_caption_says_what_was_measured_on_what(options, words):
     assert all(word in table.caption(metrics(**options)) for word in words)
+
+
+def test_the_oracle_is_said_to_be_the_network_at_the_true_pose_and_no_bound(capsys):
+    made = metrics()
+    Output().metrics(made)
+    for text in (capsys.readouterr().out, report(made)):
+        assert "the network at the true pose" in " ".join(text.split()) and "reach" not in text
 
 
 def test_the_report_holds_the_table_the_facts_and_how_to_repeat_them():
