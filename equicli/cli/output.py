@@ -61,6 +61,7 @@ class Output:
         self._stdout.print(grid)
         for name, value in table.facts(document):
             self._stdout.print(f" {name + ':':<21}{value}", markup=False)
+        self._mind(document)
 
     def comparison(self, document: Mapping[str, Any]) -> None:
         """A comparison: as the table, or as it is with `--json`."""
@@ -75,6 +76,9 @@ class Output:
         for row in comparison.rows(document, self._stdout.width):
             grid.add_row(*row)
         self._stdout.print(grid)
+        self._mind(document)
+
+    def _mind(self, document: Mapping[str, Any]) -> None:
         for line in document["warnings"]:
             self._stdout.print(f" mind: {line}", markup=False)
 

@@ -70,7 +70,8 @@ def columns(document: Mapping[str, Any], width: int | None = None) -> list[Colum
         ("added", _number("added_parameters", "{:,.0f}")),
         ("training [s]", _number("training_seconds", "{:.0f}")),
         ("passes", _number("passes", "{:g}")),
-        ("cost", _number("relative_cost", "{:.1f}")),
+        ("cost", _cost),
+        ("operations", _number("relative_flops", "{:.2f}")),
     ]
     # Of five classes or fewer the right one is always among five.
     untold = {title: all(row["mean"][key] == 1 for row in document["systems"]) for title, key in document["columns"]}
@@ -101,7 +102,8 @@ def caption(document: Mapping[str, Any]) -> str:
     to_reference = f"to {document['reference']}: paired difference of {average} to it, 95 % interval over images{over}"
     return (
         f"{document['n']} test images; {epochs}{spread}{what} in %; "
-        f"{to_reference}; cost: time ÷ that of the network alone"
+        f"{to_reference}; cost: processor time ÷ that of the network alone, and its spread; "
+        "operations: floating-point operations ÷ its own"
     )
 
 
@@ -115,6 +117,13 @@ def _percent(name: str) -> Callable[[Row], str]:
 
 def _number(name: str, form: str) -> Callable[[Row], str]:
     return lambda row: "-" if row["mean"].get(name) is None else form.format(row["mean"][name])
+
+
+def _cost(row: Row) -> str:
+    mean = row["mean"]
+    if mean.get("relative_cost") is None:
+        return "-"
+    return f"{mean['relative_cost']:.1f} [{mean['relative_cost_low']:.1f}, {mean['relative_cost_high']:.1f}]"
 
 
 def _to_reference(row: Row) -> str:

@@ -84,8 +84,20 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         *lines,
         ("invariance residual", f"{residuals}, {adapted['ties']} ties"),
         ("added parameters", f"{cost['added_parameters']:,}"),
-        ("relative time", f"{cost['relative_time']:.3f} (canonicalizer ÷ prediction network)"),
+        ("relative time", _relative_time(cost)),
+        ("operations", _operations(cost)),
     ]
+
+
+def _relative_time(cost: Mapping[str, Any]) -> str:
+    low, high = cost["relative_time_range"]
+    return f"{cost['relative_time']:.3f} [{low:.3f}, {high:.3f}] (canonicalizer ÷ prediction network)"
+
+
+def _operations(cost: Mapping[str, Any]) -> str:
+    own, network = cost["canonicalizer_flops"], cost["network_flops"]
+    relative = f", {own / network:.3f} of it" if network else ""
+    return f"{own / 1e9:.3g} GFLOP an image beside the network's {network / 1e9:.3g}{relative}"
 
 
 def _by_shape(adapted: Mapping[str, Any]) -> str:

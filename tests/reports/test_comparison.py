@@ -6,7 +6,8 @@ from equicli.reports import comparison
 
 NUMBERS = (
     "acc avg_acc worst_acc top5_acc avg_top5_acc ece avg_ece invariance_residual identity_rate total_variation "
-    "wasserstein mmd trainable_parameters added_parameters training_seconds passes relative_cost"
+    "wasserstein mmd trainable_parameters added_parameters training_seconds passes relative_cost "
+    "relative_cost_low relative_cost_high relative_flops"
 ).split()
 KNOWN = {"acc": 0.9, "avg_acc": 0.8, "avg_top5_acc": 1.0, "added_parameters": 7}
 
@@ -109,7 +110,7 @@ def test_each_format_is_escaped_as_it_wants():
 def test_figures_are_drawn_of_what_was_swept_and_of_training():
     points = [{"seconds": 1.0, "identity_rate": 0.5}, {"seconds": 2.0, "identity_rate": 0.7}]
     curve = {"system": "equiadapt", "settings": [], "seed": 0, "points": points}
-    cost = {"relative_cost": 1.2}
+    cost = {"relative_cost": 1.2, "relative_cost_low": 1.1, "relative_cost_high": 1.3}
     swept = [row("equiadapt", f"canonicalizer.width={w}", **cost) for w in (4, 8)]
     for made, count in (
         (document(row("vanilla")), 0),
@@ -124,7 +125,7 @@ def test_swept_values_are_drawn_in_their_order_whichever_system_lacks_one(monkey
 
     drawn, plot = [], Axes.plot
     monkeypatch.setattr(Axes, "plot", lambda axes, x, y, *a, **k: drawn.append((x, y)) or plot(axes, x, y, *a, **k))
-    cost = {"relative_cost": 1.2}
+    cost = {"relative_cost": 1.2, "relative_cost_low": 1.1, "relative_cost_high": 1.3}
     swept = [row("equiadapt", f"prior_weight={w}", avg_acc=w / 1000, **cost) for w in (1, 10, 100)]
     swept += [row("equiadapt-joint", f"prior_weight={w}", avg_acc=w / 1000, **cost) for w in (0, 1, 10, 100)]
     comparison.files(document(*swept))

@@ -46,7 +46,13 @@ def metrics(elements="c4", group="c4", prior=UPRIGHT, task=CLASSIFICATION, recor
     versions = {"equicli": "0.1.0", "torch": "2.15.0"}
     provenance = {**SOURCE, "command": "equicli evaluate --rotations 4", "seed": 7, "versions": versions}
     options = {"rotate": "input", "split": "test", "unreadable": 0, **options}
-    cost = {"added_parameters": 12345, "relative_time": 0.0314}
+    cost = {
+        "added_parameters": 12345,
+        "relative_time": 0.0314,
+        "relative_time_range": [0.0301, 0.0333],
+        "canonicalizer_flops": 280_000_000,
+        "network_flops": 35_000_000_000,
+    }
     return metrics_document(evaluation, task, prior=prior, cost=cost, provenance=provenance, **options)
 
 
