@@ -3,7 +3,7 @@
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from equicli.adapted import AdaptedModel
 from equicli.artifact import ModelConfig
 from equicli.data.loading import tell_unreadable
 from equicli.evaluation.cache import OutputCache
-from equicli.evaluation.cost import WIDE, cost_of
+from equicli.evaluation.cost import cost_of
 from equicli.evaluation.evaluate import Evaluation, InputBatch, evaluate
 from equicli.evaluation.images import Batches
 from equicli.evaluation.metrics import metrics_document
+from equicli.evaluation.warnings import warnings_of
 from equicli.groups import PlanarGroup
 from equicli.prediction.inputs import Inputs
 from equicli.progress import Progress
@@ -70,22 +71,10 @@ def evaluate_images(
         prior=config.prior,
         trained_base=config.trained_base,
         cost=cost,
-        warnings=_warnings(cost),
+        warnings=warnings_of(evaluation, task, config.labels, cost),
         unreadable=len(batches.unreadable),
         provenance=provenance(config, seed, device),
     )
-
-
-def _warnings(cost: Mapping[str, Any]) -> list[str]:
-    """One line on each thing that would mislead a reader, with what to do."""
-    lines = []
-    low, high = cost["relative_time_range"]
-    if high > WIDE * low:
-        lines.append(
-            f"relative time was measured between {low:.2g} and {high:.2g}, as the machine is busy: go by the "
-            "operations, or measure again when it is idle"
-        )
-    return lines
 
 
 def record_images(

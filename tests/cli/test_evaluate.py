@@ -117,3 +117,19 @@ def test_what_the_runs_recipe_turns_is_turned_unless_a_flag_says_otherwise(cli, 
         assert json.loads(result.stdout)["rotate"] == rotate
     # Of another preprocessing, or other images, the model card says nothing.
     assert (tmp_path / "run" / "README.md").read_text() == card
+
+
+def test_a_network_at_chance_is_told_by_adapt_and_evaluate_and_in_their_documents(cli, digits, tmp_path: Path) -> None:
+    import torch
+
+    from equicli.files import write_tensors
+    from equicli.prediction.timm_source import create
+
+    torch.manual_seed(0)
+    write_tensors(tmp_path / "untrained.safetensors", create("test_resnet", {"num_classes": 9}).state_dict())
+    command = ("--recipe", "quickstart", "--checkpoint", "untrained.safetensors", "--epochs", "1", "-o", "run", digits)
+    for result in (cli("adapt", *command, cwd=tmp_path), cli("evaluate", "run", cwd=tmp_path)):
+        assert result.returncode == 0, result.stderr
+        assert "mind: the network alone is right about" in result.stdout and "--checkpoint" in result.stdout
+        (line, *_) = json.loads((tmp_path / "run" / "metrics.json").read_text())["warnings"]
+        assert line in " ".join(result.stdout.split()) and line in (tmp_path / "run" / "report.md").read_text()

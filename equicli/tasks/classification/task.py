@@ -19,6 +19,7 @@ from equicli.prediction.signature import try_network
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.progress import Progress
 from equicli.settings import LocalPath, TaskSettings
+from equicli.tasks.classification.chance import tell_chance
 from equicli.tasks.classification.confusion import changing_classes
 from equicli.tasks.classification.head import fit_head
 from equicli.tasks.classification.labels import match_labels, refuse_labels
@@ -178,7 +179,9 @@ class Classification(Task):
         return {name: rows for name, rows in groups.items() if rows.any()}
 
     def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
-        return changing_classes(records["prediction"], records["target"][:, 0], elements, labels)
+        target = records["target"][:, 0]
+        chance = tell_chance(int(records["acc"][:, 0].sum()), len(target), len(target.unique()))
+        return chance or changing_classes(records["prediction"], target, elements, labels)
 
 
 def calibration_error(confidence: Tensor, correct: Tensor) -> float:
