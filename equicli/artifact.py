@@ -115,8 +115,9 @@ def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adap
                 "Export the whole model, or adapt with --checkpoint."
             )
         config = replace(config, adapter_only=True)
+        head = config.prediction_network.head or find_head(model.prediction_network)
         fitted = config.prediction_network.head_outputs is not None
-        kept = (_CANONICALIZER, f"{_NETWORK}{find_head(model.prediction_network)}.") if fitted else (_CANONICALIZER,)
+        kept = (_CANONICALIZER, f"{_NETWORK}{head}.") if fitted else (_CANONICALIZER,)
     for parameter in model.parameters():  # one by one, so that no copy of all is held
         parameter.data = parameter.data.contiguous()
     state = {key: value for key, value in model.state_dict().items() if key.startswith(kept)}
@@ -314,5 +315,5 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
 def _with_head(network: nn.Module, config: ModelConfig) -> nn.Module:
     """Give a network the last layer that was fitted for it, if one was."""
     if config.prediction_network.head_outputs is not None:
-        replace_head(network, config.prediction_network.head_outputs)
+        replace_head(network, config.prediction_network.head_outputs, config.prediction_network.head)
     return network.eval()

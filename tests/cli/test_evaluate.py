@@ -128,7 +128,8 @@ def test_a_network_at_chance_is_told_by_adapt_and_evaluate_and_in_their_document
     torch.manual_seed(0)
     write_tensors(tmp_path / "untrained.safetensors", create("test_resnet", {"num_classes": 9}).state_dict())
     command = ("--recipe", "quickstart", "--checkpoint", "untrained.safetensors", "--epochs", "1", "-o", "run", digits)
-    for result in (cli("adapt", *command, cwd=tmp_path), cli("evaluate", "run", cwd=tmp_path)):
+    for words in (("adapt", *command), ("evaluate", "run")):
+        result = cli(*words, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert "mind: the network alone is right about" in result.stdout and "--checkpoint" in result.stdout
         (line, *_) = json.loads((tmp_path / "run" / "metrics.json").read_text())["warnings"]

@@ -85,6 +85,11 @@ class Classification(Task):
     def bind(self, found: PretrainedNetwork, data: Dataset, example: Any, progress: Progress) -> Binding:
         settings: ClassificationSettings = self.settings
         outputs = self.count_outputs(found.network, example)
+        if _adds_up(try_network(found.network, self.signature, example)):
+            progress.say(
+                "the network returns probabilities, it seems, and no logits: its last softmax should be left out, as "
+                "what is told of calibration, symmetrization and energy takes logits"
+            )
         if not data.classes and settings.prompts is not None and found.class_names is not None:
             progress.say("labels: none in this folder; outputs are named by the prompts")
             return Binding({name: output for output, (name, *_) in enumerate(found.class_names)})
@@ -129,7 +134,7 @@ class Classification(Task):
             )
         labels, validation_labels = torch.tensor(targets), torch.tensor(validation[1])
         weight, bias, accuracy = fit_head(features, labels, validation[0], validation_labels)
-        set_head(found.network, weight, bias)
+        set_head(found.network, weight, bias, found.spec.head)
         found.network.requires_grad_(False).eval()
         progress.say(f"fitted head: {accuracy:.1%} right on upright validation images")
         binding = Binding({name: index for index, name in enumerate(classes)})
@@ -182,6 +187,11 @@ class Classification(Task):
         target = records["target"][:, 0]
         chance = tell_chance(int(records["acc"][:, 0].sum()), len(target), len(target.unique()))
         return chance or changing_classes(records["prediction"], target, elements, labels)
+
+
+def _adds_up(outputs: Tensor) -> bool:
+    """Whether outputs (b, k) look like probabilities."""
+    return bool((outputs >= 0).all()) and bool(((outputs.float().sum(dim=1) - 1).abs() < 1e-3).all())
 
 
 def calibration_error(confidence: Tensor, correct: Tensor) -> float:
