@@ -60,6 +60,8 @@ class ModelConfig:
     padding: what images that are turned off the grid show from outside.
     trained_base: whether the prediction network was trained, too, so that it is no longer that of `provenance`.
     labels: the output that stands for each class name of the dataset; empty where the task has no classes.
+    class_names: for every output of the network the names that it goes by; empty where nothing says, or a head was
+        fitted to the dataset's own.
     provenance: what was loaded as prediction network (see `PretrainedNetwork`).
     """
 
@@ -75,6 +77,7 @@ class ModelConfig:
     padding: str
     policy: Annotated[Policy, Field(discriminator="kind")] = ONE
     task_settings: Mapping[str, Any] = field(default_factory=dict)
+    class_names: tuple[tuple[str, ...], ...] = ()
     trained_base: bool = False
     adapter_only: bool = False
     format: int = field(default=FORMAT)

@@ -16,7 +16,7 @@ from equicli.groups.elements import multiply
 from equicli.groups.transport import transport
 from equicli.prediction.signature import Signature
 from tests.canonicalization.examples import adapt, conv_canonicalizer, create, pictures
-from tests.canonicalization.test_inputs import FRAMES, PREPROCESS, every_preprocess
+from tests.prediction.test_inputs import FRAMES, PREPROCESS, every_preprocess
 
 KINDS = {"points": "keypoints", "boxes": "boxes", "mask": "mask", "logits": "logits"}
 FOUND = Signature(outputs=KINDS)

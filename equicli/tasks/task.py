@@ -28,10 +28,12 @@ class Binding:
 
     labels: the output that stands for each class name; empty where there are none.
     head_needed: whether a last layer is to be fitted to the data first.
+    class_names: for every output the names that it goes by, of data that may come later; empty where nothing says.
     """
 
     labels: Mapping[str, int]
     head_needed: bool = False
+    class_names: tuple[tuple[str, ...], ...] = ()
 
 
 class Task:
@@ -103,7 +105,7 @@ class Task:
             raise EquicliError(
                 f"{missing[0].path}: has no label, as {len(missing)} of {len(samples)} images; label or remove them."
             )
-        return None if missing else [sample.target for sample in samples]
+        return None if len(missing) == len(samples) else [sample.target for sample in samples]
 
     # The network
 
@@ -130,6 +132,16 @@ class Task:
         if self.targets(data.samples[:1], data, {}) is None:
             progress.say("labels: none; a prediction is compared with the network's own of the upright picture")
         return Binding({})
+
+    def rebind(
+        self, data: Dataset, labels: Mapping[str, int], class_names: Sequence[Sequence[str]]
+    ) -> Mapping[str, int]:
+        """The labels of data that the network was not bound to; those that it has where they are these or none fit.
+
+        Args:
+            labels, class_names: see `Binding`.
+        """
+        return labels
 
     def fit_head(
         self,

@@ -120,6 +120,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         prediction_network=spec,
         preprocess=found.preprocess,
         labels=binding.labels,
+        class_names=binding.class_names,
         provenance=found.provenance,
         prior=prior,
         padding=config.padding,

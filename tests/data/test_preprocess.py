@@ -8,8 +8,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, PILTo
 
 from equicli.data.decode import open_image, to_image, to_pixels
 from equicli.data.normalization import HALF, IMAGENET
-from equicli.data.preprocess import INTERPOLATIONS, Placement, Preprocess, sized
-from equicli.errors import UsageError
+from equicli.data.preprocess import INTERPOLATIONS, Placement, Preprocess
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act
 
@@ -192,12 +191,6 @@ def test_flags_change_what_they_name_and_nothing_else():
     larger = given_.override("checkpoint", std=(0.1, 0.2, 0.3), image_size=448)
     assert (larger.size, larger.resize, larger.squash, larger.floor) == (448, 512, True, True)
     assert larger.normalization == (IMAGENET.mean, (0.1, 0.2, 0.3))
-
-
-def test_a_preprocessing_that_says_no_size_is_refused_with_the_remedy_where_one_is_needed():
-    assert sized(PLACED["crop"]) is PLACED["crop"]
-    with pytest.raises(UsageError, match="--image-size N"):
-        sized(PLACED["as it is"])
 
 
 @pytest.mark.parametrize("name", ["c1", "c2", "c4", "d4"])

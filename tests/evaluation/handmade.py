@@ -237,7 +237,7 @@ def recorded(elements: str = "c4", group: str = "c4", n: int = 10, **changes: ob
         "ties": torch.zeros(n, dtype=torch.bool),
     }
     found |= {name: changes.pop(name) for name in [*found] if name in changes}
-    found["identity"] = found["expected"][:, 0]
+    found["identity"] = changes.pop("identity", found["expected"][:, 0])
     fields = {
         "records": {name: records() for name in SYSTEMS},
         "passes": {"vanilla": 1, "adapted": 1, "symmetrized": averaged.order, "oracle": 1},

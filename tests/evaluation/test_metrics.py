@@ -120,7 +120,8 @@ def test_the_identity_rate_looks_at_untouched_images_only():
 
 def test_with_a_distribution_the_identity_rate_is_the_share_found_upright():
     prior = Prior(("r0", "r90"), (0.5, 0.5))
-    made = document(recorded(n=4, poses=torch.tensor([0, 1, 1, 2])), prior=prior)
+    upright = torch.tensor([True, False, False, False])
+    made = document(recorded(n=4, poses=torch.tensor([0, 1, 1, 2]), identity=upright), prior=prior)
     assert made["adapted"]["identity_rate"] == 1 / 4
     assert made["prior"] == {"r0": 0.5, "r90": 0.5}
     assert made["adapted"]["pose_accuracy"] is None

@@ -39,6 +39,12 @@ def turned(inputs, elements):
     return [Turned(inputs, inputs if h == 0 else inputs.turned(elements, h), elements, h) for h in elements.elements()]
 
 
+def answers_of(system, batch, ask):
+    """What a system says of a batch at every turn."""
+    memory = {}
+    return [system.answer(turn, ask, memory) for turn in batch]
+
+
 def shown(images):
     """Answers with what it was shown, as if that were logits."""
     return images.flatten(1) if not isinstance(images, list) else images
@@ -46,7 +52,9 @@ def shown(images):
 
 def seen_by(system, inputs, elements):
     """What the network is shown at every turn."""
-    return [prediction.output.view_as(inputs.value) for prediction in system.answer(turned(inputs, elements), shown)]
+    return [
+        prediction.output.view_as(inputs.value) for prediction in answers_of(system, turned(inputs, elements), shown)
+    ]
 
 
 @pytest.mark.parametrize("elements", [C4, D4, PlanarGroup(2)], ids=lambda g: g.name)
@@ -104,7 +112,7 @@ def test_a_pose_between_the_turns_is_undone_in_one_interpolation():
 @torch.inference_mode()
 def test_symmetrization_is_the_mean_of_the_probabilities_at_every_inverse(elements, group):
     network, x = ConvNetwork(), noise(3).float() / 255
-    answers = Symmetrized(random_model(), group).answer(turned(tensors(x), elements), network)
+    answers = answers_of(Symmetrized(random_model(), group), turned(tensors(x), elements), network)
     for h, answer in enumerate(answers):
         image = act(elements, h, x)
         wanted = torch.stack([network(act(group, group.inverse(g), image)).softmax(-1) for g in group.elements()])
@@ -119,20 +127,20 @@ def test_symmetrization_is_the_mean_of_the_probabilities_at_every_inverse(elemen
 def test_symmetrization_of_every_exact_turn_costs_as_many_passes_as_there_are_views(elements, group, passes):
     network, elements, group = EdgeNetwork(), parse_group(elements), parse_group(group)
     ask, batch = OutputCache().before(network), turned(tensors(noise(2).float()), elements)
-    Vanilla(random_model()).answer(batch, ask)
-    Symmetrized(random_model(), group).answer(batch, ask)
+    answers_of(Vanilla(random_model()), batch, ask)
+    answers_of(Symmetrized(random_model(), group), batch, ask)
     assert network.seen == 2 * passes
 
 
 def test_off_the_grid_turns_that_differ_by_an_element_of_the_group_share_their_passes():
     network = EdgeNetwork()
-    Symmetrized(random_model(), C4).answer(turned(tensors(noise(2).float()), C8), network)
+    answers_of(Symmetrized(random_model(), C4), turned(tensors(noise(2).float()), C8), network)
     assert network.passes == 2 * 4  # at 0° and 45°
 
 
 def test_turns_that_the_group_lacks_are_not_left_out():
     network, batch = EdgeNetwork(), turned(tensors(noise(2).float()), C4)
-    outputs = [answer.output for answer in Symmetrized(random_model(), PlanarGroup(2)).answer(batch, network)]
+    outputs = [answer.output for answer in answers_of(Symmetrized(random_model(), PlanarGroup(2)), batch, network)]
     assert torch.equal(outputs[0], outputs[2]) and not torch.allclose(outputs[0], outputs[1])
 
 
@@ -140,10 +148,10 @@ def test_an_adapted_model_asks_anew_at_every_turn_unless_equal_inputs_are_known_
     network = EdgeNetwork()
     batch = turned(tensors(HALF(noise(3))), C4)
     ask = OutputCache().before(network)
-    plain = Adapted(finding_top(network)).answer(batch, ask)
+    plain = answers_of(Adapted(finding_top(network)), batch, ask)
     assert network.seen == 3 * 4
     network.seen = 0
-    cached = Adapted(finding_top(network), cached=True).answer(batch, ask)
+    cached = answers_of(Adapted(finding_top(network), cached=True), batch, ask)
     assert network.seen == 3  # all turns are shown to it in one pose
     assert all(torch.equal(a.output, b.output) for a, b in zip(plain, cached, strict=True))
     assert all(torch.equal(a.pose.element, b.pose.element) for a, b in zip(plain, cached, strict=True))
@@ -162,7 +170,7 @@ def test_keypoints_of_pictures_come_back_into_the_frame_of_the_turned_picture():
     frames = [tuple(image.shape[-2:]) for image in images]
     for system in (Adapted(model), Oracle(model, UPRIGHT)):
         for h, answer in enumerate(
-            system.answer(turned(inputs, C4), lambda images: torch.cat([network(i[None]) for i in images]))
+            answers_of(system, turned(inputs, C4), lambda images: torch.cat([network(i[None]) for i in images]))
         ):
             wanted = [act(C4, h, torch.tensor([[0.5, 1.5]]), "keypoints", frame) for frame in frames]
             assert torch.equal(answer.output, torch.stack(wanted)), (system.name, h)

@@ -88,9 +88,10 @@ def test_a_network_is_asked_in_its_own_precision_and_what_is_no_image_stays_as_i
             return x
 
     asked = Prompted(torch.zeros(1, 3, 2, 2), torch.zeros(1, 4), "cat"), {"count": torch.tensor([3])}, [None]
-    prompted, counted, nothing = asking(Same().to(dtype), Signature())(asked)
+    kinds = (("image", "keypoints", "invariant"), {"count": "invariant"}, "invariant")
+    prompted, counted, nothing = asking(Same().to(dtype), Signature(kinds))(asked)
     assert isinstance(prompted, Prompted) and prompted.name == "cat"
-    assert prompted.image.dtype == prompted.points.dtype == dtype
+    assert prompted.image.dtype == dtype and prompted.points.dtype == torch.float32
     assert counted["count"].dtype == torch.int64 and nothing == [None]
 
 

@@ -83,7 +83,9 @@ def test_targets_are_those_of_the_samples_where_each_has_one():
     task, data = Boxes(), Dataset(Path("data"), (), (), None)
     samples = [Sample(Path("a"), 3), Sample(Path("b"), 0)]
     assert task.targets(samples, data, {}) == [3, 0]
-    assert task.targets([*samples, Sample(Path("c"))], data, {}) is None
+    assert task.targets([Sample(Path("c"))], data, {}) is None
+    with pytest.raises(EquicliError, match="c: has no label, as 1 of 3 images"):
+        task.targets([*samples, Sample(Path("c"))], data, {})
 
 
 def test_a_network_is_bound_that_answers_and_asked_as_its_signature_says():

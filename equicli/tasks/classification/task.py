@@ -12,6 +12,7 @@ from torch import Tensor
 from equicli.data.folders import Dataset, Sample, open_folder
 from equicli.errors import EquicliError, UsageError
 from equicli.groups import PlanarGroup
+from equicli.prediction.classes import match_classes
 from equicli.prediction.head import set_head
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.prompts import class_prompts
@@ -60,7 +61,8 @@ class Classification(Task):
         unknown = [name for name in data.classes if name not in labels]
         if unknown:
             raise EquicliError(
-                f"class folder '{unknown[0]}' is none of the {len(labels)} classes that this model was adapted to."
+                f"class folder '{unknown[0]}' is none of the {len(labels)} classes that this model was adapted to, "
+                "and not all folders are named as classes of its network's own."
             )
         outputs = [labels[name] for name in data.classes]
         return [outputs[sample.target] for sample in samples]
@@ -95,13 +97,23 @@ class Classification(Task):
             return Binding({name: output for output, (name, *_) in enumerate(found.class_names)})
         if not data.classes:
             progress.say("labels: none in this folder; accuracy is agreement with the network's own upright prediction")
-            return Binding({})
+            return Binding({}, class_names=found.class_names or ())
         labels, reason = match_labels(found, outputs, data.classes)
         if labels is None and settings.head == "none":
             raise refuse_labels(reason)
         fitting = "; fitting a linear head on frozen features (--head auto)" if labels is None else ""
         progress.say(reason + fitting)
-        return Binding(labels or {}, head_needed=labels is None)
+        if labels is None:
+            return Binding({}, head_needed=True)
+        return Binding(labels, class_names=found.class_names or ())
+
+    def rebind(
+        self, data: Dataset, labels: Mapping[str, int], class_names: Sequence[Sequence[str]]
+    ) -> Mapping[str, int]:
+        if labels.keys() >= set(data.classes):
+            return labels
+        outputs = match_classes(data.classes, class_names)
+        return labels if outputs is None else dict(zip(data.classes, outputs, strict=True))
 
     def count_outputs(self, network: torch.nn.Module, example: Tensor) -> int:
         """Number of classes that a network predicts.
