@@ -104,7 +104,11 @@ def evaluate(
     rotate = rotate or settings.get("evaluation", {}).get("rotate", "file")
     config = _prepared_as(config, preprocess, image_size)
     images = find_samples(task, data, run, progress)
-    targets = task.targets(images.samples, images.data, config.labels)
+    labels = task.rebind(images.data, config.labels, config.class_names)
+    if labels != config.labels:
+        progress.say("labels: folder names match classes of the network's own")
+    config = replace(config, labels=labels)
+    targets = task.targets(images.samples, images.data, labels)
     placed = config.preprocess.size is not None and not stays(config.signature.outputs)
     if rotate == "input" and targets is not None and placed:
         raise UsageError("--rotate input: labels lie in the picture, of which this network sees a part; --rotate file.")

@@ -197,7 +197,7 @@ class Classification(Task):
 
     def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
         target = records["target"][:, 0]
-        chance = tell_chance(int(records["acc"][:, 0].sum()), len(target), len(target.unique()))
+        chance = tell_chance(int((records["prediction"][:, 0] == target).sum()), len(target), len(target.unique()))
         return chance or changing_classes(records["prediction"], target, elements, labels)
 
 
