@@ -14,10 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import equicli
+from equicli.data.decode import read_picture
 from equicli.data.folders import open_folder
-from equicli.data.loading import Loader
 from equicli.data.normalization import HALF
-from equicli.data.preprocess import Preprocess
 from tests.cli.conftest import Quickstart
 
 ADAPT = ("--recipe", "quickstart", "--epochs", "2")
@@ -71,8 +70,7 @@ def test_the_prediction_network_is_bit_identical_in_the_artifact(quickstart: Qui
 def test_the_exported_file_loads_as_a_module_whose_canonical_form_is_exact(quickstart: Quickstart) -> None:
     model = equicli.load(quickstart.folder / "model.safetensors")
     samples = open_folder(quickstart.folder / "data").test
-    batch = next(iter(Loader(samples, Preprocess(None, None, "bicubic", HALF), 64)))
-    x = HALF(batch.images[:, 0])
+    x = HALF(torch.stack([read_picture(sample.path) for sample in samples[:64]]))
     with torch.inference_mode():
         canonical, logits = model.canonicalize(x), model(x)
         for quarter in range(1, 4):
@@ -243,14 +241,14 @@ def test_a_killed_run_resumes_to_the_same_weights(cli, here: Path) -> None:
 
 def test_no_image_file_is_opened_after_the_first_pass(here: Path, monkeypatch) -> None:
     from equicli.config import build_config
-    from equicli.data import preprocess
+    from equicli.data import decode
     from equicli.progress import Silent
     from equicli.runs import Run
     from equicli.training import adapt as training
 
     opened: list[Path] = []
-    decode = preprocess.decode
-    monkeypatch.setattr(preprocess, "decode", lambda path: opened.append(path) or decode(path))
+    open_image = decode.open_image
+    monkeypatch.setattr(decode, "open_image", lambda path: opened.append(path) or open_image(path))
     monkeypatch.chdir(here)
     flags = {"data": "data", "checkpoint": "network.safetensors", "epochs": 3}
     training.adapt(build_config(flags, [], "quickstart"), Run(here / "run"), Silent())
@@ -309,7 +307,8 @@ def test_every_kind_goes_from_adapt_to_a_loaded_file(cli, here: Path, flags, tur
     assert len(metrics["adapted"]["per_element"]) == order
     assert metrics["prior"] == settings["prior"]
     exact = metrics["adapted"]["quarter_turns"]
-    assert exact["max_logit_delta"] < 1e-3 or metrics["adapted"]["ties"] > 0
+    # A pose that is a matrix is a rounding off, and pictures that are turned by it are rounded to grey levels.
+    assert exact["max_logit_delta"] < (2e-2 if "so2" in flags else 1e-3) or metrics["adapted"]["ties"] > 0
     if "energy" in flags:
         assert metrics["adapted"]["passes"] == 9 and metrics["cost"]["added_parameters"] == 0
     exported = cli("export", "out", "-o", "model.safetensors", cwd=here)

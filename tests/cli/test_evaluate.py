@@ -97,7 +97,7 @@ def test_a_preprocessing_in_place_of_the_artifacts_own_is_used_and_not_kept(eval
     ("arguments", "words"),
     [
         (("--preprocess", "none", "--image-size", 32), "--image-size resizes, which --preprocess none forbids"),
-        (("--preprocess", "checkpoint"), "nothing says how this network's pictures are resized; --image-size N"),
+        (("--preprocess", "checkpoint"), "nothing says how this network's pictures are resized; add --image-size N"),
         (("--image-size", 4), "--image-size"),
         (("--preprocess", "other"), "--preprocess"),
         (("--rotate", "both"), "--rotate"),

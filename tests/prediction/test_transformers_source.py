@@ -31,6 +31,7 @@ from equicli.prediction import transformers_source
 from equicli.prediction.head import find_head, head_inputs, set_head
 from equicli.prediction.load import load_network, rebuild_network
 from equicli.prediction.network import NetworkSpec
+from equicli.prediction.signature import CLASSIFIER
 from tests.canonicalization.examples import create
 from tests.prediction import tiny
 from tests.prediction.test_hostile import Touch
@@ -478,9 +479,10 @@ def test_preprocessing_that_makes_no_sense_or_cannot_be_done_is_one_line(hub, en
 
 
 def adapted(found) -> tuple[AdaptedModel, artifact.ModelConfig]:
-    canonicalizer = create("optimized", "c4", found.network, width=4, vector_size=8, size=17)
+    canonicalizer = create("optimized", "c4", width=4, vector_size=8, size=17)
     config = artifact.ModelConfig(
         task="classification",
+        signature=CLASSIFIER,
         group="c4",
         canonicalizer=artifact.CanonicalizerSpec("optimized", asdict(canonicalizer.spec)),
         prediction_network=found.spec,
@@ -490,7 +492,7 @@ def adapted(found) -> tuple[AdaptedModel, artifact.ModelConfig]:
         prior=Prior(("r0",)),
         padding="edge",
     )
-    return AdaptedModel(canonicalizer, found.network, "edge").eval(), config
+    return config.assemble(canonicalizer, found.network), config
 
 
 @pytest.mark.parametrize("adapter_only", [False, True])

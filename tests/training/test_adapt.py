@@ -66,7 +66,7 @@ def run_adapt(output, progress=None, **changes):
 
 
 def pictures_of(adapted):
-    return [sample.path for sample in adapted.split.validation]
+    return [sample.path for sample in adapted.validation]
 
 
 def resume(output, progress=None, **changes):
@@ -144,7 +144,7 @@ def test_images_that_came_since_do_not_change_the_split_of_a_resumed_run(workpla
     write_images(workplace / "photos" / "ant", 30)
     adapted = resume("out")
     assert find_run("out").read_split() == recorded
-    assert adapted.split.paths(adapted.data.root) == recorded
+    assert pictures_of(adapted) == [adapted.data.root / name for name in recorded["validation"]]
 
 
 def test_the_same_seed_gives_the_same_artifact_and_another_seed_another(workplace):
@@ -166,7 +166,7 @@ def test_unlabelled_images_adapt_a_network_without_labels(workplace):
     _, adapted = run_adapt("out", data="loose")
     assert adapted.config.labels == {}
     assert adapted.data.classes == ()
-    assert adapted.model.predict(pictures_of(adapted)).output.shape == (len(adapted.split.validation), 2)
+    assert adapted.model.predict(pictures_of(adapted)).output.shape == (len(adapted.validation), 2)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_energy_adapts_without_training_and_leaves_no_epoch(workplace):
     assert not any("epoch" in entry for entry in logged(run))
     stored = load_file(run.model)
     assert stored.keys() == {f"prediction_network.{key}" for key in load_file(workplace / "weights.safetensors")}
-    assert adapted.split.paths(adapted.data.root) == run.read_split()
+    assert pictures_of(adapted) == [adapted.data.root / name for name in run.read_split()["validation"]]
 
 
 def test_energy_opens_one_training_image_only(workplace):
@@ -339,13 +339,13 @@ def rectangles(workplace):
 def test_pictures_of_any_size_and_shape_adapt_a_network(rectangles, changes):
     run, adapted = run_adapt("out", **{"data": "rectangles", "strict": True, **changes})
     loaded, model = load(run.model).predict(pictures_of(adapted)), adapted.model.predict(pictures_of(adapted))
-    assert model.output.shape == (len(adapted.split.validation), 2) and model.output.isfinite().all()
+    assert model.output.shape == (len(adapted.validation), 2) and model.output.isfinite().all()
     assert torch.equal(loaded.output, model.output) and torch.equal(loaded.pose.element, model.pose.element)
 
 
 def test_rectangles_are_found_upright_and_turned_whatever_their_shape(rectangles):
     _, adapted = run_adapt("out", data="rectangles", epochs=12, learning_rate=0.01)
-    pictures = [read_picture(sample.path) for sample in adapted.split.test + adapted.split.validation]
+    pictures = [read_picture(sample.path) for sample in adapted.data.samples]
     assert len({picture.shape for picture in pictures}) > 1
     for quarters in range(4):
         turned = [torch.rot90(picture, quarters, (-2, -1)) for picture in pictures]

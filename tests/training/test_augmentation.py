@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equicli.training.augmentation import MAX_STRETCH, MAX_ZOOM, MIN_SIDE, stretch, vary
+from equicli.training.augmentation import MAX_ZOOM, MIN_SIDE, stretch, vary
 
 CROPS = ["zoom", "shift"]
 
@@ -93,11 +93,10 @@ def squashes(aspect, scale=1.0, count=4000):
 @pytest.mark.parametrize("aspect", [1.0, 1.1, 4 / 3, 1.45, 3 / 4, 1 / 1.45])
 def test_content_is_as_often_squashed_in_one_direction_as_in_the_other_whatever_the_aspect(aspect):
     found, below = squashes(aspect), torch.tensor([0.02, 0.2, 0.4])
-    assert found.abs().max() <= abs(math.log(aspect)) + math.log(MAX_STRETCH) + 1e-4
+    assert found.abs().max() <= abs(math.log(aspect)) + 1e-4
     torch.testing.assert_close(found.quantile(below), -found.quantile(1 - below), atol=0.04, rtol=0)
     assert found.mean().abs() < 0.03
-    away = found.abs() > abs(math.log(aspect)) - 1e-3
-    assert away.float().mean() > 0.4  # both shapes are shown, not something between them
+    torch.testing.assert_close(found.std(), found.new_tensor(2 * abs(math.log(aspect)) / 12**0.5), atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("aspect", [2.0, 3.0, 8.0])
@@ -115,16 +114,14 @@ def test_augmented_pictures_show_what_stretching_says():
         assert (aspect * wide / high).log().mean().abs() < 0.04
         assert min(wide.min(), high.min()) >= MIN_SIDE - 0.01 and max(wide.max(), high.max()) <= 1.01
     wide, high = shares(1.25)
-    inverted = wide / high < 1 / 1.25
+    inverted = wide / high < 1 / 1.25  # content that was wide is shown narrow
     assert 0.3 < inverted.float().mean() < 0.7
 
 
-def test_squares_are_only_jittered():
+def test_squares_which_have_no_such_cue_keep_their_shape():
     wide, high = shares(1.0)
-    ratio = wide / high
-    assert ratio.max() <= MAX_STRETCH + 0.02 and ratio.min() >= 1 / MAX_STRETCH - 0.02
-    assert ratio.max() > 1.25 and ratio.min() < 0.8
-    assert max(wide.max(), high.max()) <= 1.01
+    torch.testing.assert_close(wide, high, atol=0.01, rtol=0)
+    assert torch.equal(stretch(torch.full((2, 9), 0.7), torch.ones(9), torch.Generator()), torch.full((2, 9), 0.7))
 
 
 @pytest.mark.parametrize(("crop", "aspect"), [("zoom", None), ("shift", None), ("shift", 2.0)])

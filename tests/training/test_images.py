@@ -96,7 +96,7 @@ def test_unreadable_images_are_left_out_with_their_targets(split):
     assert targets(found) == ([0, 2, 3, 4], [6, 7])
     assert found.samples.tolist() == [0, 2, 3, 4, 6, 7]
     assert len(found.train) == len(found.train.aspects) == 4
-    assert found.unreadable == {str(s.path): "not an image" for s in (split.train[1], split.validation[0])}
+    assert found.unreadable == {s.path: "not an image" for s in (split.train[1], split.validation[0])}
 
 
 def test_strict_reading_stops_at_an_unreadable_image(split):
