@@ -60,6 +60,8 @@ class ModelConfig:
     padding: what images that are turned off the grid show from outside.
     trained_base: whether the prediction network was trained, too, so that it is no longer that of `provenance`.
     labels: the output that stands for each class name of the dataset; empty where the task has no classes.
+    class_names: for every output of the network the names that it goes by; empty where nothing says, or a head was
+        fitted to the dataset's own.
     provenance: what was loaded as prediction network (see `PretrainedNetwork`).
     """
 
@@ -75,6 +77,7 @@ class ModelConfig:
     padding: str
     policy: Annotated[Policy, Field(discriminator="kind")] = ONE
     task_settings: Mapping[str, Any] = field(default_factory=dict)
+    class_names: tuple[tuple[str, ...], ...] = ()
     trained_base: bool = False
     adapter_only: bool = False
     format: int = field(default=FORMAT)
@@ -115,8 +118,9 @@ def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adap
                 "Export the whole model, or adapt with --checkpoint."
             )
         config = replace(config, adapter_only=True)
+        head = config.prediction_network.head or find_head(model.prediction_network)
         fitted = config.prediction_network.head_outputs is not None
-        kept = (_CANONICALIZER, f"{_NETWORK}{find_head(model.prediction_network)}.") if fitted else (_CANONICALIZER,)
+        kept = (_CANONICALIZER, f"{_NETWORK}{head}.") if fitted else (_CANONICALIZER,)
     for parameter in model.parameters():  # one by one, so that no copy of all is held
         parameter.data = parameter.data.contiguous()
     state = {key: value for key, value in model.state_dict().items() if key.startswith(kept)}
@@ -314,5 +318,5 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
 def _with_head(network: nn.Module, config: ModelConfig) -> nn.Module:
     """Give a network the last layer that was fitted for it, if one was."""
     if config.prediction_network.head_outputs is not None:
-        replace_head(network, config.prediction_network.head_outputs)
+        replace_head(network, config.prediction_network.head_outputs, config.prediction_network.head)
     return network.eval()

@@ -11,7 +11,7 @@ from torch import nn
 
 from equicli import artifact
 from equicli.comparison import compare as comparison
-from equicli.comparison.systems import Part
+from equicli.comparison.systems import Part, choose_reference
 from equicli.config import AdaptConfig
 from equicli.devices import find_device, find_precision
 from equicli.errors import UsageError, reason
@@ -104,7 +104,11 @@ def evaluate(
     rotate = rotate or settings.get("evaluation", {}).get("rotate", "file")
     config = _prepared_as(config, preprocess, image_size)
     images = find_samples(task, data, run, progress)
-    targets = task.targets(images.samples, images.data, config.labels)
+    labels = task.rebind(images.data, config.labels, config.class_names)
+    if labels != config.labels:
+        progress.say("labels: folder names match classes of the network's own")
+    config = replace(config, labels=labels)
+    targets = task.targets(images.samples, images.data, labels)
     placed = config.preprocess.size is not None and not stays(config.signature.outputs)
     if rotate == "input" and targets is not None and placed:
         raise UsageError("--rotate input: labels lie in the picture, of which this network sees a part; --rotate file.")
@@ -169,7 +173,13 @@ def export(
 
 
 def compare(
-    parts: Sequence[Part], output: str | None, *, rotations: int | None, overwrite: bool, progress: Progress
+    parts: Sequence[Part],
+    output: str | None,
+    *,
+    rotations: int | None,
+    reference: str | None,
+    overwrite: bool,
+    progress: Progress,
 ) -> tuple[dict[str, Any], Path]:
     """Compare systems and write the table; see `comparison.compare`.
 
@@ -178,6 +188,7 @@ def compare(
         output: folder; None is `runs/compare-<model>-<group>`, and of a sweep one of its own, where the same command
             goes on.
         rotations: turn by each element of C_n; None is each element of the adapted group.
+        reference: the system that others are compared with; None chooses, see `choose_reference`.
 
     Returns:
         The document of `compare.json`, and the folder.
@@ -202,6 +213,7 @@ def compare(
         parts,
         folder,
         _elements(first.group, rotations),
+        choose_reference(parts, reference),
         overwrite=overwrite,
         device=find_device(first.device),
         progress=progress,

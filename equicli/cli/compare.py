@@ -38,6 +38,10 @@ def compare(
         str | None,
         typer.Option(help="file: turn the picture, as it would come; input: the preprocessed tensor, as papers do."),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="System that all others are compared with; default: equioptadapt, else vanilla."),
+    ] = None,
     sweep: Annotated[
         str | None, typer.Option(metavar="KEY=VALUE,…", help="Run the systems that have this setting with each value.")
     ] = None,
@@ -101,7 +105,9 @@ def compare(
     from equicli import pipeline
 
     try:
-        document, folder = pipeline.compare(parts, output, rotations=rotations, overwrite=overwrite, progress=out)
+        document, folder = pipeline.compare(
+            parts, output, rotations=rotations, reference=reference, overwrite=overwrite, progress=out
+        )
     except KeyboardInterrupt:
         out.say("to go on, give the same command again")
         raise

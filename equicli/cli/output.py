@@ -61,6 +61,7 @@ class Output:
         self._stdout.print(grid)
         for name, value in table.facts(document):
             self._stdout.print(f" {name + ':':<21}{value}", markup=False)
+        self._mind(document)
 
     def comparison(self, document: Mapping[str, Any]) -> None:
         """A comparison: as the table, or as it is with `--json`."""
@@ -72,9 +73,12 @@ class Output:
         grid = _empty_grid(comparison.caption(document))
         for index, (title, _) in enumerate(comparison.columns(document, self._stdout.width)):
             grid.add_column(title, justify="right" if index else "left", no_wrap=True)
-        for system, row in zip(document["systems"], comparison.rows(document, self._stdout.width), strict=True):
-            grid.add_row(*row, style="bold" if system["best"] else None)
+        for row in comparison.rows(document, self._stdout.width):
+            grid.add_row(*row)
         self._stdout.print(grid)
+        self._mind(document)
+
+    def _mind(self, document: Mapping[str, Any]) -> None:
         for line in document["warnings"]:
             self._stdout.print(f" mind: {line}", markup=False)
 

@@ -29,6 +29,7 @@ def compare(
     parts: Sequence[Part],
     folder: Path,
     elements: PlanarGroup,
+    reference: str,
     *,
     overwrite: bool,
     device: torch.device,
@@ -41,6 +42,7 @@ def compare(
         folder: where their runs lie, finished ones of an earlier call too.
         overwrite: see `train`.
         elements: R, the group that accuracies are averaged over.
+        reference: the system that others are compared with; see `choose_reference`.
 
     Returns:
         The document of `compare.json`.
@@ -59,7 +61,7 @@ def compare(
     counted, alone = count(parts[0], runs[0], task, images, elements, caches, device=device, progress=progress)
     for part, run in zip(parts[1:], runs[1:], strict=True):
         counted += count(part, run, task, images, elements, caches, device=device, progress=progress)[0]
-    rows = rows_of(counted, task.score)
+    rows = rows_of(counted, task.score, reference)
     first, config = parts[0].config, artifact.read_config(runs[0].model)
     return {
         "schema": SCHEMA,
@@ -76,6 +78,7 @@ def compare(
         "n": alone.n,
         "epochs": first.training.epochs,
         "batch_size": first.training.batch_size,
+        "reference": reference,
         "systems": rows,
         "warnings": warnings_of(alone, task, config.labels, rows),
         "provenance": provenance(config, first.seed, device),

@@ -13,7 +13,7 @@ from equicli.config import AdaptConfig
 from equicli.data.loading import tell_unreadable
 from equicli.evaluation.alignment import align
 from equicli.evaluation.cache import Caches
-from equicli.evaluation.cost import added_parameters, relative_cost
+from equicli.evaluation.cost import added_parameters, count_operations, relative_cost
 from equicli.evaluation.evaluate import Evaluation
 from equicli.evaluation.images import Batches, EvaluationSamples
 from equicli.evaluation.metrics import equivariance
@@ -82,18 +82,22 @@ def count(
     if alone:
         tell_unreadable(batches.unreadable, progress)
     log = run.read_log()
+    timed, operations = relative_cost(model, sample, "fp32"), count_operations(model, sample)
     cost = {
         "trainable_parameters": next((e["trainable_parameters"] for e in log if "trainable_parameters" in e), 0),
         "added_parameters": added_parameters(model),
         "training_seconds": sum(entry["seconds"] for entry in log if "epoch" in entry),
         "passes": model.passes,
-        "relative_cost": relative_cost(model, sample, "fp32"),
+        "relative_cost": timed.value,
+        "relative_cost_low": timed.low,
+        "relative_cost_high": timed.high,
+        "relative_flops": operations.whole / operations.network if operations.network else None,
     }
     hits, numbers = found.records["adapted"][task.score], _numbers(found, task, config) | cost
     per_class = _per_class(found, task, config)
     counted = [Counted(part.system, part.settings, part.config.seed, hits, numbers, per_class)]
     if alone:
-        free = dict.fromkeys(cost, 0) | {"passes": 1, "relative_cost": None}
+        free = {name: None if name.startswith("relative") else 0 for name in cost} | {"passes": 1}
         told = {**_plain(task.measure(found.records[ORACLE], elements)), **free}
         counted.append(Counted(ORACLE, (), part.config.seed, found.records[ORACLE][task.score], told, {}))
     return counted, found

@@ -1,5 +1,6 @@
 """What can be compared: every recipe in `recipes/systems/`, the network alone among them, and the oracle."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from equicli.canonicalization.registry import REGISTRY
@@ -30,6 +31,8 @@ TITLES = {
 }
 # Counted when the network alone is evaluated.
 ORACLE = "oracle"
+# What others are compared with, unless `--reference` names another.
+REFERENCE = "equioptadapt"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,25 @@ def parse_systems(text: str | None) -> list[str]:
             raise UsageError(f"--systems {name}: no such system.{hint}")
         chosen.update(words.get(name, [name]))
     return [name for name in TITLES if name in chosen]
+
+
+def choose_reference(parts: Sequence[Part], name: str | None) -> str:
+    """The system that all others are compared with. It is named before any is counted: the best of them, chosen by the
+    test images, would seem better than its equals.
+
+    Args:
+        name: what `--reference` says; None is REFERENCE, or where that is absent or swept the network alone.
+
+    Raises:
+        UsageError: it is not compared, or has a row for each value of a sweep.
+    """
+    known = [*dict.fromkeys(part.system for part in parts if not part.settings), ORACLE]
+    if name is None:
+        return REFERENCE if REFERENCE in known else "vanilla"
+    if name not in known:
+        why = "is swept" if any(part.system == name for part in parts) else "is not compared"
+        raise UsageError(f"--reference {name}: {why}; name one of {', '.join(known)}.")
+    return name
 
 
 def recipe_of(name: str) -> Tree:

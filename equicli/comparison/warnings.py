@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from equicli.evaluation.cost import WIDE
 from equicli.evaluation.evaluate import Evaluation
 from equicli.tasks.task import Task
 
@@ -25,6 +26,9 @@ def warnings_of(
         lines += task.warnings(alone.records["adapted"], alone.elements, labels)
     if any(len(row["seeds"]) == 1 and row["mean"]["trainable_parameters"] for row in rows):
         lines.append("one seed: how much results vary from training to training is not known; --seeds 3 tells")
+    disturbed = [row["title"] for row in rows if _disturbed(row["mean"])]
+    if disturbed:
+        lines.append(f"the machine was busy: of {', '.join(disturbed)} go by the operations, not by the cost")
     oracle = next((row["mean"] for row in rows if row["system"] == "oracle"), None)
     if oracle is not None and oracle[score] - oracle[f"avg_{score}"] > LOST_POINTS:
         lost = 100 * (oracle[score] - oracle[f"avg_{score}"])
@@ -32,6 +36,11 @@ def warnings_of(
             f"turning off the grid costs even the oracle {lost:.1f} points: compare with it, not with {task.title}"
         )
     return lines
+
+
+def _disturbed(mean: Mapping[str, float | None]) -> bool:
+    low, high = mean.get("relative_cost_low"), mean.get("relative_cost_high")
+    return low is not None and high is not None and high > WIDE * low
 
 
 def _shared(evaluation: Evaluation) -> int:

@@ -1,6 +1,6 @@
 """From records to the versioned `metrics.json` document."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ def metrics_document(
     split: str,
     prior: Prior,
     trained_base: bool = False,
-    cost: Mapping[str, float],
+    cost: Mapping[str, Any],
+    warnings: Sequence[str] = (),
     unreadable: int,
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -34,6 +35,7 @@ def metrics_document(
         split: which images: `test`, `validation` or `all`.
         prior: the poses that were expected of untouched images.
         trained_base: whether the prediction network was trained, too.
+        cost: see `cost.cost_of`. warnings: a line on each thing that would mislead a reader.
     """
     systems = {
         name: {**task.measure(records, evaluation.elements), "passes": evaluation.passes[name]}
@@ -57,6 +59,7 @@ def metrics_document(
         "trained_base": trained_base,
         **systems,
         "cost": dict(cost),
+        "warnings": list(warnings),
         "provenance": dict(provenance),
     }
 

@@ -15,10 +15,11 @@ from equicli.adapted import AdaptedModel
 from equicli.artifact import ModelConfig
 from equicli.data.loading import tell_unreadable
 from equicli.evaluation.cache import OutputCache
-from equicli.evaluation.cost import added_parameters, relative_time
+from equicli.evaluation.cost import cost_of
 from equicli.evaluation.evaluate import Evaluation, InputBatch, evaluate
 from equicli.evaluation.images import Batches
 from equicli.evaluation.metrics import metrics_document
+from equicli.evaluation.warnings import warnings_of
 from equicli.groups import PlanarGroup
 from equicli.prediction.inputs import Inputs
 from equicli.progress import Progress
@@ -61,6 +62,7 @@ def evaluate_images(
         progress=progress,
     )
     tell_unreadable(batches.unreadable, progress)
+    cost = cost_of(model, sample, precision)
     return metrics_document(
         evaluation,
         task,
@@ -68,10 +70,8 @@ def evaluate_images(
         split=split,
         prior=config.prior,
         trained_base=config.trained_base,
-        cost={
-            "added_parameters": added_parameters(model),
-            "relative_time": relative_time(model, sample, precision),
-        },
+        cost=cost,
+        warnings=warnings_of(evaluation, task, config.labels, cost),
         unreadable=len(batches.unreadable),
         provenance=provenance(config, seed, device),
     )

@@ -1,4 +1,4 @@
-"""What is evaluated beside each other: the network alone, adapted, averaged over all poses, and given the true pose."""
+"""What is evaluated beside each other: the network alone, adapted, averaged over all poses, and at the true pose."""
 
 import math
 from collections.abc import Sequence

@@ -69,11 +69,25 @@ def load_network(
     if file is not None and weights is not None:
         path, recorded = file
         load_checkpoint(found.network, weights, str(checkpoint))
-        found = replace(found, provenance={**found.provenance, "checkpoint": recorded, "sha256": sha256_of(path)})
+        found = replace(
+            found,
+            provenance={**found.provenance, "checkpoint": recorded, "sha256": sha256_of(path)},
+            remarks=(*found.remarks, *_unknown_classes(found, str(checkpoint))),
+        )
     if image_size is not None and found.spec.library == "timm":
         found = timm_source.resize(found, image_size)
     found.network.eval()
     return found
+
+
+def _unknown_classes(found: PretrainedNetwork, checkpoint: str) -> list[str]:
+    names = found.class_names
+    if names is None:
+        return []
+    return [
+        f"nothing in {checkpoint} names its {len(names)} classes: they are taken for those of "
+        f"{found.provenance['model']}, in its order ({names[0][-1]} first)"
+    ]
 
 
 def _load_from_hub(request: NetworkRequest) -> PretrainedNetwork:
@@ -103,5 +117,5 @@ def rebuild_network(spec: NetworkSpec) -> nn.Module:
             "hand it over with --model python:module:factory, or load(path, network=...)."
         )
     if spec.head_outputs is not None:
-        replace_head(network, spec.head_outputs)
+        replace_head(network, spec.head_outputs, spec.head)
     return network.eval()

@@ -38,12 +38,10 @@ def files(document: Mapping[str, Any]) -> dict[str, str]:
         "caption": caption(document),
         "columns": [title for title, _ in columns(document)],
         "rows": rows(document),
-        "best": [row["best"] for row in document["systems"]],
     }
-    best = zip(context["rows"], context["best"], strict=True)
     latex = {
         "columns": [_tex(title) for title in context["columns"]],
-        "rows": [[rf"\textbf{{{_tex(cell)}}}" if bold else _tex(cell) for cell in row] for row, bold in best],
+        "rows": [[_tex(cell) for cell in row] for row in context["rows"]],
     }
     return {
         "compare.md": _PLAIN.get_template("compare.md").render(context),
@@ -56,10 +54,11 @@ def columns(document: Mapping[str, Any], width: int | None = None) -> list[Colum
     """Titles, and what stands in a row below each; with `width` those that fit a terminal of so many columns."""
     score, title, group = document["score"]["name"], document["score"]["title"], document["group"].upper()
     average = f"{document['elements'].upper()}-Avg {title}"
+    to_reference = f"to {document['reference']}"
     found: list[Column] = [
         (title, _percent(score)),
         (average, _percent(f"avg_{score}")),
-        ("to best", _to_best),
+        (to_reference, _to_reference),
         ("worst", _percent(f"worst_{score}")),
         ("residual", _percent("invariance_residual")),
         ("identity rate", _percent("identity_rate")),
@@ -71,17 +70,15 @@ def columns(document: Mapping[str, Any], width: int | None = None) -> list[Colum
         ("added", _number("added_parameters", "{:,.0f}")),
         ("training [s]", _number("training_seconds", "{:.0f}")),
         ("passes", _number("passes", "{:g}")),
-        ("cost", _number("relative_cost", "{:.1f}")),
+        ("cost", _cost),
+        ("operations", _number("relative_flops", "{:.2f}")),
     ]
-    # Of five classes or fewer the right one is always among five; and where values are swept none is the best.
-    untold = {
-        **{title: all(row["mean"][key] == 1 for row in document["systems"]) for title, key in document["columns"]},
-        "to best": not any(row["best"] for row in document["systems"]),
-    }
+    # Of five classes or fewer the right one is always among five.
+    untold = {title: all(row["mean"][key] == 1 for row in document["systems"]) for title, key in document["columns"]}
     found = [column for column in found if not untold.get(column[0])]
     if width is None:
         return [("", lambda row: row["title"].replace("Cn-", f"{group}-")), *found]
-    fitting = [title, average, "to best"]
+    fitting = [title, average, to_reference]
     for least, titles in _FROM_WIDTH.items():
         fitting += titles if width >= least else ()
     # By the names that `--systems` takes.
@@ -102,10 +99,11 @@ def caption(document: Mapping[str, Any]) -> str:
     swept = {setting.partition("=")[0] for row in document["systems"] for setting in row["settings"]}
     epochs = "" if "epochs" in swept else f"epochs: {document['epochs']}; "
     average = f"{document['elements'].upper()}-Avg {document['score']['title']}"
-    to_best = f"to best: paired difference of {average}, 95 % interval over images{over}; "
+    to_reference = f"to {document['reference']}: paired difference of {average} to it, 95 % interval over images{over}"
     return (
         f"{document['n']} test images; {epochs}{spread}{what} in %; "
-        f"{'' if swept else to_best}cost: time ÷ that of the network alone"
+        f"{to_reference}; cost: processor time ÷ that of the network alone, and its spread; "
+        "operations: floating-point operations ÷ its own"
     )
 
 
@@ -121,11 +119,20 @@ def _number(name: str, form: str) -> Callable[[Row], str]:
     return lambda row: "-" if row["mean"].get(name) is None else form.format(row["mean"][name])
 
 
-def _to_best(row: Row) -> str:
-    if row["best"]:
-        return "best"
-    apart = row["to_best"]
-    return "-" if apart is None else f"{100 * apart['value']:.1f} [{100 * apart['low']:.1f}, {100 * apart['high']:.1f}]"
+def _cost(row: Row) -> str:
+    mean = row["mean"]
+    if mean.get("relative_cost") is None:
+        return "-"
+    return f"{mean['relative_cost']:.1f} [{mean['relative_cost_low']:.1f}, {mean['relative_cost_high']:.1f}]"
+
+
+def _to_reference(row: Row) -> str:
+    apart = row["to_reference"]
+    return (
+        "reference"
+        if apart is None
+        else f"{100 * apart['value']:.1f} [{100 * apart['low']:.1f}, {100 * apart['high']:.1f}]"
+    )
 
 
 def _tex(text: str) -> str:

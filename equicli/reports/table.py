@@ -48,7 +48,11 @@ def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
     shown = _angles(metrics, "adapted", shown=angles)
     counts = "correct images by angle; " if shown and "correct" in shown[0] else ""
     turned = "the preprocessed tensor" if metrics["rotate"] == "input" else "the picture, before preprocessing,"
-    return f"{counted} images; {what} in %, 95 % intervals; {counts}{turned} is turned by {metrics['elements'].upper()}"
+    oracle = "; oracle: the network at the true pose" if "oracle" in metrics else ""
+    return (
+        f"{counted} images; {what} in %, 95 % intervals; {counts}{turned} is turned by "
+        f"{metrics['elements'].upper()}{oracle}"
+    )
 
 
 def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -80,8 +84,20 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         *lines,
         ("invariance residual", f"{residuals}, {adapted['ties']} ties"),
         ("added parameters", f"{cost['added_parameters']:,}"),
-        ("relative time", f"{cost['relative_time']:.3f} (canonicalizer ÷ prediction network)"),
+        ("relative time", _relative_time(cost)),
+        ("operations", _operations(cost)),
     ]
+
+
+def _relative_time(cost: Mapping[str, Any]) -> str:
+    low, high = cost["relative_time_range"]
+    return f"{cost['relative_time']:.3f} [{low:.3f}, {high:.3f}] (canonicalizer ÷ prediction network)"
+
+
+def _operations(cost: Mapping[str, Any]) -> str:
+    own, network = cost["canonicalizer_flops"], cost["network_flops"]
+    relative = f", {own / network:.3f} of it" if network else ""
+    return f"{own / 1e9:.3g} GFLOP an image beside the network's {network / 1e9:.3g}{relative}"
 
 
 def _by_shape(adapted: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.signature import CLASSIFIER, Signature, split_batch, try_network
 from equicli.progress import Progress
 from equicli.settings import TaskSettings
-from equicli.tasks.intervals import bootstrap, wilson
+from equicli.tasks.intervals import clustered, wilson
 
 # By name for each sample and turn: (n, |R|).
 Records = Mapping[str, Tensor]
@@ -28,10 +28,12 @@ class Binding:
 
     labels: the output that stands for each class name; empty where there are none.
     head_needed: whether a last layer is to be fitted to the data first.
+    class_names: for every output the names that it goes by, of data that may come later; empty where nothing says.
     """
 
     labels: Mapping[str, int]
     head_needed: bool = False
+    class_names: tuple[tuple[str, ...], ...] = ()
 
 
 class Task:
@@ -131,6 +133,16 @@ class Task:
             progress.say("labels: none; a prediction is compared with the network's own of the upright picture")
         return Binding({})
 
+    def rebind(
+        self, data: Dataset, labels: Mapping[str, int], class_names: Sequence[Sequence[str]]
+    ) -> Mapping[str, int]:
+        """The labels of data that the network was not bound to; those that it has where they are these or none fit.
+
+        Args:
+            labels, class_names: see `Binding`.
+        """
+        return labels
+
     def fit_head(
         self,
         found: PretrainedNetwork,
@@ -181,7 +193,7 @@ class Task:
         exact = not records[self.score].is_floating_point()
 
         def interval(g: int) -> tuple[float, float]:
-            return wilson(int(counts[g]), n) if exact else bootstrap(values[:, g : g + 1].numpy())
+            return wilson(int(counts[g]), n) if exact else clustered(values[:, g : g + 1].numpy())
 
         name = self.score
         return {
@@ -189,7 +201,7 @@ class Task:
             f"avg_{name}": float(values.mean()),
             f"worst_{name}": float(values.mean(dim=0).min()),
             f"{name}_ci": interval(0),
-            f"avg_{name}_ci": bootstrap(values.numpy()),
+            f"avg_{name}_ci": clustered(values.numpy()),
             "per_element": [
                 {
                     "element": elements.label(g),

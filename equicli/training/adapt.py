@@ -25,6 +25,7 @@ from equicli.groups import Group, is_finite, parse_group
 from equicli.groups.action import act
 from equicli.groups.elements import inverse
 from equicli.policy import policy_of
+from equicli.prediction.head import find_head
 from equicli.prediction.inputs import Pictures
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
@@ -78,6 +79,8 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     first = _first_picture(split)
     shown = found.preprocess.normalization(found.preprocess(turn_back(first)).to(device))[None]
     binding = task.bind(found, data, shown, progress)
+    if binding.head_needed:
+        found = replace(found, spec=replace(found.spec, head=find_head(found.network, shown)))
     canonicalizer = _create_canonicalizer(config, group, found, task, first, device)
     trains = training.train_base or any(parameter.requires_grad for parameter in canonicalizer.parameters())
     features = Features.read(run.features) if resume and binding.head_needed else None
@@ -87,6 +90,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         None if training.task_weight else canonicalizer.view,
         keep=trains,
         features_of=found.network if binding.head_needed and features is None else None,
+        head=found.spec.head,
         turn_back=turn_back,
         device=device,
         batch_size=training.batch_size,
@@ -116,6 +120,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         prediction_network=spec,
         preprocess=found.preprocess,
         labels=binding.labels,
+        class_names=binding.class_names,
         provenance=found.provenance,
         prior=prior,
         padding=config.padding,

@@ -51,6 +51,7 @@ def read_training_images(
     *,
     keep: bool,
     features_of: nn.Module | None,
+    head: str | None = None,
     turn_back: Callable[[Tensor], Tensor],
     device: torch.device,
     batch_size: int,
@@ -62,7 +63,7 @@ def read_training_images(
     Args:
         view: what is kept of each picture; None keeps inputs of the prediction network.
         keep: whether anything is kept at all.
-        features_of: a prediction network whose last layer's inputs are to be collected.
+        features_of: a prediction network whose last layer's inputs are to be collected. head: that layer's name.
         turn_back: brings pictures of the folder, uint8 (3, h, w), to the pose that this network expects.
 
     Raises:
@@ -87,7 +88,7 @@ def read_training_images(
         indices.append(batch.indices)
         if features_of is not None:
             shown = [preprocess.normalization(item.shown.to(device)) for item in batch.items if item.shown is not None]
-            features.append(_features(features_of, shown))
+            features.append(_features(features_of, shown, head))
         read += [item._replace(shown=None) for item in batch.items]
     order = torch.cat(indices)
     is_train = order < len(split.train)
@@ -121,8 +122,8 @@ def _check_sizes(read: Sequence[_Prepared], samples: Sequence[Sample]) -> None:
 
 
 @torch.inference_mode()
-def _features(network: nn.Module, images: Sequence[Tensor]) -> Tensor:
-    with head_inputs(network) as collected:
+def _features(network: nn.Module, images: Sequence[Tensor], head: str | None) -> Tensor:
+    with head_inputs(network, head) as collected:
         for group in [torch.stack(list(images))] if len({i.shape for i in images}) == 1 else [i[None] for i in images]:
             network(group)
     return torch.cat(collected)

@@ -117,3 +117,42 @@ def test_what_the_runs_recipe_turns_is_turned_unless_a_flag_says_otherwise(cli, 
         assert json.loads(result.stdout)["rotate"] == rotate
     # Of another preprocessing, or other images, the model card says nothing.
     assert (tmp_path / "run" / "README.md").read_text() == card
+
+
+def test_a_network_at_chance_is_told_by_adapt_and_evaluate_and_in_their_documents(cli, digits, tmp_path: Path) -> None:
+    import torch
+
+    from equicli.files import write_tensors
+    from equicli.prediction.timm_source import create
+
+    torch.manual_seed(0)
+    write_tensors(tmp_path / "untrained.safetensors", create("test_resnet", {"num_classes": 9}).state_dict())
+    command = ("--recipe", "quickstart", "--checkpoint", "untrained.safetensors", "--epochs", "1", "-o", "run", digits)
+    for words in (("adapt", *command), ("evaluate", "run")):
+        result = cli(*words, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert "mind: the network alone is right about" in result.stdout and "--checkpoint" in result.stdout
+        (line, *_) = json.loads((tmp_path / "run" / "metrics.json").read_text())["warnings"]
+        assert line in " ".join(result.stdout.split()) and line in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_labels_are_the_networks_own_so_other_folders_can_be_evaluated(cli, digits, tmp_path: Path) -> None:
+    import torch
+
+    from equicli.files import write_tensors
+    from equicli.prediction.timm_source import create
+
+    torch.manual_seed(0)
+    write_tensors(tmp_path / "own.safetensors", create("test_resnet", {"num_classes": 1000}).state_dict())
+    known, other, unknown = ("tench", "great_white_shark"), ("n01443537", "hammerhead"), ("tench", "digit")
+    for data, names in {"data": known, "other": other, "unknown": unknown}.items():
+        for digit, name in enumerate(names):
+            shutil.copytree(digits / "train" / str(digit), tmp_path / data / name)
+    command = ("--recipe", "quickstart", "--model-arg", "num_classes=1000", "--epochs", "1", "-o", "run")
+    result = cli("adapt", *command, "--checkpoint", "own.safetensors", "data", cwd=tmp_path)
+    assert result.returncode == 0 and "own.safetensors names its 1000 classes" in result.stderr
+    result = cli("evaluate", "run", "--data", "other", "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["labels"] == "folders" and "classes of the network's own" in result.stderr
+    result = cli("evaluate", "run", "--data", "unknown", cwd=tmp_path)
+    assert result.returncode == 1 and "class folder 'digit' is none of the 2 classes" in result.stderr

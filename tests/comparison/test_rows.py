@@ -5,7 +5,7 @@ import torch
 
 from equicli.comparison.count import Counted
 from equicli.comparison.rows import rows_of
-from equicli.tasks.intervals import bootstrap, wilson
+from equicli.tasks.intervals import clustered, wilson
 
 
 def counted(system, share, *settings, seed=0, n=1000, **numbers):
@@ -14,8 +14,8 @@ def counted(system, share, *settings, seed=0, n=1000, **numbers):
     return Counted(system, settings, seed, hits, {"avg_acc": share, **numbers}, {})
 
 
-def rows(*runs):
-    return {(row["system"], *row["settings"]): row for row in rows_of(runs, "acc")}
+def rows(*runs, reference="vanilla"):
+    return {(row["system"], *row["settings"]): row for row in rows_of(runs, "acc", reference)}
 
 
 def test_a_row_has_mean_and_spread_over_its_seeds_and_the_order_is_the_tables():
@@ -32,11 +32,13 @@ def test_a_row_has_mean_and_spread_over_its_seeds_and_the_order_is_the_tables():
     assert [run["correct"] for run in row["runs"]] == [[600] * 4, [700] * 4, [800] * 4]
 
 
-def test_others_are_compared_with_the_best_system_which_the_oracle_is_not():
-    found = rows(counted("vanilla", 0.5), counted("oracle", 0.9), counted("energy", 0.8), counted("frame", 0.75))
-    assert [name for (name,), row in found.items() if row["best"]] == ["energy"]
-    assert found["energy",]["to_best"] is None and found["oracle",]["to_best"] is None
-    gap = found["frame",]["to_best"]
+def test_all_are_compared_with_the_reference_whichever_is_best():
+    systems = counted("vanilla", 0.5), counted("oracle", 0.9), counted("energy", 0.8), counted("frame", 0.75)
+    found = rows(*systems, reference="energy")
+    assert [name for (name,), row in found.items() if row["to_reference"] is None] == ["energy"]
+    assert found["oracle",]["to_reference"]["value"] == pytest.approx(0.1)
+    assert "best" not in found["oracle",]
+    gap = found["frame",]["to_reference"]
     assert gap["value"] == pytest.approx(-0.05)
     # 50 of 1,000 images tell them apart, and pairing leaves out the rest.
     assert gap["low"] == pytest.approx(-0.05 - 1.96 * 50**0.5 / 1000, abs=0.003)
@@ -44,20 +46,21 @@ def test_others_are_compared_with_the_best_system_which_the_oracle_is_not():
 
 
 def test_seeds_that_vary_widen_the_interval():
-    fixed = counted("energy", 0.8)
-    alike = rows(fixed, *(counted("equiadapt", 0.7, seed=seed) for seed in range(3)))["equiadapt",]["to_best"]
+    fixed = counted("vanilla", 0.8)
+    alike = rows(fixed, *(counted("equiadapt", 0.7, seed=seed) for seed in range(3)))["equiadapt",]["to_reference"]
     apart = [counted("equiadapt", share, seed=seed) for seed, share in enumerate((0.6, 0.7, 0.8))]
-    wide = rows(fixed, *apart)["equiadapt",]["to_best"]
+    wide = rows(fixed, *apart)["equiadapt",]["to_reference"]
     assert wide["value"] == pytest.approx(-0.1) == alike["value"]
     assert alike["high"] - alike["low"] == pytest.approx(2 * 1.96 * (0.1 * 0.9 / 1000) ** 0.5, rel=0.1)
-    # Of three seeds resampling shows √(2/3) of their standard deviation, 0.1 / √3 of a mean.
-    assert wide["high"] - wide["low"] == pytest.approx(2 * 1.96 * 0.1 * (2 / 9) ** 0.5, rel=0.15)
+    # Three seeds are two degrees of freedom, whose t quantile is 4.3.
+    assert wide["high"] - wide["low"] == pytest.approx(2 * 4.30 * 0.1 / 3**0.5, rel=0.1)
 
 
-def test_the_best_of_swept_values_is_not_chosen_by_the_test_images():
+def test_every_value_of_a_sweep_is_compared_with_the_same_reference():
     found = rows(counted("vanilla", 0.5), *(counted("equiadapt", s, f"epochs={e}") for e, s in ((1, 0.6), (2, 0.7))))
     assert list(found) == [("vanilla",), ("equiadapt", "epochs=1"), ("equiadapt", "epochs=2")]
-    assert not any(row["best"] or row["to_best"] for row in found.values())
+    gaps = [row["to_reference"] for row in found.values()]
+    assert gaps[0] is None and [gap["value"] for gap in gaps[1:]] == pytest.approx([0.1, 0.2])
 
 
 def test_a_number_that_only_some_systems_have_is_none_for_the_others():
@@ -72,8 +75,9 @@ def test_scores_that_are_no_counts_have_the_intervals_of_resampled_images_and_no
         Counted(name, (), 0, scores * share, {"avg_iou": share / 2}, {})
         for name, share in (("vanilla", 0.5), ("energy", 1))
     ]
-    worse, better = rows_of(runs, "iou")
-    assert better["best"] and worse["to_best"]["value"] == pytest.approx(-float(scores.mean()) / 2, abs=1e-6)
+    worse, better = rows_of(runs, "iou", "vanilla")
+    assert worse["to_reference"] is None
+    assert better["to_reference"]["value"] == pytest.approx(float(scores.mean()) / 2, abs=1e-6)
     (run,) = better["runs"]
     assert "correct" not in run
-    assert run["iou_ci"] == bootstrap(scores[:, :1].numpy()) and run["avg_iou_ci"] == bootstrap(scores.numpy())
+    assert run["iou_ci"] == clustered(scores[:, :1].numpy()) and run["avg_iou_ci"] == clustered(scores.numpy())

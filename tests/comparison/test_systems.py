@@ -3,7 +3,7 @@
 import pytest
 
 from equicli.comparison.plan import plan
-from equicli.comparison.systems import ORACLE, TITLES, Part, parse_systems
+from equicli.comparison.systems import ORACLE, TITLES, Part, choose_reference, parse_systems
 from equicli.errors import UsageError
 from equicli.recipes import load_recipe, recipe_folder
 
@@ -195,3 +195,18 @@ def test_recipes_of_systems_name_neither_data_nor_model() -> None:
     for path in (recipe_folder() / "systems").glob("*.yaml"):
         recipe = load_recipe(f"systems/{path.stem}")
         assert set(recipe) <= {"canonicalizer", "policy", "training"} and "epochs" not in recipe.get("training", {})
+
+
+def test_the_reference_is_named_before_anything_is_counted() -> None:
+    assert choose_reference(parts_of(), None) == "equioptadapt"
+    assert choose_reference(parts_of("frame"), None) == "vanilla"
+    assert choose_reference(parts_of(), "frame") == "frame" and choose_reference(parts_of("frame"), ORACLE) == ORACLE
+    with pytest.raises(UsageError, match=r"--reference energy: is not compared; name one of vanilla, frame, oracle"):
+        choose_reference(parts_of("frame"), "energy")
+
+
+def test_what_is_swept_is_no_reference() -> None:
+    swept = parts_of("frame,equioptadapt", sweep="prior_weight=1,10")
+    assert choose_reference(swept, None) == "vanilla"
+    with pytest.raises(UsageError, match="--reference equioptadapt: is swept"):
+        choose_reference(swept, "equioptadapt")

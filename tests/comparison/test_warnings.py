@@ -63,6 +63,14 @@ def test_that_one_training_tells_little_is_said() -> None:
     assert told(turned([0, 1, 2]), rows=[row(0.8, 0.8, "equiadapt", seeds=3, trainable=7)]) == []
 
 
+def test_a_cost_that_was_measured_beside_other_work_is_told() -> None:
+    quiet, busy = ({**row(0.9, 0.9, name), "title": name} for name in ("energy", "frame"))
+    quiet["mean"] |= {"relative_cost_low": 1.0, "relative_cost_high": 1.1}
+    busy["mean"] |= {"relative_cost_low": 1.0, "relative_cost_high": 1.6}
+    (line,) = told(turned([0, 1, 2]), rows=[quiet, busy])
+    assert line == "the machine was busy: of frame go by the operations, not by the cost"
+
+
 @pytest.mark.parametrize(("group", "shared"), [("c4", 4), ("c3", 1), ("d2", 2)])
 def test_turns_that_the_group_lacks_are_told(group: str, shared: int) -> None:
     (line,) = told(recorded("c8", group, n=600), labels={})

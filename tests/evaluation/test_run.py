@@ -1,6 +1,7 @@
 """From files to a metrics document, and what it costs."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -147,7 +148,7 @@ def test_the_cost_counts_the_canonicalizers_parameters_and_times_it_against_the_
     model.prediction_network.weight = torch.nn.Parameter(torch.zeros(100))
     assert added_parameters(model) == 1  # the temperature: the handmade network has none
     few, slow = (m.tensors(torch.zeros(2, 3, 8, 8)) for m in (finding_top(EdgeNetwork()), model))
-    assert 0 < relative_time(model, slow, "fp32") < relative_time(finding_top(EdgeNetwork()), few, "fp32")
+    assert 0 < relative_time(model, slow, "fp32").value < relative_time(finding_top(EdgeNetwork()), few, "fp32").value
 
 
 def test_the_cost_of_a_mean_is_that_of_all_its_passes(monkeypatch):
@@ -162,4 +163,52 @@ def test_the_cost_of_a_mean_is_that_of_all_its_passes(monkeypatch):
     monkeypatch.setattr(cost, "SECONDS", 0)
     one, mean = (random_model(network=network, policy=policy) for policy in (One(), Mean()))
     x = one.tensors(torch.zeros(2, 3, 8, 8))
-    assert (relative_cost(one, x, "fp32"), relative_cost(mean, x, "fp32")) == (1, 4)
+    assert (relative_cost(one, x, "fp32"), relative_cost(mean, x, "fp32")) == ((1, 1, 1), (4, 4, 4))
+
+
+def test_time_that_others_have_the_processor_does_not_count(monkeypatch):
+    class Waiting(EdgeNetwork):
+        def forward(self, x):
+            time.sleep(0.05)
+            return super().forward(x)
+
+    monkeypatch.setattr(cost, "SECONDS", 0)
+    model = finding_top(Waiting())
+    assert cost._seconds(lambda: model.prediction_network(torch.zeros(2, 3, 8, 8)), CPU) < 0.02
+
+
+def test_the_spread_of_a_time_is_what_single_series_of_repeats_say(monkeypatch):
+    model = finding_top(EdgeNetwork())
+    # Pairs of own time and the network's: a busy moment in the first, fourth, … makes one series differ.
+    times = iter([8, 2, 1, 2, 1, 2] * 2)
+    monkeypatch.setattr(cost, "_seconds", lambda function, device: next(times))
+    monkeypatch.setattr(cost, "SECONDS", 0)
+    assert relative_time(model, model.tensors(torch.zeros(2, 3, 8, 8)), "fp32") == (0.5, 0.5, 4)
+
+
+def test_operations_are_counted_for_each_input_whatever_the_clock_says():
+    class Linear(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = torch.nn.Linear(3 * 8 * 8, 5)
+
+        def forward(self, x):
+            return self.last(x.flatten(1))
+
+    for policy, passes in ((One(), 1), (Mean(), 4)):
+        model = random_model(network=Linear(), policy=policy)
+        for n in (1, 3):
+            found = cost.count_operations(model, model.tensors(torch.zeros(n, 3, 8, 8)))
+            assert found.network == 2 * 192 * 5
+            assert found.whole == found.canonicalizer + passes * found.network > found.network
+
+
+def test_a_disturbed_clock_is_told_and_the_operations_stand_beside_the_time(tmp_path, monkeypatch):
+    times = iter(range(1, 10_000))
+    monkeypatch.setattr(cost, "_seconds", lambda function, device: next(times))
+    monkeypatch.setattr(cost, "SECONDS", 0)
+    metrics = from_files(saved(tmp_path, bright(TOP, LEFT)), Silent())
+    low, high = metrics["cost"]["relative_time_range"]
+    assert low <= metrics["cost"]["relative_time"] <= high and metrics["cost"]["network_flops"] >= 0
+    (line,) = (line for line in metrics["warnings"] if line.startswith("relative time"))
+    assert "go by the operations" in line

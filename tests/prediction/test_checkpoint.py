@@ -54,6 +54,15 @@ def test_wrappers_around_a_state_dict_are_removed(tmp_path: Path, content: objec
     assert same(network, WEIGHTS)
 
 
+def test_whose_classes_a_file_without_names_is_taken_to_have_is_said(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = write(tmp_path / "own.safetensors", save(create("test_resnet", {}).state_dict()))
+    (remark,) = load_network("test_resnet", checkpoint=str(path)).remarks
+    assert remark.startswith(f"nothing in {path} names its 1000 classes") and "test_resnet" in remark
+    own = write(tmp_path / "nine.safetensors", save(WEIGHTS))
+    assert load_network("test_resnet", checkpoint=str(own), arguments=ARGUMENTS).remarks == ()
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".SAFETENSORS", ".pth", ".th", ".bin", ""])
 def test_a_file_gives_its_weights_bit_for_bit_and_is_recorded(tmp_path: Path, suffix: str) -> None:
     content = save(WEIGHTS) if suffix.lower() == ".safetensors" else pickled(WEIGHTS)

@@ -55,7 +55,7 @@ def images() -> Tensor:
 @torch.no_grad()
 def test_a_fitted_head_gives_the_logits_that_were_fitted(network) -> None:
     name, net = network
-    assert find_head(net) == name
+    assert find_head(net) == find_head(net, images()[:1]) == name
     with head_inputs(net) as collected:
         net(images())
     (features,) = collected
@@ -118,3 +118,38 @@ def test_one_vector_for_every_patch_is_no_feature_and_the_network_is_left_as_it_
     with pytest.raises(EquicliError, match=r"last layer sees \(2, 17, 64\)"), head_inputs(net):
         net(images())
     net(images())  # nothing of the attempt is left to raise again
+
+
+class Unordered(nn.Module):
+    """Registers what makes its outputs first, and an auxiliary layer of as many outputs last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(16, 9)
+        self.hidden = nn.Linear(48, 16)
+        self.auxiliary = nn.Linear(16, 9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.hidden(nn.functional.adaptive_avg_pool2d(x, 4).flatten(1)).relu()
+        out = self.out(features)
+        self.auxiliary(features)  # as where it only serves in training
+        return out
+
+
+def test_the_head_is_the_layer_that_makes_the_outputs_and_not_the_one_registered_last() -> None:
+    net = Unordered().eval()
+    assert find_head(net, images()[:1]) == "out"
+    with head_inputs(net, "out") as collected:
+        net(images())
+    set_head(net, torch.zeros(OUTPUTS, 16), torch.arange(5.0), "out")
+    assert collected[0].shape == (2, 16) and torch.equal(net(images()), torch.arange(5.0).expand(2, -1))
+
+
+def test_outputs_that_several_layers_make_have_no_head() -> None:
+    class Sum(Unordered):
+        def forward(self, x: Tensor) -> Tensor:
+            features = self.hidden(nn.functional.adaptive_avg_pool2d(x, 4).flatten(1)).relu()
+            return self.out(features) + self.auxiliary(features)
+
+    with pytest.raises(EquicliError, match="Sum: no one linear layer makes its 9 outputs"):
+        find_head(Sum().eval(), images()[:1])

@@ -46,7 +46,13 @@ def metrics(elements="c4", group="c4", prior=UPRIGHT, task=CLASSIFICATION, recor
     versions = {"equicli": "0.1.0", "torch": "2.15.0"}
     provenance = {**SOURCE, "command": "equicli evaluate --rotations 4", "seed": 7, "versions": versions}
     options = {"rotate": "input", "split": "test", "unreadable": 0, **options}
-    cost = {"added_parameters": 12345, "relative_time": 0.0314}
+    cost = {
+        "added_parameters": 12345,
+        "relative_time": 0.0314,
+        "relative_time_range": [0.0301, 0.0333],
+        "canonicalizer_flops": 280_000_000,
+        "network_flops": 35_000_000_000,
+    }
     return metrics_document(evaluation, task, prior=prior, cost=cost, provenance=provenance, **options)
 
 
@@ -116,6 +122,13 @@ def test_intervals_are_written_in_percent(narrow):
 )
 def test_the_caption_says_what_was_measured_on_what(options, words):
     assert all(word in table.caption(metrics(**options)) for word in words)
+
+
+def test_the_oracle_is_said_to_be_the_network_at_the_true_pose_and_no_bound(capsys):
+    made = metrics()
+    Output().metrics(made)
+    for text in (capsys.readouterr().out, report(made)):
+        assert "the network at the true pose" in " ".join(text.split()) and "reach" not in text
 
 
 def test_the_report_holds_the_table_the_facts_and_how_to_repeat_them():

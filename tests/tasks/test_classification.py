@@ -20,6 +20,26 @@ from tests.prediction.tiny import weights
 
 IMAGES = torch.zeros(2, 3, 32, 48)
 TASK = Classification()
+PLAIN = Preprocess(None, None, "bilinear", IMAGENET)
+
+
+def told_by(network: nn.Module) -> list[str]:
+    lines: list[str] = []
+
+    class Told(Silent):
+        def say(self, text: str) -> None:
+            lines.append(text)
+
+    found = PretrainedNetwork(network, NetworkSpec("python", "Answer"), PLAIN, None, {"model": "python"})
+    TASK.bind(found, Dataset(Path(), (), (), None), IMAGES[:1], Told())
+    return lines
+
+
+def test_a_network_that_ends_in_a_softmax_is_told() -> None:
+    logits = torch.randn(1, 4, generator=torch.Generator().manual_seed(0))
+    (line, _) = told_by(Answer(logits.softmax(dim=1)))
+    assert "probabilities" in line and "softmax should be left out" in line
+    assert len(told_by(Answer(logits))) == len(told_by(Answer(logits.log_softmax(dim=1)))) == 1
 
 
 def right(logits: Tensor, targets: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from equicli.groups import PlanarGroup
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.signature import Signature
 from equicli.progress import Silent
-from equicli.tasks.intervals import bootstrap, wilson
+from equicli.tasks.intervals import clustered, wilson
 from equicli.tasks.task import SAME, Binding, Task
 from tests.evaluation.handmade import C4
 
@@ -145,14 +145,14 @@ def test_shares_of_right_answers_are_counts_with_wilson_intervals():
     assert (measured["found"], measured["avg_found"], measured["worst_found"]) == (2 / 3, 5 / 12, 0)
     assert [entry["correct"] for entry in measured["per_element"]] == [2, 1, 0, 2]
     assert measured["found_ci"] == wilson(2, 3) == measured["per_element"][0]["found_ci"]
-    assert measured["avg_found_ci"] == bootstrap(hits.numpy())
+    assert measured["avg_found_ci"] == clustered(hits.numpy())
 
 
 def test_scores_that_are_no_counts_get_the_intervals_of_resampled_images():
     values = torch.tensor([[0.5, 0.25], [1.0, 0.75], [0.0, 0.5]])
     measured = Boxes().measure({"found": values}, PlanarGroup(2))
     assert (measured["found"], measured["avg_found"], measured["worst_found"]) == (0.5, 0.5, 0.5)
-    assert measured["found_ci"] == bootstrap(values[:, :1].double().numpy())
+    assert measured["found_ci"] == clustered(values[:, :1].double().numpy())
     assert not any("correct" in entry for entry in measured["per_element"])
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from equicli.data.folders import Dataset, Sample, open_folder
 from equicli.errors import EquicliError, UsageError
 from equicli.groups import PlanarGroup
+from equicli.prediction.classes import match_classes
 from equicli.prediction.head import set_head
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.prompts import class_prompts
@@ -19,6 +20,7 @@ from equicli.prediction.signature import try_network
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.progress import Progress
 from equicli.settings import LocalPath, TaskSettings
+from equicli.tasks.classification.chance import tell_chance
 from equicli.tasks.classification.confusion import changing_classes
 from equicli.tasks.classification.head import fit_head
 from equicli.tasks.classification.labels import match_labels, refuse_labels
@@ -59,7 +61,8 @@ class Classification(Task):
         unknown = [name for name in data.classes if name not in labels]
         if unknown:
             raise EquicliError(
-                f"class folder '{unknown[0]}' is none of the {len(labels)} classes that this model was adapted to."
+                f"class folder '{unknown[0]}' is none of the {len(labels)} classes that this model was adapted to, "
+                "and not all folders are named as classes of its network's own."
             )
         outputs = [labels[name] for name in data.classes]
         return [outputs[sample.target] for sample in samples]
@@ -84,18 +87,33 @@ class Classification(Task):
     def bind(self, found: PretrainedNetwork, data: Dataset, example: Any, progress: Progress) -> Binding:
         settings: ClassificationSettings = self.settings
         outputs = self.count_outputs(found.network, example)
+        if _adds_up(try_network(found.network, self.signature, example)):
+            progress.say(
+                "the network returns probabilities, it seems, and no logits: its last softmax should be left out, as "
+                "what is told of calibration, symmetrization and energy takes logits"
+            )
         if not data.classes and settings.prompts is not None and found.class_names is not None:
             progress.say("labels: none in this folder; outputs are named by the prompts")
             return Binding({name: output for output, (name, *_) in enumerate(found.class_names)})
         if not data.classes:
             progress.say("labels: none in this folder; accuracy is agreement with the network's own upright prediction")
-            return Binding({})
+            return Binding({}, class_names=found.class_names or ())
         labels, reason = match_labels(found, outputs, data.classes)
         if labels is None and settings.head == "none":
             raise refuse_labels(reason)
         fitting = "; fitting a linear head on frozen features (--head auto)" if labels is None else ""
         progress.say(reason + fitting)
-        return Binding(labels or {}, head_needed=labels is None)
+        if labels is None:
+            return Binding({}, head_needed=True)
+        return Binding(labels, class_names=found.class_names or ())
+
+    def rebind(
+        self, data: Dataset, labels: Mapping[str, int], class_names: Sequence[Sequence[str]]
+    ) -> Mapping[str, int]:
+        if labels.keys() >= set(data.classes):
+            return labels
+        outputs = match_classes(data.classes, class_names)
+        return labels if outputs is None else dict(zip(data.classes, outputs, strict=True))
 
     def count_outputs(self, network: torch.nn.Module, example: Tensor) -> int:
         """Number of classes that a network predicts.
@@ -128,7 +146,7 @@ class Classification(Task):
             )
         labels, validation_labels = torch.tensor(targets), torch.tensor(validation[1])
         weight, bias, accuracy = fit_head(features, labels, validation[0], validation_labels)
-        set_head(found.network, weight, bias)
+        set_head(found.network, weight, bias, found.spec.head)
         found.network.requires_grad_(False).eval()
         progress.say(f"fitted head: {accuracy:.1%} right on upright validation images")
         binding = Binding({name: index for index, name in enumerate(classes)})
@@ -178,7 +196,14 @@ class Classification(Task):
         return {name: rows for name, rows in groups.items() if rows.any()}
 
     def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
-        return changing_classes(records["prediction"], records["target"][:, 0], elements, labels)
+        target = records["target"][:, 0]
+        chance = tell_chance(int((records["prediction"][:, 0] == target).sum()), len(target), len(target.unique()))
+        return chance or changing_classes(records["prediction"], target, elements, labels)
+
+
+def _adds_up(outputs: Tensor) -> bool:
+    """Whether outputs (b, k) look like probabilities."""
+    return bool((outputs >= 0).all()) and bool(((outputs.float().sum(dim=1) - 1).abs() < 1e-3).all())
 
 
 def calibration_error(confidence: Tensor, correct: Tensor) -> float:

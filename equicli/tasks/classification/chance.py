@@ -1,0 +1,15 @@
+"""A network that knows nothing of the images: of it nothing else can be told."""
+
+from equicli.tasks.intervals import wilson
+
+
+def tell_chance(correct: int, n: int, classes: int) -> list[str]:
+    """Say so where a network was not clearly more often right about n untouched images than by guessing."""
+    if classes < 2 or wilson(correct, n)[0] > 1 / classes:
+        return []
+    return [
+        f"the network alone is right about {correct} of {n} untouched images, not clearly more than by chance "
+        f"({100 / classes:.3g} %): were weights loaded that are trained for these classes (--checkpoint)? Are images "
+        "prepared as in its training (--mean, --std, --image-size)? Are class folders named or sorted as its classes, "
+        "and images upright? `equicli inspect` shows what is loaded"
+    ]

@@ -1,0 +1,59 @@
+"""What is said of an evaluation that would mislead."""
+
+import dataclasses
+
+import torch
+
+from equicli.evaluation.warnings import warnings_of
+from tests.evaluation.handmade import CLASSIFICATION, PointTask, recorded
+
+QUIET = {"relative_time_range": [0.30, 0.31]}
+CLASSES = {"six": 0, "seven": 1, "nine": 2}
+
+
+def scored(n=200, **shares):
+    """An evaluation of classes 0, 1, 2, … in which each system is right about the first images."""
+    made, rows = recorded(n=n), torch.arange(n)
+    targets = (rows % 3)[:, None].expand(-1, 4)
+    for name, records in made.records.items():
+        hits = (rows < round(shares.get(name, 0.9) * n))[:, None].expand(-1, 4)
+        records |= {"acc": hits, "target": targets, "prediction": torch.where(hits, targets, (targets + 1) % 3)}
+    return made
+
+
+def told(evaluation, cost=QUIET, task=CLASSIFICATION):
+    return warnings_of(evaluation, task, CLASSES, cost)
+
+
+def test_nothing_is_said_where_nothing_misleads():
+    assert told(scored()) == []
+    assert told(scored(symmetrized=0.91, adapted=0.9)) == []  # which may be chance
+
+
+def test_a_network_at_chance_is_told_with_likely_reasons_and_what_to_do():
+    (line,) = told(scored(vanilla=0.35))
+    assert line.startswith("the network alone is right about 70 of 200 untouched images") and "(33.3 %)" in line
+    for word in ("--checkpoint", "--mean", "--image-size", "class folders", "upright", "equicli inspect"):
+        assert word in line
+    assert told(scored(vanilla=0.45)) == []
+
+
+def test_without_labels_a_network_agrees_with_itself_and_chance_says_nothing():
+    assert told(dataclasses.replace(scored(vanilla=0.1), agreement=True)) == []
+
+
+def test_symmetrization_that_is_better_than_the_adapted_model_is_told():
+    (line,) = told(scored(symmetrized=0.9, adapted=0.8))
+    assert line.startswith("symmetrized is better than adapted, by 10.0 points [") and "4 passes" in line
+    assert "--epochs" in line and "--recipe systems/symmetrization" in line
+
+
+def test_a_task_without_these_systems_or_classes_is_told_of_neither():
+    made = scored(vanilla=0.1)
+    hits = {name: {"hit": records["acc"]} for name, records in made.records.items() if name != "symmetrized"}
+    assert told(dataclasses.replace(made, records=hits), task=PointTask()) == []
+
+
+def test_a_disturbed_clock_is_told():
+    (line,) = told(scored(), {"relative_time_range": [0.2, 0.4]})
+    assert "between 0.2 and 0.4" in line
