@@ -72,7 +72,7 @@ def load_network(
         found = replace(
             found,
             provenance={**found.provenance, "checkpoint": recorded, "sha256": sha256_of(path)},
-            remarks=(*found.remarks, *_unknown_classes(found, str(checkpoint))),
+            remarks=(*found.remarks, *_unknown_classes(found, recorded)),
         )
     if image_size is not None and found.spec.library == "timm":
         found = timm_source.resize(found, image_size)

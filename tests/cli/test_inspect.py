@@ -195,6 +195,7 @@ def test_a_model_of_the_hub_is_loaded_and_described(inspect, text, hub) -> None:
             "architecture": "test_resnet",
             "arguments": json.loads(files["config.json"])["model_args"] | {"num_classes": 4},
             "head_outputs": None,
+            "head": None,
             "parameters": parameters(network),
             "dtype": "float32",
         }
