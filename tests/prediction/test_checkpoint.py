@@ -58,7 +58,7 @@ def test_whose_classes_a_file_without_names_is_taken_to_have_is_said(tmp_path: P
     torch.manual_seed(0)
     path = write(tmp_path / "own.safetensors", save(create("test_resnet", {}).state_dict()))
     (remark,) = load_network("test_resnet", checkpoint=str(path)).remarks
-    assert remark.startswith(f"nothing in {path} names its 1000 classes") and "test_resnet" in remark
+    assert remark.startswith(f"nothing in {path.name} names its 1000 classes") and "test_resnet" in remark
     own = write(tmp_path / "nine.safetensors", save(WEIGHTS))
     assert load_network("test_resnet", checkpoint=str(own), arguments=ARGUMENTS).remarks == ()
 
