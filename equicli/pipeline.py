@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from equicli import artifact
-from equicli.comparison import compare as comparison
+from equicli.comparison.compare import measure_systems
 from equicli.comparison.systems import Part, choose_reference
 from equicli.config import AdaptConfig
 from equicli.devices import find_device, find_precision
@@ -27,7 +27,7 @@ from equicli.reports import comparison as comparison_report
 from equicli.reports import markdown
 from equicli.runs import RUNS, Run, find_run, short_name
 from equicli.tasks.registry import find_task, make_task
-from equicli.training import adapt as training
+from equicli.training.adapt import train_canonicalizer
 
 EVALUATION_BATCH = 32
 # Validation images that the report which closes a run is made on.
@@ -35,8 +35,8 @@ REPORT_IMAGES = 200
 
 
 def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> dict[str, Any]:
-    """Adapt, then report on validation images; returns the metrics document. See `training.adapt.adapt`."""
-    adapted = training.adapt(config, run, progress, resume=resume)
+    """Train, then report on validation images; returns the metrics document. See `train_canonicalizer`."""
+    adapted = train_canonicalizer(config, run, progress, resume=resume)
     task, validation = make_task(config.task), adapted.validation
     some = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0))[:REPORT_IMAGES]
     samples = [validation[i] for i in sorted(some.tolist())]
@@ -181,7 +181,7 @@ def compare(
     overwrite: bool,
     progress: Progress,
 ) -> tuple[dict[str, Any], Path]:
-    """Compare systems and write the table; see `comparison.compare`.
+    """Compare systems and write the table; see `comparison.compare.measure_systems`.
 
     Args:
         parts: what `comparison.plan.plan` made.
@@ -209,7 +209,7 @@ def compare(
         parts = [part for part in parts if not part.config.training.task_weight]
         if without and len(parts) == 1:
             raise UsageError(f"{first.data}: no labels, which all of these --systems train on; name others.")
-    document = comparison.compare(
+    document = measure_systems(
         parts,
         folder,
         _elements(first.group, rotations),

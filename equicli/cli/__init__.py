@@ -7,13 +7,13 @@ import traceback
 
 import typer
 
-from equicli.cli.adapt import adapt
-from equicli.cli.compare import compare
-from equicli.cli.evaluate import evaluate
-from equicli.cli.export import export
-from equicli.cli.inspect import inspect
-from equicli.cli.models import models
-from equicli.cli.quickstart import quickstart
+from equicli.cli.adapt import adapt_command
+from equicli.cli.compare import compare_command
+from equicli.cli.evaluate import evaluate_command
+from equicli.cli.export import export_command
+from equicli.cli.inspect import inspect_command
+from equicli.cli.models import models_command
+from equicli.cli.quickstart import quickstart_command
 from equicli.errors import EquicliError
 
 # Before torch is loaded: threads that wait by spinning make training ten times slower where cores are shared.
@@ -28,8 +28,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with `equicli quickstart`: two minutes, offline, on real handwritten digits.",
 )
-for command in (adapt, compare, evaluate, export, inspect, models, quickstart):
-    app.command()(command)
+for command in (
+    adapt_command,
+    compare_command,
+    evaluate_command,
+    export_command,
+    inspect_command,
+    models_command,
+    quickstart_command,
+):
+    app.command(command.__name__.removesuffix("_command"))(command)
 
 
 def _show_version(wanted: bool) -> None:

@@ -20,7 +20,7 @@ from equicli.cli.options import (
 from equicli.cli.output import Output
 
 
-def adapt(
+def adapt_command(
     data: Annotated[
         str | None, typer.Argument(metavar="DATA", help="Image folder: train/<class>/…, <class>/…, or images alone.")
     ] = None,

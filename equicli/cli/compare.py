@@ -20,7 +20,7 @@ from equicli.cli.options import (
 from equicli.cli.output import Output
 
 
-def compare(
+def compare_command(
     data: Annotated[
         str | None, typer.Argument(metavar="DATA", help="Image folder, as `equicli adapt` takes it.")
     ] = None,

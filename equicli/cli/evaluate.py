@@ -35,7 +35,7 @@ class Elements(str, Enum):
     group = "group"
 
 
-def evaluate(
+def evaluate_command(
     run: RunArgument = None,
     data: Annotated[
         str | None, typer.Option(help="Image folder; default: the test images recorded in the run.")

@@ -8,7 +8,7 @@ from equicli.cli.options import Json, ModelArg, Overwrite, OwnModel, Quiet, RunA
 from equicli.cli.output import Output
 
 
-def export(
+def export_command(
     run: RunArgument = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="The file; default: <run>.safetensors here.")

@@ -8,7 +8,7 @@ from equicli.cli.options import Checkpoint, ImageSize, Json, ModelArg, Quiet, Re
 from equicli.cli.output import Output
 
 
-def inspect(
+def inspect_command(
     name: Annotated[
         str | None,
         typer.Argument(metavar="[RUN|MODEL]", help="A run folder, an exported file, or what --model of adapt takes."),

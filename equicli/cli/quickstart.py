@@ -8,7 +8,7 @@ from equicli.cli.options import Json, Overwrite, Quiet
 from equicli.cli.output import Output
 
 
-def quickstart(
+def quickstart_command(
     output: Annotated[
         str, typer.Option("--output", "-o", help="Folder for the data, the network and the run.")
     ] = "quickstart",

@@ -19,13 +19,13 @@ from equicli.groups import PlanarGroup
 from equicli.progress import Progress
 from equicli.runs import Run
 from equicli.tasks.registry import make_task
-from equicli.training import adapt as training
+from equicli.training.adapt import train_canonicalizer
 from equicli.tree import by_short_name
 
 SCHEMA = 1
 
 
-def compare(
+def measure_systems(
     parts: Sequence[Part],
     folder: Path,
     elements: PlanarGroup,
@@ -108,7 +108,7 @@ def train(part: Part, folder: Path, progress: Progress, *, overwrite: bool) -> R
     if same and run.finished:
         progress.say("finished before")
         return run
-    training.adapt(part.config, run, progress, resume=same and not overwrite)
+    train_canonicalizer(part.config, run, progress, resume=same and not overwrite)
     return run
 
 

@@ -16,7 +16,7 @@ from equicli.artifact import ModelConfig
 from equicli.data.loading import tell_unreadable
 from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.cost import cost_of
-from equicli.evaluation.evaluate import Evaluation, InputBatch, evaluate
+from equicli.evaluation.evaluate import Evaluation, InputBatch, record_systems
 from equicli.evaluation.images import Batches
 from equicli.evaluation.metrics import metrics_document
 from equicli.evaluation.warnings import warnings_of
@@ -95,7 +95,7 @@ def record_images(
     """Evaluate; return some inputs, too, preprocessed and on the device, for the cost to be measured on.
 
     Args:
-        targets, systems, cache: see `evaluate`.
+        targets, systems, cache: see `record_systems`.
         label: what progress calls this.
     """
     sample: list[Inputs] = []
@@ -110,7 +110,7 @@ def record_images(
                 sample.append(model.tensors(few if square else list(few)))
             yield batch
 
-    evaluation = evaluate(
+    evaluation = record_systems(
         model,
         task,
         tracked(),

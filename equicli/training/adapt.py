@@ -1,4 +1,4 @@
-"""`adapt`: from a configuration to a run folder with an adapted model in it."""
+"""From a configuration to a run folder with an adapted model in it."""
 
 import json
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ from equicli.training.objective import Objective, TaskLoss
 
 @dataclass(frozen=True)
 class Adapted:
-    """What `adapt` made, and the validation samples that can be read, to report on."""
+    """What `train_canonicalizer` made, and the validation samples that can be read, to report on."""
 
     model: AdaptedModel
     config: ModelConfig
@@ -50,7 +50,7 @@ class Adapted:
     validation: tuple[Sample, ...]
 
 
-def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> Adapted:
+def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> Adapted:
     """Train a canonicalizer for a pretrained network on a dataset folder, and write the artifact into the run folder.
 
     Nothing is written before data and network are known to fit. The prediction network is only read.

@@ -251,7 +251,7 @@ def test_no_image_file_is_opened_after_the_first_pass(here: Path, monkeypatch) -
     monkeypatch.setattr(decode, "open_image", lambda path: opened.append(path) or open_image(path))
     monkeypatch.chdir(here)
     flags = {"data": "data", "checkpoint": "network.safetensors", "epochs": 3}
-    training.adapt(build_config(flags, [], "quickstart"), Run(here / "run"), Silent())
+    training.train_canonicalizer(build_config(flags, [], "quickstart"), Run(here / "run"), Silent())
     train = [sample.path for sample in open_folder(here / "data").train]
     first, rest = opened[0], opened[1:]  # one image is tried before all are read
     assert first in train and sorted(rest) == sorted(train)

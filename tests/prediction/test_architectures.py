@@ -21,7 +21,7 @@ from equicli.config import build_config
 from equicli.groups import parse_group
 from equicli.progress import Silent, T
 from equicli.runs import new_run
-from equicli.training.adapt import adapt
+from equicli.training.adapt import train_canonicalizer
 from tests.prediction import tiny
 
 SIDE = 32
@@ -171,7 +171,7 @@ def test_an_adapted_network_is_the_original_at_the_canonical_input(case: Case, p
     options |= {"group": "c4", "canonicalizer.size": 16, "canonicalizer.width": 4, "epochs": 1, "batch_size": 3}
     config = build_config(options, [], None)
     run, progress = new_run(str(tmp_path / "run"), config.network.model, config.group, overwrite=False), Counting()
-    adapt(config, run, progress)
+    train_canonicalizer(config, run, progress)
     assert progress.steps == 2
 
     stored, given = load_file(run.model), network.state_dict()

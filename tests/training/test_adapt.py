@@ -17,7 +17,7 @@ from equicli.errors import EquicliError, UsageError
 from equicli.progress import Silent
 from equicli.runs import find_run, find_unfinished, new_run
 from equicli.training import images
-from equicli.training.adapt import adapt
+from equicli.training.adapt import train_canonicalizer
 from tests.training.test_loop import Killed, Killing
 
 SIDE = 32
@@ -62,7 +62,7 @@ def configuration(**changes):
 def run_adapt(output, progress=None, **changes):
     config = configuration(**changes)
     run = new_run(output, config.network.model, config.group, overwrite=False)
-    return run, adapt(config, run, progress or Silent())
+    return run, train_canonicalizer(config, run, progress or Silent())
 
 
 def pictures_of(adapted):
@@ -70,7 +70,7 @@ def pictures_of(adapted):
 
 
 def resume(output, progress=None, **changes):
-    return adapt(configuration(**changes), find_unfinished(output), progress or Silent(), resume=True)
+    return train_canonicalizer(configuration(**changes), find_unfinished(output), progress or Silent(), resume=True)
 
 
 def test_adapting_leaves_an_artifact_with_the_networks_weights_untouched(workplace):
