@@ -27,6 +27,7 @@ from equicli.settings import (
     SplitSettings,
     TaskSettings,
     TrainingSettings,
+    fault,
 )
 from equicli.tasks.registry import TASKS
 from equicli.tree import SECTIONS, Tree, kind_of, merge, short_names
@@ -58,8 +59,11 @@ class AdaptConfig(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
 
 
-# What was once a key, and what to write instead.
-_GONE = {"average": "Write policy=mean, with policy.of=probabilities or logits; policy=one chooses a pose."}
+# What was once a key, or is one elsewhere, and what to write instead.
+_GONE = {
+    "average": "Write policy=mean, with policy.of=probabilities or logits; policy=one chooses a pose.",
+    "lr": "Write learning_rate.",
+}
 
 
 def resolve(tree: Tree) -> AdaptConfig:
@@ -178,12 +182,15 @@ def _validate(model: type[Section], values: Mapping[str, Any], tree: Tree, secti
     # Beside keys, pydantic names the types of a union that it tried.
     parts = [str(part) for part in first["loc"]]
     parts = parts[:-1] if len(parts) > 3 and parts[-1] in ("bool", "int", "float", "str") else parts
-    message = first["msg"].removeprefix("Value error, ")
+    message = fault(first)
     # Messages of our own name what they are about.
     named = isinstance(first["input"], Mapping) or message.startswith("--")
     if first["type"] == "value_error" and named:
         raise UsageError(f"{message}.")
-    raise UsageError(f"{tree.name(section + '.'.join(parts))} = {first['input']!r}: {message}.")
+    name, value = tree.name(section + ".".join(parts)), first["input"]
+    if first["type"] == "missing":
+        raise UsageError(f"{name} {message}.")
+    raise UsageError(f"{name} = {value!r}: {message}.")
 
 
 def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer], tree: Tree) -> None:

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 _MAX_SHOWN = 200
+_NEAR = 0.7  # likeness from 0 to 1 below which a guess does not help
 
 
 class EquicliError(Exception):
@@ -31,6 +32,19 @@ def shown(text: object) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the nearest known word, or an empty string."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    """Return ` Did you mean 'x'?` for the nearest known word, or an empty string.
+
+    Of dotted words such as `canonicalizer.width`, what is behind the last dot may be near, too.
+    """
+
+    def likeness(name: str) -> float:
+        whole = difflib.SequenceMatcher(None, name.lower(), word.lower()).ratio()
+        last = difflib.SequenceMatcher(None, _last(name).lower(), _last(word).lower()).ratio()
+        return max(whole, last - 0.01)  # of equals the one that is written alike
+
+    near = max(known, key=likeness, default=None)
+    return f" Did you mean '{near}'?" if near is not None and likeness(near) >= _NEAR else ""
+
+
+def _last(dotted: str) -> str:
+    return dotted.rpartition(".")[2]

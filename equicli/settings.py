@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import ErrorDetails
 
 from equicli.recipes import expand_checkpoint, local_path
 
@@ -107,3 +108,30 @@ class EvaluationSettings(Settings):
     rotate: Literal["file", "input"] = Field(
         "file", description="file: the picture is turned, as it would come; input: the preprocessed tensor"
     )
+
+
+# What pydantic finds wrong, as people say it; `{}` is what it holds the value against.
+_FAULTS = {
+    "greater_than_equal": "must be {ge:g} or more",
+    "greater_than": "must be more than {gt:g}",
+    "less_than_equal": "must be {le:g} or less",
+    "less_than": "must be less than {lt:g}",
+    "literal_error": "must be {expected}",
+    "finite_number": "must be a finite number",
+    "missing": "is missing",
+    "too_short": "must have {min_length} values",
+    "too_long": "must have {max_length} values",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be text",
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must hold keys and values"),
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
+    "extra_forbidden": "is unknown",
+}
+
+
+def fault(error: ErrorDetails) -> str:
+    """What is wrong with a value, in words that follow it."""
+    words = _FAULTS.get(error["type"])
+    return words.format(**error.get("ctx", {})) if words else error["msg"].removeprefix("Value error, ")
