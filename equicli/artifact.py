@@ -238,7 +238,7 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
         path = path / "model.safetensors"
     config = read_config(path)
     if checkpoint is not None and not config.adapter_only:
-        raise UsageError(f"--checkpoint {checkpoint}: {path} holds its prediction network; no weights are missing.")
+        raise UsageError(f"checkpoint {checkpoint}: leave it out, as {path} holds the prediction network's weights.")
     try:
         weights = load_file(path)
     except Exception as error:  # also types of numbers that torch has not

@@ -20,12 +20,13 @@ from equicli.evaluation.run import evaluate_images
 from equicli.files import write_atomically
 from equicli.groups import PlanarGroup, is_finite, parse_group, parse_planar_group
 from equicli.prediction.checkpoint import sha256_of
+from equicli.prediction.hub import ON_THE_HUB
 from equicli.prediction.inputs import stays
 from equicli.prediction.signature import try_network
 from equicli.progress import Progress
 from equicli.reports import comparison as comparison_report
 from equicli.reports import markdown
-from equicli.runs import RUNS, Run, find_run, short_name
+from equicli.runs import RUNS, Run, find_artifact, plan_export, short_name
 from equicli.tasks.registry import find_task, make_task
 from equicli.training.adapt import train_canonicalizer
 
@@ -67,7 +68,8 @@ def evaluate(
     data: str | None = None,
     network: nn.Module | None = None,
     checkpoint: str | None = None,
-    rotations: int | None = 4,
+    rotations: int | None = None,
+    elements: str | None = None,
     rotate: str | None = None,
     preprocess: str | None = None,
     image_size: int | None = None,
@@ -86,7 +88,9 @@ def evaluate(
         data: a dataset folder; None is the one that the run recorded.
         network: the prediction network, where it is the user's own code.
         checkpoint: the prediction network's weights, for an adapter exported without them.
-        rotations: turn by each element of C_n; None is each element of the adapted group.
+        rotations: turn by each element of C_n.
+        elements: without rotations, turn by the `group` that was adapted, or only by its `rotations`; None is the
+            group, or of one with infinitely many elements C8.
         rotate: `file`, pictures as they would come turned, or `input`, preprocessed tensors; None is what the run's
             configuration says, or `file`.
         preprocess, image_size: in place of the artifact's own preprocessing; see `Preprocess.override`.
@@ -95,11 +99,11 @@ def evaluate(
     Returns:
         The metrics document, and the folder with metrics.json and report.md.
     """
-    file, run = _find_artifact(path)
+    file, run = find_artifact(path)
     folder = _report_folder(file, run, output, overwrite)
     config = artifact.read_config(file)
     task = find_task(config.task, config.task_settings)
-    elements = _elements(config.group, rotations)
+    turns = _elements(config.group, rotations, elements)
     settings = run.read_settings() if run else {}
     rotate = rotate or settings.get("evaluation", {}).get("rotate", "file")
     config = _prepared_as(config, preprocess, image_size)
@@ -126,7 +130,7 @@ def evaluate(
         task,
         Batches(model, images.samples, batch_size, rotate, strict=strict),
         targets,
-        elements,
+        turns,
         split=images.split,
         seed=settings.get("seed", 0),
         device=chosen_device,
@@ -150,17 +154,9 @@ def export(
     """Write a run's model as one file.
 
     Returns:
-        path, sha256 and bytes of the file, and whether it is an adapter only.
+        path, sha256 and bytes of the file, whether it is an adapter only, and the Python that loads it.
     """
-    file, run = _find_artifact(path)
-    name = run.folder.resolve().name if run else file.stem
-    target = Path(output) if output else Path(f"{name}{'-adapter' if adapter_only else ''}.safetensors")
-    if target.suffix != ".safetensors":
-        raise UsageError(f"--output {target}: export writes safetensors; let the name end in .safetensors.")
-    if target.is_dir():
-        raise UsageError(f"--output {target}: is a folder; name a file.")
-    if target.exists() and not overwrite:
-        raise UsageError(f"--output {target}: exists; name another file or add --overwrite.")
+    file, target = plan_export(path, output, adapter_only=adapter_only, overwrite=overwrite)
     config = artifact.read_config(file)
     model = artifact.load(file, network=network)
     artifact.write_artifact(target, model, config, adapter_only=adapter_only)
@@ -169,7 +165,19 @@ def export(
         "sha256": sha256_of(target),
         "bytes": target.stat().st_size,
         "adapter_only": adapter_only,
+        "load": _load_call(target, config, adapter_only=adapter_only),
     }
+
+
+def _load_call(path: Path, config: artifact.ModelConfig, *, adapter_only: bool) -> str:
+    """The Python that loads an exported file."""
+    arguments = [repr(str(path))]
+    if config.prediction_network.library == "python":
+        arguments.append("network=YOUR_NETWORK")
+    weights = str(config.provenance.get("checkpoint", ""))
+    if adapter_only and weights and not weights.startswith(ON_THE_HUB):
+        arguments.append(f"checkpoint={weights!r}")
+    return f"equicli.load({', '.join(arguments)})"
 
 
 def compare(
@@ -187,7 +195,7 @@ def compare(
         parts: what `comparison.plan.plan` made.
         output: folder; None is `runs/compare-<model>-<group>`, and of a sweep one of its own, where the same command
             goes on.
-        rotations: turn by each element of C_n; None is each element of the adapted group.
+        rotations: turn by each element of C_n; None is what fits the group.
         reference: the system that others are compared with; None chooses, see `choose_reference`.
 
     Returns:
@@ -224,15 +232,6 @@ def compare(
     return document, folder
 
 
-def _find_artifact(path: str | None) -> tuple[Path, Run | None]:
-    """The artifact that RUN names, and the run folder it lies in, if any."""
-    if path is not None and Path(path).is_file():
-        run = Run(Path(path).parent)
-        return Path(path), run if run.settings.is_file() and run.model.name == Path(path).name else None
-    run = find_run(path)
-    return run.model, run
-
-
 def _prepared_as(config: artifact.ModelConfig, mode: str | None, image_size: int | None) -> artifact.ModelConfig:
     """The same with the preprocessing that was asked for in place of its own."""
     if mode == "none" and image_size is not None:
@@ -260,13 +259,17 @@ def _report_folder(file: Path, run: Run | None, output: str | None, overwrite: b
 
 
 def _default_elements(name: str) -> PlanarGroup:
-    """What the report that closes a run turns images by: the group itself, where it is one that turns pictures."""
+    """What images are turned by unless somebody says otherwise: the group itself, where it is C_n or D_n."""
     group = parse_group(name)
     return group if isinstance(group, PlanarGroup) else PlanarGroup(4 if is_finite(group) else 8)
 
 
-def _elements(group: str, rotations: int | None) -> PlanarGroup:
-    """What images are turned by: C_n, or the adapted group itself."""
+def _elements(group: str, rotations: int | None, elements: str | None = None) -> PlanarGroup:
+    """What images are turned by: C_n, the adapted group itself or its rotations, or what fits the group."""
+    if rotations is None and elements == "rotations":
+        return PlanarGroup(_default_elements(group).n)
+    if rotations is None and elements is None:
+        return _default_elements(group)
     if rotations is None:
         if not is_finite(parse_group(group)):
             raise UsageError(f"--elements group: {group} has infinitely many elements; use --rotations, such as 8.")

@@ -148,6 +148,37 @@ def find_run(path: str | None) -> Run:
     return run
 
 
+def find_artifact(path: str | None) -> tuple[Path, Run | None]:
+    """The artifact that RUN names, and the run folder it lies in, if any.
+
+    Raises:
+        UsageError: see `find_run`.
+    """
+    if path is not None and Path(path).is_file():
+        run = Run(Path(path).parent)
+        return Path(path), run if run.settings.is_file() and run.model.name == Path(path).name else None
+    run = find_run(path)
+    return run.model, run
+
+
+def plan_export(path: str | None, output: str | None, *, adapter_only: bool, overwrite: bool) -> tuple[Path, Path]:
+    """Find the artifact that RUN names, and choose the file that it is exported to: `output`, or one named after it.
+
+    Raises:
+        UsageError: see `find_run`; the file exists and may not be overwritten, or it cannot be named so.
+    """
+    file, run = find_artifact(path)
+    name = run.folder.resolve().name if run else file.stem
+    target = Path(output) if output else Path(f"{name}{'-adapter' if adapter_only else ''}.safetensors")
+    if target.suffix != ".safetensors":
+        raise UsageError(f"--output {target}: export writes safetensors; let the name end in .safetensors.")
+    if target.is_dir():
+        raise UsageError(f"--output {target}: is a folder; name a file.")
+    if target.exists() and not overwrite:
+        raise UsageError(f"--output {target}: exists; name another file or add --overwrite.")
+    return file, target
+
+
 def find_unfinished(path: str) -> Run:
     """Return a run that `adapt` did not finish.
 

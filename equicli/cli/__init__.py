@@ -78,7 +78,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return "equicli: interrupted", 130
     if hasattr(error, "format_message"):  # typer's own: unknown option, missing argument, or help without a command
         message = error.format_message().replace("Value error, ", "")
-        return f"equicli: {message} See `equicli --help`." if message else "", 2
+        command = getattr(getattr(error, "ctx", None), "command_path", "equicli")
+        return f"equicli: {message} See `{command} --help`." if message else "", 2
     if isinstance(error, OSError):
         return f"equicli: {error.filename or ''}: {error.strerror or error}.", 1
     if type(error).__name__ == "OutOfMemoryError":

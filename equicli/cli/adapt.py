@@ -5,89 +5,181 @@ from typing import Annotated
 import typer
 
 from equicli.cli.options import (
+    CANONICALIZER,
+    DATA,
+    NETWORK,
+    OUTPUT,
+    RUNNING,
+    TRAINING,
     BatchSize,
     Checkpoint,
+    Epochs,
+    Group,
+    Head,
     ImageSize,
     Json,
     Mean,
     ModelArg,
+    OnDevice,
     Overwrite,
+    Padding,
+    Precision,
     Preprocessing,
     Quiet,
+    Recipe,
     Revision,
     Std,
+    plain,
 )
 from equicli.cli.output import Output
 
 
 def adapt_command(
     data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help="Image folder: train/<class>/…, <class>/…, or images alone.")
+        str | None,
+        typer.Argument(
+            metavar="DATA",
+            help="Image folder: train/<class>/…, <class>/…, or images alone.",
+            show_default="what the recipe says",
+        ),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="What the network is asked for: classification, or a task that you added.",
+            rich_help_panel=DATA,
+            show_default="classification",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.", rich_help_panel=DATA),
+    ] = False,
     model: Annotated[
-        str | None, typer.Option(help="timm name, owner/name on the Hub, torchvision:NAME or python:module:factory.")
+        str | None,
+        typer.Option(
+            help="timm name, owner/name on the Hub, torchvision:NAME or python:module:factory.",
+            rich_help_panel=NETWORK,
+            show_default="what the recipe says",
+        ),
     ] = None,
-    group: Annotated[
-        str | None, typer.Option(help="c4 is rotations by 90°, d4 these and reflections, c8 by 45°, so2 all.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="What the network is asked for; see the README for tasks.")] = None,
     checkpoint: Checkpoint = None,
     revision: Revision = None,
     model_arg: ModelArg = None,
     prompts: Annotated[
         str | None,
-        typer.Option(help="Zero-shot networks: lines such as 'a photo of a {}.', or YAML of prompts by class."),
+        typer.Option(
+            help="Zero-shot networks: lines such as 'a photo of a {}.', or YAML of prompts by class.",
+            rich_help_panel=NETWORK,
+            show_default="'a photo of a <folder name>.'",
+        ),
     ] = None,
     head: Annotated[
-        str | None, typer.Option(help="auto fits a linear head where classes do not match; none refuses.")
+        Head | None,
+        typer.Option(
+            help="Where classes do not match: auto fits a linear head, none refuses.",
+            rich_help_panel=NETWORK,
+            show_default="auto",
+        ),
     ] = None,
     preprocess: Preprocessing = None,
     image_size: ImageSize = None,
     mean: Mean = None,
     std: Std = None,
+    group: Group = None,
     canonicalizer: Annotated[
-        str | None, typer.Option(help="optimized, equivariant or energy; steerable for so2 and o2.")
+        str | None,
+        typer.Option(
+            help="How poses are found: optimized, equivariant, energy, frame or none; steerable for so2 and o2.",
+            rich_help_panel=CANONICALIZER,
+            show_default="optimized; of so2 and o2 steerable",
+        ),
     ] = None,
     canonicalizer_network: Annotated[
         str | None,
         typer.Option(
-            help="optimized: conv (small, ours), or a timm or torchvision name; equivariant: gcnn, gwrn, escnn."
+            help="optimized: conv (small, ours), or a timm or torchvision name; equivariant: gcnn, gwrn, escnn.",
+            rich_help_panel=CANONICALIZER,
+            show_default="conv; of equivariant gcnn",
         ),
     ] = None,
-    canonicalizer_checkpoint: Annotated[str | None, typer.Option(help="Its weights, from a file.")] = None,
-    canonicalizer_size: Annotated[int | None, typer.Option(help="Side of its input in pixels.")] = None,
+    canonicalizer_checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Its weights, from a file.", rich_help_panel=CANONICALIZER, show_default="the published ones"
+        ),
+    ] = None,
+    canonicalizer_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of its input in pixels.",
+            rich_help_panel=CANONICALIZER,
+            show_default="64; of equivariant and steerable 65",
+        ),
+    ] = None,
     prior: Annotated[
         str | None,
-        typer.Option(help="Poses of the training images, as in r90 or r0,r180; or a YAML file of poses and shares."),
+        typer.Option(
+            help="Poses of the training images, as in r90 or r0,r180; or a YAML file of poses and shares.",
+            rich_help_panel=CANONICALIZER,
+            show_default="r0, upright; of d2, d3, … and o2 r0,r0m",
+        ),
     ] = None,
     padding: Annotated[
-        str | None, typer.Option(help="What images turned off the grid show from outside: edge, reflect or zeros.")
+        Padding | None,
+        typer.Option(
+            metavar="HOW",
+            help="What images turned off the grid show from outside: edge, reflect or zeros.",
+            rich_help_panel=CANONICALIZER,
+            show_default="edge",
+        ),
     ] = None,
     train_base: Annotated[
-        bool, typer.Option("--train-base", help="Train the network, too, on labels; it is frozen otherwise.")
+        bool,
+        typer.Option(
+            "--train-base",
+            help="Train the network, too, on labels; it is frozen otherwise.",
+            rich_help_panel=TRAINING,
+        ),
     ] = False,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    epochs: Epochs = None,
     batch_size: BatchSize = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of split, initialization and shuffling.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Of training: auto (bf16 on CUDA), fp32, bf16 or fp16.")] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.")
-    ] = False,
-    recipe: Annotated[str | None, typer.Option(help="Name of a shipped recipe, or a YAML file.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of split, initialization and shuffling.", rich_help_panel=TRAINING, show_default="0"),
+    ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="Of training. auto: bf16 on CUDA, else fp32.", rich_help_panel=TRAINING, show_default="auto"),
+    ] = None,
+    device: OnDevice = None,
+    recipe: Recipe = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any setting of resolved.yaml, such as prior_weight=2; repeatable."
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any setting of resolved.yaml, such as prior_weight=2; repeatable.",
+            rich_help_panel=RUNNING,
+            show_default="none",
+        ),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with an unfinished run; its settings are taken from it.",
+            rich_help_panel=RUNNING,
+            show_default="a new run",
         ),
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="Run folder; default: runs/<model>-<group>-<time>.")
+        str | None,
+        typer.Option(
+            "--output", "-o", help="Run folder.", rich_help_panel=OUTPUT, show_default="runs/<model>-<group>-<time>"
+        ),
     ] = None,
     overwrite: Overwrite = False,
-    resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with an unfinished run; its settings are taken from it.")
-    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -111,8 +203,8 @@ def adapt_command(
         "revision": revision,
         **{f"model_args.{key}": value for key, value in (parse_pair(a, "--model-arg") for a in model_arg or [])},
         "prompts": prompts,
-        "head": head,
-        "preprocess": preprocess,
+        "head": plain(head),
+        "preprocess": plain(preprocess),
         "image_size": image_size,
         "mean": mean,
         "std": std,
@@ -121,13 +213,13 @@ def adapt_command(
         "canonicalizer.checkpoint": canonicalizer_checkpoint,
         "canonicalizer.size": canonicalizer_size,
         "prior": prior,
-        "padding": padding,
+        "padding": plain(padding),
         "train_base": train_base or None,
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,
-        "device": device,
-        "precision": precision,
+        "device": plain(device),
+        "precision": plain(precision),
         "strict": strict or None,
     }
     out = Output(json=json, quiet=quiet)

@@ -1,9 +1,16 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the panels that `--help` shows options in.
+
+The defaults of a configuration are written here as text, as help must not import what knows them; tests compare.
+"""
 
 from enum import Enum
 from typing import Annotated
 
 import typer
+
+# Panels of `--help`.
+DATA, NETWORK, CANONICALIZER, TRAINING, OUTPUT = "Data", "Network", "Canonicalizer", "Training", "Output"
+MEASURING, RUNNING = "Measuring", "Running"
 
 
 class Device(str, Enum):
@@ -19,33 +26,128 @@ class Precision(str, Enum):
     fp16 = "fp16"
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no remarks.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+class Preprocess(str, Enum):
+    checkpoint = "checkpoint"
+    none = "none"
+
+
+class Rotate(str, Enum):
+    file = "file"
+    input = "input"
+
+
+class Head(str, Enum):
+    auto = "auto"
+    none = "none"
+
+
+class Padding(str, Enum):
+    edge = "edge"
+    reflect = "reflect"
+    zeros = "zeros"
+
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document on stdout and nothing else there.", rich_help_panel=OUTPUT),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no remarks.", rich_help_panel=OUTPUT)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.", rich_help_panel=OUTPUT)]
 RunArgument = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="A run folder or an exported file; default: the latest run.")
+    str | None,
+    typer.Argument(metavar="[RUN]", help="A run folder or an exported file.", show_default="the latest run"),
 ]
 OwnModel = Annotated[
     str | None,
-    typer.Option("--model", help="The prediction network, where it is your own code: python:module:factory."),
+    typer.Option(
+        "--model",
+        help="The prediction network, where it is your own code: python:module:factory.",
+        rich_help_panel=NETWORK,
+        show_default="the one in the run",
+    ),
 ]
 ModelArg = Annotated[
     list[str] | None,
-    typer.Option("--model-arg", metavar="KEY=VALUE", help="Argument of the network's constructor; repeatable."),
+    typer.Option(
+        "--model-arg",
+        metavar="KEY=VALUE",
+        help="Argument of the network's constructor; repeatable.",
+        rich_help_panel=NETWORK,
+        show_default="none",
+    ),
 ]
 Checkpoint = Annotated[
-    str | None, typer.Option(help="Weights in place of the published: FILE, or hf-hub:owner/name/file.")
+    str | None,
+    typer.Option(
+        help="Weights: FILE, or hf-hub:owner/name/file.", rich_help_panel=NETWORK, show_default="the published ones"
+    ),
 ]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the Hub repository.")]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        help="Branch, tag or commit of the Hub repository.", rich_help_panel=NETWORK, show_default="its main branch"
+    ),
+]
 ImageSize = Annotated[
-    int | None, typer.Option(min=8, max=4096, help="Side of the prediction network's input in pixels.")
+    int | None,
+    typer.Option(
+        min=8,
+        max=4096,
+        help="Side of the prediction network's input in pixels.",
+        rich_help_panel=NETWORK,
+        show_default="the network's own",
+    ),
 ]
 Preprocessing = Annotated[
-    str | None, typer.Option("--preprocess", help="checkpoint: as the network was trained; none: only normalize.")
+    Preprocess | None,
+    typer.Option(
+        "--preprocess",
+        help="checkpoint: resize and crop as the network was trained; none: only normalize.",
+        rich_help_panel=NETWORK,
+        show_default="checkpoint",
+    ),
 ]
-Mean = Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization mean of red, green, blue.")]
-Std = Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization standard deviation.")]
-BatchSize = Annotated[int | None, typer.Option(help="Images in a batch.")]
+Mean = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option(
+        help="Normalization mean of red, green, blue.", rich_help_panel=NETWORK, show_default="the network's own"
+    ),
+]
+Std = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option(help="Normalization standard deviation.", rich_help_panel=NETWORK, show_default="the network's own"),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        help="Turns to undo. c4: by 90°; c8: by 45°; c…: any number; so2: all; d4, d8, … and o2: these and mirroring.",
+        rich_help_panel=CANONICALIZER,
+        show_default="c4",
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        help="Passes over the training images; the best is kept.", rich_help_panel=TRAINING, show_default="20"
+    ),
+]
+BatchSize = Annotated[int | None, typer.Option(help="Images in a batch.", rich_help_panel=TRAINING, show_default="64")]
+OnDevice = Annotated[
+    Device | None,
+    typer.Option("--device", help="auto: CUDA where it is present.", rich_help_panel=RUNNING, show_default="auto"),
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        help="Settings: name of a shipped recipe, or a YAML file.", rich_help_panel=RUNNING, show_default="none"
+    ),
+]
+ROTATE_HELP = "file: turn the picture, as it would come; input: turn the preprocessed tensor, as papers do."
+
+
+def plain(value: object) -> object:
+    """The text of a choice; anything else as it is."""
+    return value.value if isinstance(value, Enum) else value
 
 
 def own_network(model: str | None, arguments: list[str] | None):  # type: ignore[no-untyped-def]

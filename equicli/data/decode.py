@@ -23,7 +23,7 @@ class UnreadableImageError(EquicliError):
     """A file that no picture can be read from. `reason` is one line, without the path."""
 
     def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path}: unreadable image ({why}). Remove it, or run without --strict to skip it.")
+        super().__init__(f"{path}: unreadable image ({why}). Mend or remove the file.")
         self.reason = why
 
 
