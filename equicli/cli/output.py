@@ -2,17 +2,21 @@
 
 import json
 import sys
+import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from equicli.progress import one
 
 T = TypeVar("T")
 PLAIN_SECONDS = 5.0
+LABEL = 21  # characters of the names below a table
 
 
 class Output:
@@ -30,16 +34,20 @@ class Output:
         if not self._quiet:
             self._stderr.print(text, markup=False)
 
-    def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    def track(self, items: Iterable[T], label: str, total: int, size: Callable[[T], int] = one) -> Iterator[T]:
         """Yield the items and show progress: a bar on a terminal, a plain line every few seconds elsewhere."""
         if self._quiet:
             yield from items
         elif self._stderr.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            with Progress(*columns, console=self._stderr, transient=True) as bar:
-                yield from bar.track(items, description=label, total=total)
+            # Of one long step only the time that passed moves.
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            with Progress(*columns, TimeRemainingColumn(), console=self._stderr, transient=True) as bar:
+                task = bar.add_task(label, total=total)
+                for item in items:
+                    yield item
+                    bar.advance(task, size(item))
         else:
-            yield from self._track_plainly(items, label, total)
+            yield from self._track_plainly(items, label, total, size)
 
     def result(self, text: str, document: Mapping[str, Any]) -> None:
         """The command's result: the text for people, the document with `--json`."""
@@ -55,12 +63,13 @@ class Output:
             return
         from equicli.reports import table
 
-        grid = _grid(document, angles=True)
-        if self._stdout.measure(grid, options=self._stdout.options.update(width=999)).maximum > self._stdout.width:
-            grid = _grid(document, angles=False)  # rather than all columns cut short
-        self._stdout.print(grid)
+        angles = self._width(_grid(document, angles=True)) <= self._stdout.width
+        # Rather no angle than all columns cut short.
+        self._print_grid(_grid(document, angles=angles))
+        self._print_wrapped(table.caption(document, angles=angles))
+        self._print_wrapped(table.left_out(document, angles=angles))
         for name, value in table.facts(document):
-            self._stdout.print(f" {name + ':':<21}{value}", markup=False)
+            self._print_wrapped(value, label=f"{name}:")
         self._mind(document)
 
     def comparison(self, document: Mapping[str, Any]) -> None:
@@ -70,36 +79,56 @@ class Output:
             return
         from equicli.reports import comparison
 
-        grid = _empty_grid(comparison.caption(document))
+        grid = _empty_grid()
         for index, (title, _) in enumerate(comparison.columns(document, self._stdout.width)):
             grid.add_column(title, justify="right" if index else "left", no_wrap=True)
         for row in comparison.rows(document, self._stdout.width):
             grid.add_row(*row)
-        self._stdout.print(grid)
+        self._print_grid(grid)
+        self._print_wrapped(comparison.caption(document))
+        self._print_wrapped(comparison.left_out(document, self._stdout.width))
         self._mind(document)
 
     def _mind(self, document: Mapping[str, Any]) -> None:
         for line in document["warnings"]:
-            self._stdout.print(f" mind: {line}", markup=False)
+            self._print_wrapped(f"mind: {line}")
 
-    def _track_plainly(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    def _width(self, grid: Table) -> int:
+        """Characters that a line of the table takes where nothing is cut."""
+        return self._stdout.measure(grid, options=self._stdout.options.update(width=999)).maximum
+
+    def _print_grid(self, grid: Table) -> None:
+        """Print a table whole, also where the terminal is narrower."""
+        self._stdout.print(grid, width=max(self._width(grid), self._stdout.width), crop=False)
+
+    def _print_wrapped(self, text: str, label: str = "") -> None:
+        """Print text in lines that fit, broken at words; where it has a label, beside that."""
+        first = " " + label.ljust(LABEL if label else 0)
+        width, rest = self._stdout.width, " " * len(first)
+        lines = textwrap.wrap(text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False)
+        for line in lines:
+            self._stdout.print(line, markup=False, soft_wrap=True)
+
+    def _track_plainly(self, items: Iterable[T], label: str, total: int, size: Callable[[T], int]) -> Iterator[T]:
         start = told = time.monotonic()
-        for count, item in enumerate(items, start=1):
+        count = 0
+        for item in items:
             yield item
+            count += size(item)
             now = time.monotonic()
             if now - told >= PLAIN_SECONDS:
                 told = now
                 print(f"{label}: {count}/{total} ({now - start:.0f} s)", file=sys.stderr, flush=True)
 
 
-def _empty_grid(caption: str) -> Table:
-    return Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
+def _empty_grid() -> Table:
+    return Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def _grid(document: Mapping[str, Any], *, angles: bool) -> Table:
     from equicli.reports import table
 
-    grid = _empty_grid(table.caption(document, angles=angles))
+    grid = _empty_grid()
     for index, title in enumerate(table.header(document, angles=angles)):
         grid.add_column(title, justify="right" if index else "left", no_wrap=True)
     for row in table.rows(document, angles=angles, narrow=True):

@@ -62,6 +62,7 @@ def evaluate_images(
         progress=progress,
     )
     tell_unreadable(batches.unreadable, progress)
+    progress.say("measuring time: canonicalizer and network in turns")
     cost = cost_of(model, sample, precision)
     return metrics_document(
         evaluation,
@@ -101,7 +102,7 @@ def record_images(
     sample: list[Inputs] = []
 
     def tracked() -> Iterator[InputBatch]:
-        for batch in progress.track(batches, label, len(batches)):
+        for batch in progress.track(batches, label, len(batches.samples), size=lambda batch: len(batch.indices)):
             if not sample:
                 shown = batch.inputs.at(model.canonicalizer.group, None)
                 few = shown[:COST_BATCH]

@@ -55,6 +55,64 @@ def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
     )
 
 
+def left_out(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
+    """Which columns there are no room for, and where they are; nothing where all are shown."""
+    count = len(metrics["adapted"]["per_element"])
+    if count > MOST_ANGLES:
+        return f"what is right at each of the {count} turns is in metrics.json"
+    return "" if angles else f"{count} columns, one for each turn, do not fit this terminal; report.md has them"
+
+
+def definitions(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What each row and column of the table is."""
+    score, elements = metrics["score"]["title"], metrics["elements"].upper()
+    agreement = metrics["labels"] == "agreement"
+    what = "agreement with the upright vanilla prediction" if agreement else metrics["score"]["words"]
+    angles = _angles(metrics, "adapted", shown=True)
+    counted = "correct images" if angles and "correct" in angles[0] else f"{score}, in %,"
+    rows = {
+        "vanilla": "the prediction network alone",
+        "adapted": "canonicalizer and prediction network, the shipped artifact",
+        "symmetrized": "the network's probabilities averaged over the group",
+        "oracle": "the network at the true pose, which need not be the best for every picture",
+    }
+    return [
+        *((name, words) for name, words in rows.items() if name in metrics),
+        (score, f"{what} on untouched images, in %, and its 95 % interval"),
+        (
+            f"{elements}-Avg {score}",
+            f"its mean over all turns by {elements}; the interval takes an image and its turned copies for one trial",
+        ),
+        ("worst", "the least of the turns"),
+        *(
+            [(f"0° … {angles[-1]['angle']:g}°", f"{counted} when all are turned so{_mirrored(angles)}")]
+            if angles
+            else []
+        ),
+        ("passes", "of the prediction network, for each image"),
+    ]
+
+
+def _mirrored(angles: list[Mapping[str, Any]]) -> str:
+    return "; m: mirrored left-right, then turned" if any(e["mirror"] for e in angles) else ""
+
+
+# What stands below the table.
+FACTS = {
+    "identity rate": "untouched images that are found in a pose of the prior; those that are not are shown to the "
+    "network turned",
+    "poses found": "how often each pose is found in untouched images",
+    "pose accuracy": "turned images whose turn is found",
+    "pose consistency": "turns h that the pose ĝ follows",
+    "invariance residual": "images whose prediction changes under some turn; beside it the largest change of an "
+    "output, and ties: images whose two best scores are within a rounding",
+    "added parameters": "those of the canonicalizer as it is stored",
+    "relative time": "processor time (on a GPU the time) of the canonicalizer, the least of several, taken in turns "
+    "with the network; in brackets what single repeats say",
+    "operations": "floating-point operations, which no clock bends",
+}
+
+
 def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is said below the table, name and value."""
     adapted, cost = metrics["adapted"], metrics["cost"]

@@ -169,7 +169,7 @@ class _Trainer:
             batches = batches[:-1]  # of which batch normalization could make nothing
         seen = sum(map(len, batches))
         label = f"epoch {self.epoch + 1}/{settings.epochs}"
-        for step, indices in enumerate(progress.track(batches, label, len(batches))):
+        for step, indices in enumerate(progress.track(batches, label, seen, size=len)):
             for group in self.optimizer.param_groups:
                 group["lr"] = group["peak"] * learning_rate_factor(
                     self.epoch + step / len(batches), settings.epochs, settings.schedule

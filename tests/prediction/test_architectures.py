@@ -108,7 +108,7 @@ class Counting(Silent):
 
     steps = 0
 
-    def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    def track(self, items: Iterable[T], label: str, total: int, size: object = None) -> Iterator[T]:
         for item in items:
             self.steps += label.startswith("epoch")
             yield item

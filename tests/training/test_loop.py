@@ -49,7 +49,7 @@ class Killing(Silent):
         if self.batch is None and text.startswith(self.text):
             raise Killed
 
-    def track(self, items, label, total):
+    def track(self, items, label, total, size=None):
         for index, item in enumerate(items):
             if index == self.batch and label.startswith(self.text):
                 raise Killed
