@@ -84,7 +84,11 @@ class AdaptedModel(nn.Module):
 
     @torch.inference_mode()
     def predict(self, pictures: Sequence[Picture] | Picture) -> Prediction:
-        """Predict from pictures of any size: paths, `PIL.Image`s, arrays or uint8 tensors; see `data.decode`.
+        """Predict from pictures of any size, one or a list of them.
+
+        Args:
+            pictures: each a path, a `PIL.Image`, an array (h, w), (h, w, 3) or (h, w, 4) in the order of red, green,
+                blue and opacity, of uint8 or of floats in [0, 1], or a uint8 tensor (3, h, w).
 
         Raises:
             UnreadableImageError: a file cannot be read. UsageError: a value is no picture, or there is none.
@@ -102,7 +106,16 @@ class AdaptedModel(nn.Module):
         return canonical
 
     def tensors(self, x: Any) -> Tensors:
-        """Inputs that are preprocessed already."""
+        """Inputs that are preprocessed already.
+
+        Raises:
+            UsageError: images that are no batch.
+        """
+        if isinstance(x, Tensor) and self.signature.inputs == "image" and x.ndim != 4:
+            raise UsageError(
+                f"images of shape {tuple(x.shape)}: give a batch (b, 3, h, w), of one image image[None]. "
+                "Pictures that are not preprocessed go into predict()."
+            )
         return Tensors(x, self.preprocess.normalization, self.signature.inputs, self.padding)
 
     def pictures(self, pictures: Sequence[Tensor]) -> Pictures:
