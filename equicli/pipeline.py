@@ -103,7 +103,7 @@ def evaluate(
     folder = _report_folder(file, run, output, overwrite)
     config = artifact.read_config(file)
     task = find_task(config.task, config.task_settings)
-    turns = _elements(config.group, rotations, elements)
+    turns = turns_for(config.group, rotations, elements)
     settings = run.read_settings() if run else {}
     rotate = rotate or settings.get("evaluation", {}).get("rotate", "file")
     config = _prepared_as(config, preprocess, image_size)
@@ -220,7 +220,7 @@ def compare(
     document = measure_systems(
         parts,
         folder,
-        _elements(first.group, rotations),
+        turns_for(first.group, rotations),
         choose_reference(parts, reference),
         overwrite=overwrite,
         device=find_device(first.device),
@@ -264,22 +264,30 @@ def _default_elements(name: str) -> PlanarGroup:
     return group if isinstance(group, PlanarGroup) else PlanarGroup(4 if is_finite(group) else 8)
 
 
-def _elements(group: str, rotations: int | None, elements: str | None = None) -> PlanarGroup:
-    """What images are turned by: C_n, the adapted group itself or its rotations, or what fits the group."""
-    if rotations is None and elements == "rotations":
-        return PlanarGroup(_default_elements(group).n)
-    if rotations is None and elements is None:
-        return _default_elements(group)
-    if rotations is None:
-        if not is_finite(parse_group(group)):
-            raise UsageError(f"--elements group: {group} has infinitely many elements; use --rotations, such as 8.")
-        if not isinstance(parse_group(group), PlanarGroup):
-            raise UsageError(f"--elements group: reports turn images by C_n and D_n, not by {group}; use --rotations.")
-        return parse_planar_group(group)
-    try:
-        return parse_planar_group(f"c{rotations}")
-    except UsageError:
-        raise UsageError(f"--rotations {rotations}: the number of rotations must be from 1 to 360.") from None
+def turns_for(group: str, rotations: int | None = None, elements: str | None = None) -> PlanarGroup:
+    """What test images are turned by.
+
+    Args:
+        group: that was adapted.
+        rotations: C_n, whatever the group.
+        elements: without rotations, `group` itself, or only its `rotations`; None is what fits the group.
+
+    Raises:
+        UsageError: there are no such turns of images.
+    """
+    if rotations is not None:
+        try:
+            return parse_planar_group(f"c{rotations}")
+        except UsageError:
+            raise UsageError(f"--rotations {rotations}: the number of rotations must be from 1 to 360.") from None
+    fitting, adapted = _default_elements(group), parse_group(group)
+    if elements == "rotations":
+        return PlanarGroup(fitting.n)
+    if elements == "group" and not is_finite(adapted):
+        raise UsageError(f"--elements group: {group} has infinitely many elements; use --rotations, such as 8.")
+    if elements == "group" and not isinstance(adapted, PlanarGroup):
+        raise UsageError(f"--elements group: reports turn images by C_n and D_n, not by {group}; use --rotations.")
+    return fitting
 
 
 def _write_reports(

@@ -1,14 +1,18 @@
 import copy
 import pickle
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import timm
 import torch
 from torch import nn
 
+import equicli
 from equicli.devices import arithmetic
+from equicli.errors import UsageError
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act, views
 from tests.canonicalization.examples import adapt, conv_canonicalizer, create, find, noise
@@ -249,3 +253,18 @@ def test_an_energy_model_runs_in_half_precision():
 def test_a_shipped_model_of_any_kind_survives_copying_and_compiling(kind, group, copied):
     model, x = adapt(create(kind, group, size=17, width=4).ship(), Upright()), noise(3, 32)
     torch.testing.assert_close(copied(model)(x), model(x), atol=1e-5, rtol=0)
+
+
+def test_one_image_that_is_no_batch_is_refused_with_the_remedy():
+    model = adapt(conv_canonicalizer("c4"), Upright())
+    with pytest.raises(UsageError, match=r"images of shape \(3, 32, 32\): give a batch .*image\[None\]"):
+        model(torch.zeros(3, 32, 32))
+
+
+def test_a_pose_is_printed_in_one_short_line():
+    _, pose = adapt(conv_canonicalizer("c4"), Upright()).predict([np.zeros((20, 30, 3), np.uint8)] * 2)
+    assert re.fullmatch(r"Pose\(element=\[\d, \d\], scores=…(, vectors=…)?\)", repr(pose))
+
+
+def test_lazy_names_are_listed():
+    assert {"load", "open_image", "read_config"} <= set(dir(equicli))

@@ -60,7 +60,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ° must not cost an evaluation
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="equicli")
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("EQUICLI_DEBUG") == "1":
             traceback.print_exc()

@@ -11,7 +11,11 @@ from equicli.cli.output import Output
 def inspect_command(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN|MODEL]", help="A run folder, an exported file, or what --model of adapt takes."),
+        typer.Argument(
+            metavar="[RUN|MODEL]",
+            help="A run folder, an exported file, or what --model of adapt takes.",
+            show_default="the latest run",
+        ),
     ] = None,
     checkpoint: Checkpoint = None,
     revision: Revision = None,

@@ -27,12 +27,15 @@ class Output:
         self._quiet = quiet
         # A file or pipe has no width that a table would have to fit.
         self._stdout = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
-        self._stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+        self._stderr = Console(stderr=True, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
-        """A line for the user's eyes."""
-        if not self._quiet:
-            self._stderr.print(text, markup=False)
+        """Lines for the user's eyes. On a terminal they break at words, but for commands, which people copy."""
+        if self._quiet:
+            return
+        for line in text.split("\n"):
+            whole = not self._stderr.is_terminal or "equicli " in line
+            self._stderr.print(line, markup=False, soft_wrap=whole)
 
     def track(self, items: Iterable[T], label: str, total: int, size: Callable[[T], int] = one) -> Iterator[T]:
         """Yield the items and show progress: a bar on a terminal, a plain line every few seconds elsewhere."""
@@ -85,7 +88,7 @@ class Output:
         for row in comparison.rows(document, self._stdout.width):
             grid.add_row(*row)
         self._print_grid(grid)
-        self._print_wrapped(comparison.caption(document))
+        self._print_wrapped(comparison.caption(document, self._stdout.width))
         self._print_wrapped(comparison.left_out(document, self._stdout.width))
         self._mind(document)
 
@@ -99,15 +102,19 @@ class Output:
 
     def _print_grid(self, grid: Table) -> None:
         """Print a table whole, also where the terminal is narrower."""
-        self._stdout.print(grid, width=max(self._width(grid), self._stdout.width), crop=False)
+        width = self._stdout.width
+        self._stdout.width = max(width, self._width(grid))
+        self._stdout.print(grid, crop=False)
+        self._stdout.width = width
 
     def _print_wrapped(self, text: str, label: str = "") -> None:
         """Print text in lines that fit, broken at words; where it has a label, beside that."""
         first = " " + label.ljust(LABEL if label else 0)
         width, rest = self._stdout.width, " " * len(first)
-        lines = textwrap.wrap(text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False)
+        joined = text.replace(" %", "\N{NO-BREAK SPACE}%")  # a number stays with its unit
+        lines = textwrap.wrap(joined, width, initial_indent=first, subsequent_indent=rest, break_long_words=False)
         for line in lines:
-            self._stdout.print(line, markup=False, soft_wrap=True)
+            self._stdout.print(line.replace("\N{NO-BREAK SPACE}", " "), markup=False, soft_wrap=True)
 
     def _track_plainly(self, items: Iterable[T], label: str, total: int, size: Callable[[T], int]) -> Iterator[T]:
         start = told = time.monotonic()

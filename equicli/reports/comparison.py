@@ -128,7 +128,8 @@ def _what(document: Mapping[str, Any]) -> str:
     return "agreement with the upright vanilla prediction" if agreement else str(document["score"]["words"])
 
 
-def caption(document: Mapping[str, Any]) -> str:
+def caption(document: Mapping[str, Any], width: int | None = None) -> str:
+    """What is shown, and what its columns are; with `width` those of `columns`."""
     what = _what(document)
     seeds = max(len(row["seeds"]) for row in document["systems"])
     spread = f"mean ± std over {seeds} seeds; " if seeds > 1 else ""
@@ -137,11 +138,13 @@ def caption(document: Mapping[str, Any]) -> str:
     epochs = "" if "epochs" in swept else f"epochs: {document['epochs']}; "
     average = f"{document['elements'].upper()}-Avg {document['score']['title']}"
     to_reference = f"to {document['reference']}: paired difference of {average} to it, 95 % interval over images{over}"
-    return (
-        f"{document['n']} test images; {epochs}{spread}{what} in %; "
-        f"{to_reference}; cost: processor time ÷ that of the network alone, and its spread; "
-        "operations: floating-point operations ÷ its own"
-    )
+    of_costs = {
+        "cost": "; cost: processor time ÷ that of the network alone, and its spread",
+        "operations": "; operations: floating-point operations ÷ its own",
+    }
+    shown = [title for title, _ in columns(document, width)]
+    costs = "".join(words for title, words in of_costs.items() if title in shown)
+    return f"{document['n']} test images; {epochs}{spread}{what} in %; {to_reference}{costs}"
 
 
 def _percent(name: str) -> Callable[[Row], str]:

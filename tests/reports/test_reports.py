@@ -158,6 +158,36 @@ def test_a_terminal_too_narrow_for_all_angles_shows_none_rather_than_parts(
     printed = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
     assert "…" not in printed and max(map(len, printed.splitlines()[:6])) <= width
     assert ("270°" in printed) == ("by angle" in printed) == angles
+    told = "8 columns, one for each turn, do not fit this terminal; report.md has them"
+    assert (told in " ".join(printed.split())) != angles
+
+
+def test_where_turns_are_many_the_file_that_has_them_is_named():
+    assert "each of the 16 turns is in metrics.json" in table.left_out(metrics("c16"))
+    assert "Each" not in table.left_out(metrics("c4")) and "16 turns" in report(metrics("c16"))
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_on_a_narrow_terminal_lines_break_at_words_and_numbers_keep_their_unit(width, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    made = metrics("c8", group="c8")
+    Output().metrics(made)
+    printed = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+    assert "…" not in printed and "passes" in printed
+    below = printed.partition("\n 40 test images")[2].splitlines()
+    assert max(map(len, below)) <= width and not any(line.split()[:1] == ["%"] for line in below)
+    for _, value in table.facts(made):
+        assert set(value.split()) <= set(printed.split())
+
+
+def test_the_report_says_what_each_of_its_rows_columns_and_facts_is():
+    made = metrics("c8", group="c8")
+    _, _, defined = report(made).partition("## What is what")
+    angles = table.header(made)[4:-1]
+    names = [*table.header(made)[1:4], "passes", f"{angles[0]} … {angles[-1]}", *(row[0] for row in table.rows(made))]
+    for name in [*names, *(name for name, _ in table.facts(made))]:
+        assert f"- *{name}*: " in defined
 
 
 def test_a_folder_without_a_split_is_counted_as_all_of_it():
