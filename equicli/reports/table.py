@@ -99,13 +99,13 @@ def _mirrored(angles: list[Mapping[str, Any]]) -> str:
 
 # What stands below the table.
 FACTS = {
-    "identity rate": "untouched images that are found in a pose of the prior; those that are not are shown to the "
+    "identity rate": "share of untouched images that are found in a pose of the prior; the others are shown to the "
     "network turned",
     "poses found": "how often each pose is found in untouched images",
-    "pose accuracy": "turned images whose turn is found",
-    "pose consistency": "turns h that the pose ĝ follows",
-    "invariance residual": "images whose prediction changes under some turn; beside it the largest change of an "
-    "output, and ties: images whose two best scores are within a rounding",
+    "pose accuracy": "share of turned images whose turn is found",
+    "pose consistency": "share of turns h that the pose ĝ follows",
+    "invariance residual": "share of images whose prediction changes under some turn; beside it the largest change of "
+    "an output, and ties: images whose two best scores are within a rounding",
     "added parameters": "those of the canonicalizer as it is stored",
     "relative time": "processor time (on a GPU the time) of the canonicalizer, the least of several, taken in turns "
     "with the network; in brackets what single repeats say",

@@ -268,10 +268,15 @@ def test_the_shipped_shell_script_runs_the_whole_pipeline(here: Path) -> None:
     assert done.stdout == "model.safetensors\n"
     assert json.loads((here / "run" / "evaluation.json").read_text())["schema"] == 1
     assert equicli.load(here / "model.safetensors")(torch.zeros(1, 3, 32, 32)).shape == (1, 9)
-    failed = subprocess.run(
-        ["bash", script, *arguments], cwd=here, env=environment, capture_output=True, text=True, check=False
-    )
-    assert failed.returncode == 2 and "--overwrite" in failed.stderr
+    for words, said in (
+        (["other", *arguments[1:]], "model.safetensors exists"),
+        (["run", "b", *arguments[2:]], "exists"),
+    ):
+        failed = subprocess.run(
+            ["bash", script, *words], cwd=here, env=environment, capture_output=True, text=True, check=False
+        )
+        assert failed.returncode == 2 and said in failed.stderr
+    assert not (here / "other").exists() and "--overwrite" in failed.stderr
 
 
 @pytest.mark.parametrize(
