@@ -13,6 +13,7 @@ from equicli.data.loading import Loader
 from equicli.data.preprocess import Preprocess
 from equicli.data.small_view import SmallView
 from equicli.data.source import Resident
+from equicli.devices import full_float32
 from equicli.errors import EquicliError
 from equicli.prediction.head import head_inputs
 from equicli.progress import Progress
@@ -123,7 +124,7 @@ def _check_sizes(read: Sequence[_Prepared], samples: Sequence[Sample]) -> None:
 
 @torch.inference_mode()
 def _features(network: nn.Module, images: Sequence[Tensor], head: str | None) -> Tensor:
-    with head_inputs(network, head) as collected:
+    with head_inputs(network, head) as collected, full_float32(images[0].device):
         for group in [torch.stack(list(images))] if len({i.shape for i in images}) == 1 else [i[None] for i in images]:
             network(group)
     return torch.cat(collected)
