@@ -85,7 +85,7 @@ class _Flag(NamedTuple):
 
 def _flags() -> list[_Flag]:
     """In the order in which they are set: the old ones change the new."""
-    backends = torch.backends
+    backends: Any = torch.backends  # of which torch tells no types
 
     def attribute(owner: Any, name: str, off: Any) -> _Flag:
         return _Flag(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), off)

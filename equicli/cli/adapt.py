@@ -153,4 +153,9 @@ def adapt(
     elements = metrics["elements"]
     turns = f"--rotations {elements[1:]}" if elements[0] == "c" else "--elements group"
     own = f" --model {config.network.model}" if config.network.model.startswith("python:") else ""
-    out.say(f"\nwrote {run.folder}/\nnext: equicli evaluate {turns}{own}\n      equicli export{own}")
+    out.say(f"\nwrote {run.folder}/")
+    if metrics["near_chance"]:
+        parts = " and the ".join(metrics["near_chance"])
+        out.say(f"next: adapt anew as is said above; as it is, the {parts} is near chance")
+    else:
+        out.say(f"next: equicli evaluate {turns}{own}\n      equicli export{own}")

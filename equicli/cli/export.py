@@ -16,6 +16,12 @@ def export(
     adapter_only: Annotated[
         bool, typer.Option("--adapter-only", help="Only the canonicalizer; `load` fetches and verifies the network.")
     ] = False,
+    hashes: Annotated[
+        bool,
+        typer.Option(
+            "--hashes/--no-hashes", help="Keep 8 bytes a picture, by which `evaluate` knows those it was trained on."
+        ),
+    ] = True,
     model: OwnModel = None,
     model_arg: ModelArg = None,
     overwrite: Overwrite = False,
@@ -32,7 +38,12 @@ def export(
 
     out = Output(json=json, quiet=quiet)
     exported = pipeline.export(
-        run, output, adapter_only=adapter_only, network=own_network(model, model_arg), overwrite=overwrite
+        run,
+        output,
+        adapter_only=adapter_only,
+        hashes=hashes,
+        network=own_network(model, model_arg),
+        overwrite=overwrite,
     )
     out.result(str(exported["path"]), exported)
     if not adapter_only and model is None:
