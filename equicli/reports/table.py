@@ -19,7 +19,8 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
 
     Args:
         angles: with a column for each angle, where they are few.
-        narrow: write an interval as the distances to its ends, so that the table fits a terminal.
+        narrow: write an interval as ± the distance to its farther end, so that the table fits a terminal; where that
+            would reach beyond 0 or 100 %, as the distance to either end.
     """
     table, score = [], metrics["score"]["name"]
     for name in (name for name in SYSTEMS if name in metrics):
@@ -147,7 +148,17 @@ def _by_definition(metrics: Mapping[str, Any], system: str, key: str) -> bool:
 
 
 def _with_interval(value: float, interval: tuple[float, float], narrow: bool) -> str:
-    if narrow:
-        below, above = (f"{100 * abs(value - end):.1f}" for end in interval)
-        return f"{100 * value:.2f} ±{below}" if below == above else f"{100 * value:.2f} -{below} +{above}"
-    return f"{100 * value:.2f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    if not narrow:
+        return f"{100 * value:.2f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    below, above = (100 * abs(value - end) for end in interval)
+    farther = max(below, above)
+    if farther <= 100 * min(value, 1 - value):
+        return f"{100 * value:.2f} ±{_distance(farther)}"
+    # ± would tell of less than nothing, or of more than all.
+    sides = [f"{sign}{_distance(points)}" for sign, points in (("-", below), ("+", above)) if points >= 0.05]
+    return " ".join([f"{100 * value:.2f}", *sides])
+
+
+def _distance(points: float) -> str:
+    """In two digits."""
+    return f"{points:.1f}" if points < 9.95 else f"{points:.0f}"
