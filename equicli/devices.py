@@ -95,8 +95,8 @@ def _flags() -> list[_Flag]:
         _Flag(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
     ]
     if hasattr(backends.cudnn, "conv"):  # torch 2.9 and later
-        parts = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
-        parts += (backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul)
+        parts = [backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul]
+        parts += [backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul]
         flags += [attribute(part, "fp32_precision", "ieee") for part in parts]
     return flags
 

@@ -154,8 +154,10 @@ def adapt(
     turns = f"--rotations {elements[1:]}" if elements[0] == "c" else "--elements group"
     own = f" --model {config.network.model}" if config.network.model.startswith("python:") else ""
     out.say(f"\nwrote {run.folder}/")
+    measure = f"equicli evaluate {turns}{own}"
     if metrics["near_chance"]:
-        parts = " and the ".join(metrics["near_chance"])
-        out.say(f"next: adapt anew as is said above; as it is, the {parts} is near chance")
+        parts = " and ".join(metrics["near_chance"])
+        out.say(f"next: adapt anew, as is said above, for this is near chance ({parts}); measure it all the same with")
+        out.say(f"      {measure}")
     else:
-        out.say(f"next: equicli evaluate {turns}{own}\n      equicli export{own}")
+        out.say(f"next: {measure}\n      equicli export{own}")

@@ -274,8 +274,8 @@ def _train(
     best = f"identity rate {scores.identity_rate:.1%}" if by_rate else f"loss {scores.loss:.3f}"
     of = f"all {len(images[1])} validation images"
     if training.prior_weight and near_chance(canonicalizer.group, prior, scores.identity_rate):
-        found = f"of {of} {scores.identity_rate:.1%} are found as the prior says, near chance"
-        progress.say(f"keeping epoch {epoch}, though training learned next to nothing: {found}")
+        rate = f"of {of} {scores.identity_rate:.1%} are found as the prior says, near chance"
+        progress.say(f"keeping epoch {epoch}, though training learned next to nothing: {rate}")
     else:
         progress.say(f"keeping epoch {epoch}, the best by its {best} on {of}")
 
