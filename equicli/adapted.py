@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.data.decode import Picture, read_pictures
 from equicli.data.preprocess import Preprocess
-from equicli.devices import device_of
+from equicli.devices import device_of, full_float32
 from equicli.errors import UsageError
 from equicli.policy import ONE, Policy
 from equicli.prediction.inputs import Inputs, Pictures, Tensors
@@ -142,7 +142,7 @@ class AdaptedModel(nn.Module):
         """Poses, in float32 whatever the prediction network runs in, because near ties decide them."""
         if not self.canonicalizer.finds_poses:
             return None
-        with torch.autocast(device_of(self).type, enabled=False):
+        with full_float32(device_of(self)):
             return self.canonicalizer.find(inputs, ask or asking(self.prediction_network, self.signature))
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -15,6 +16,7 @@ from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
+from equicli.data.fingerprint import BYTES, from_tensor, to_tensor
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError, reason, shown
 from equicli.files import write_tensors
@@ -39,6 +41,8 @@ _PREFIXES = {
     "python": ("",),
 }
 _CANONICALIZER, _NETWORK = "canonicalizer.", "prediction_network."
+# Beside the networks' weights: fingerprints of the pictures that training saw, uint8 (n, 8).
+_PICTURES = "training_pictures"
 
 
 @dataclass(frozen=True)
@@ -97,13 +101,21 @@ class ModelConfig:
         )
 
 
-def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adapter_only: bool = False) -> None:
+def write_artifact(
+    path: Path,
+    model: AdaptedModel,
+    config: ModelConfig,
+    *,
+    adapter_only: bool = False,
+    pictures: frozenset[bytes] | None = None,
+) -> None:
     """Write a model and its configuration as one file, whole or not at all.
 
     The model's parameters are laid out row by row, as files have them.
 
     Args:
         adapter_only: leave out the prediction network (all but a fitted head); `load` fetches and verifies it.
+        pictures: fingerprints of those that it was trained on or that chose its epoch; None stores nothing of them.
 
     Raises:
         EquicliError: an adapter whose network's weights came from no file, so that none could be verified.
@@ -124,6 +136,8 @@ def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adap
     for parameter in model.parameters():  # one by one, so that no copy of all is held
         parameter.data = parameter.data.contiguous()
     state = {key: value for key, value in model.state_dict().items() if key.startswith(kept)}
+    if pictures is not None:
+        state[_PICTURES] = to_tensor(pictures)
     write_tensors(path, state, {"equicli": config.to_json()})
 
 
@@ -166,6 +180,24 @@ def read_config(path: str | Path) -> ModelConfig:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EquicliError(f"{path}: damaged configuration at {shown(error)}.") from None
     return config
+
+
+def read_pictures_seen(path: Path) -> frozenset[bytes] | None:
+    """Fingerprints of the pictures that an artifact was trained on or that chose its epoch; None where it has none.
+
+    Raises:
+        EquicliError: they cannot be read.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            if _PICTURES not in file.keys():
+                return None
+            found = file.get_tensor(_PICTURES)
+    except (SafetensorError, OSError) as error:
+        raise EquicliError(f"{path}: not a readable safetensors file ({reason(error)}).") from error
+    if found.dtype != torch.uint8 or found.ndim != 2 or found.shape[1] != BYTES:
+        raise EquicliError(f"{path}: damaged {_PICTURES}: {found.dtype} {tuple(found.shape)}.")
+    return from_tensor(found)
 
 
 def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,6 +275,7 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
         weights = load_file(path)
     except Exception as error:  # also types of numbers that torch has not
         raise EquicliError(f"{path}: its weights cannot be read ({reason(error)}).") from error
+    weights.pop(_PICTURES, None)
     if config.adapter_only:
         network = _fetch(path, config, network, checkpoint)
         weights = {**{_NETWORK + key: value for key, value in network.state_dict().items()}, **weights}

@@ -1,7 +1,9 @@
 """Which device runs the networks, and in which precision."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -19,8 +21,6 @@ def find_device(name: str) -> torch.device:
         raise UsageError("--device cuda: no CUDA device is available here; use --device cpu.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    # TensorFloat-32 would round the scores that decide poses, by more than what counts as a tie.
-    torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)
 
 
@@ -50,6 +50,87 @@ def place(network: nn.Module, device: torch.device) -> None:
 @contextmanager
 def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
     """Run networks in this precision: `fp32`, `bf16` or `fp16`."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[precision]
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        yield
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    if dtype is None:
+        with full_float32(device):
+            yield
+    else:
+        with torch.autocast(device.type, dtype=dtype):
+            yield
+
+
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Compute in float32, whatever autocast or the flags of the process say.
+
+    TensorFloat-32, which convolutions on CUDA use unless they are told not to, rounds by more than what counts as a
+    tie. Its flags hold for all threads: others compute in float32, too, until the last of them leaves, and then the
+    flags are what they were. A graph that is being traced has no flags to set: whoever runs it does.
+    """
+    with torch.autocast(device.type, enabled=False):
+        if torch.compiler.is_compiling():
+            yield
+        else:
+            with _reduced_precision_off:
+                yield
+
+
+class _Flag(NamedTuple):
+    """A flag of the process that lets torch round float32."""
+
+    get: Callable[[], Any]
+    set: Callable[[Any], None]
+    off: Any
+
+
+def _flags() -> list[_Flag]:
+    """In the order in which they are set: the old ones change the new."""
+    backends: Any = torch.backends  # of which torch tells no types
+
+    def attribute(owner: Any, name: str, off: Any) -> _Flag:
+        return _Flag(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), off)
+
+    flags = [
+        attribute(backends.cudnn, "allow_tf32", False),
+        _Flag(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+    ]
+    if hasattr(backends.cudnn, "conv"):  # torch 2.9 and later
+        parts = [backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul]
+        parts += [backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul]
+        flags += [attribute(part, "fp32_precision", "ieee") for part in parts]
+    return flags
+
+
+class _ReducedPrecisionOff:
+    """Sets the flags when the first thread enters, and restores them when the last one leaves."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before: list[tuple[_Flag, Any]] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before = list(_readable(_flags()))
+                for flag, _ in self._before:
+                    flag.set(flag.off)
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                for flag, value in self._before:
+                    flag.set(value)
+
+
+def _readable(flags: list[_Flag]) -> Iterator[tuple[_Flag, Any]]:
+    """The flags with their values; torch refuses to read an old one whose new ones were set apart."""
+    for flag in flags:
+        try:
+            yield flag, flag.get()
+        except RuntimeError:
+            continue
+
+
+_reduced_precision_off = _ReducedPrecisionOff()

@@ -57,6 +57,7 @@ def inspect_artifact(path: Path) -> dict[str, Any]:
     Returns:
         `kind` (`run`, `model` or `adapter`); `path`, `bytes` and `sha256` of the file; and all of `ModelConfig`, whose
         `canonicalizer` and `prediction_network` get the number of `parameters` in the file, and their `dtype`.
+        `pictures_seen`: how many pictures training saw whose hashes are in the file; None where it has none.
 
     Raises:
         UsageError, EquicliError: see `artifact.read_config`.
@@ -64,7 +65,7 @@ def inspect_artifact(path: Path) -> dict[str, Any]:
     config = artifact.read_config(path)
     run = Run(path.parent)
     in_run = run.settings.is_file() and run.model.name == path.name
-    header = asdict(config)
+    header, pictures = asdict(config), artifact.read_pictures_seen(path)
     return {
         "kind": "adapter" if config.adapter_only else "run" if in_run else "model",
         "path": str(path),
@@ -73,6 +74,7 @@ def inspect_artifact(path: Path) -> dict[str, Any]:
         **header,
         **{part: header[part] | _count_stored(path, part) for part in ("canonicalizer", "prediction_network")},
         "preprocess": _preprocess(config.preprocess),
+        "pictures_seen": None if pictures is None else len(pictures),
     }
 
 

@@ -52,6 +52,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         seed=config.seed,
         device=find_device(config.device),
         precision="fp32",
+        of=len(validation) if len(samples) < len(validation) else None,
         progress=progress,
     )
     _write_reports(run, run.folder, metrics, adapted.config, card=True)
@@ -135,6 +136,11 @@ def evaluate(
         seed=settings.get("seed", 0),
         device=chosen_device,
         precision=precision,
+        seen=artifact.read_pictures_seen(file),
+        overrides={
+            flag: value for flag, value in (("--preprocess", preprocess), ("--image-size", image_size)) if value
+        },
+        latest=run.folder if run and path is None else None,
         progress=progress,
     )
     # The model card stays with what the run was made for.
@@ -148,10 +154,14 @@ def export(
     output: str | None,
     *,
     adapter_only: bool = False,
+    hashes: bool = True,
     network: nn.Module | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write a run's model as one file.
+
+    Args:
+        hashes: with the fingerprints of the pictures that training saw, where there are any.
 
     Returns:
         path, sha256 and bytes of the file, whether it is an adapter only, and the Python that loads it.
@@ -159,7 +169,8 @@ def export(
     file, target = plan_export(path, output, adapter_only=adapter_only, overwrite=overwrite)
     config = artifact.read_config(file)
     model = artifact.load(file, network=network)
-    artifact.write_artifact(target, model, config, adapter_only=adapter_only)
+    pictures = artifact.read_pictures_seen(file) if hashes else None
+    artifact.write_artifact(target, model, config, adapter_only=adapter_only, pictures=pictures)
     return {
         "path": str(target),
         "sha256": sha256_of(target),

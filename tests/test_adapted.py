@@ -15,7 +15,7 @@ from equicli.devices import arithmetic
 from equicli.errors import UsageError
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act, views
-from tests.canonicalization.examples import adapt, conv_canonicalizer, create, find, noise
+from tests.canonicalization.examples import adapt, canonicalizer, conv_canonicalizer, create, find, noise, pictures
 
 C4 = PlanarGroup(4)
 
@@ -113,6 +113,36 @@ def test_poses_are_found_in_float32_also_where_the_network_runs_in_half_precisio
         output, pose = answer(model, x)
     assert output.dtype == torch.bfloat16
     assert torch.equal(pose.scores, answer(model, x).pose.scores)
+
+
+class Telling(nn.Module):
+    """Two numbers an image, and what the process let torch round while they were computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        convolutions = torch.backends.cudnn.conv.fp32_precision if hasattr(torch.backends.cudnn, "conv") else "ieee"
+        self.seen.append([torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu"), convolutions])
+        return x.flatten(2).mean(dim=2)[:, :2]
+
+
+@pytest.mark.parametrize(
+    "how", [lambda m, x: m(x), lambda m, x: m.predict(pictures((20, 20))), lambda m, x: m.canonicalize(x)]
+)
+def test_whoever_calls_poses_are_decided_in_float32_and_the_network_runs_as_it_was_asked(how):
+    looks, answers = Telling(), Telling()
+    model, before = adapt(canonicalizer("c4", looks, vector_size=2), answers), torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with torch.autocast("cpu", torch.bfloat16):
+            how(model, noise(1, 17))
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert looks.seen == [["highest", False, "ieee"]]
+    assert all(flags[:2] == ["medium", True] for flags in answers.seen)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)])

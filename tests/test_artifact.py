@@ -22,6 +22,7 @@ from equicli.artifact import (
     ModelConfig,
     load,
     read_config,
+    read_pictures_seen,
     write_artifact,
 )
 from equicli.canonicalization.canonicalizer import Context
@@ -169,6 +170,30 @@ def test_keys_are_the_two_networks_own(path):
     own = {f"prediction_network.{key}" for key in network_of().state_dict()}
     assert {key for key in keys if not key.startswith("canonicalizer.")} == own
     assert {"canonicalizer.reference", "canonicalizer.log_temperature"} <= keys
+
+
+@pytest.mark.parametrize("adapter_only", [False, True])
+def test_pictures_that_training_saw_are_known_again_and_no_weight(path, checkpoint, adapter_only):
+    model, config = from_checkpoint(checkpoint)
+    seen = frozenset({b"12345678", b"abcdefgh"})
+    write_artifact(path, model, config, adapter_only=adapter_only, pictures=seen)
+    assert read_pictures_seen(path) == seen
+    stored = load_file(path)["training_pictures"]
+    assert (stored.dtype, stored.shape) == (torch.uint8, (2, 8))
+    loaded = load(path, checkpoint=checkpoint if adapter_only else None)
+    assert torch.equal(loaded.canonicalizer.reference, model.canonicalizer.reference)
+    write_artifact(path, model, config, adapter_only=adapter_only, pictures=frozenset())
+    assert read_pictures_seen(path) == set()  # trained on none, which is known
+    write_artifact(path, model, config, adapter_only=adapter_only)
+    assert read_pictures_seen(path) is None and "training_pictures" not in load_file(path)
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.zeros(8, dtype=torch.uint8), torch.zeros(2, 7, dtype=torch.uint8), torch.zeros(2, 8)]
+)
+def test_damaged_pictures_are_refused_in_one_line(path, tensor):
+    save_file({"training_pictures": tensor}, path)
+    assert "damaged training_pictures" in refusal(read_pictures_seen, path)
 
 
 def test_the_header_is_json_that_gives_the_configuration_back(path):

@@ -245,4 +245,11 @@ def adapt_command(
     elements = metrics["elements"]
     turns = f"--rotations {elements[1:]}" if elements[0] == "c" else "--elements group"
     own = f" --model {config.network.model}" if config.network.model.startswith("python:") else ""
-    out.say(f"\nwrote {run.folder}/\nnext: equicli evaluate {turns}{own}\n      equicli export{own}")
+    out.say(f"\nwrote {run.folder}/")
+    measure = f"equicli evaluate {turns}{own}"
+    if metrics["near_chance"]:
+        parts = " and ".join(metrics["near_chance"])
+        out.say(f"next: adapt anew, as is said above, for this is near chance ({parts}); measure it all the same with")
+        out.say(f"      {measure}")
+    else:
+        out.say(f"next: {measure}\n      equicli export{own}")

@@ -22,6 +22,12 @@ def export_command(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    hashes: Annotated[
+        bool,
+        typer.Option(
+            "--hashes/--no-hashes", help="Keep 8 bytes a picture, by which `evaluate` knows those it was trained on."
+        ),
+    ] = True,
     model: OwnModel = None,
     model_arg: ModelArg = None,
     overwrite: Overwrite = False,
@@ -42,7 +48,12 @@ def export_command(
 
     out = Output(json=json, quiet=quiet)
     exported = pipeline.export(
-        run, output, adapter_only=adapter_only, network=own_network(model, model_arg), overwrite=overwrite
+        run,
+        output,
+        adapter_only=adapter_only,
+        hashes=hashes,
+        network=own_network(model, model_arg),
+        overwrite=overwrite,
     )
     out.result(str(exported["path"]), exported)
     out.say(f'next: python -c "import equicli; model = {exported["load"]}"')

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from equicli.data.decode import UnreadableImageError, read_picture
+from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Sample
 from equicli.errors import EquicliError
 from equicli.progress import Progress
@@ -33,7 +34,10 @@ class Batch(Generic[T]):
 
 
 class Loader(Generic[T]):
-    """Iterable over batches of samples, in order. Unreadable files are skipped and listed in `unreadable`."""
+    """Iterable over batches of samples, in order. Unreadable files are skipped and listed in `unreadable`.
+
+    fingerprints: of the files that were read.
+    """
 
     def __init__(
         self, samples: Sequence[Sample], prepare: Callable[[Tensor], T], batch_size: int, *, strict: bool = False
@@ -48,6 +52,7 @@ class Loader(Generic[T]):
         self.batch_size = batch_size
         self.strict = strict
         self.unreadable: dict[Path, str] = {}
+        self.fingerprints: dict[Path, bytes] = {}
 
     def __len__(self) -> int:
         """Number of batches, if every file can be read."""
@@ -94,7 +99,9 @@ class Loader(Generic[T]):
                 pool.shutdown(cancel_futures=True)
 
     def _open(self, path: Path) -> T:
-        return self.prepare(read_picture(path))
+        picture = read_picture(path)
+        self.fingerprints[path] = fingerprint(path)  # of the file, which is in memory yet
+        return self.prepare(picture)
 
 
 def _stack(prepared: Iterable[tuple[int, T]]) -> Batch[T]:

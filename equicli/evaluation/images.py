@@ -1,6 +1,6 @@
 """Which samples are evaluated on, and how they come: as pictures, or as tensors that are preprocessed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class EvaluationSamples:
 
 
 def find_samples(task: Task, data: str | None, run: Run | None, progress: Progress) -> EvaluationSamples:
-    """The test samples of a folder; of that which a run was made from, those that it held out.
+    """The test samples of a folder; of that which a run was made from, also moved or copied, those that it held out.
 
     Args:
         data: a dataset folder; None is the one that the run recorded.
@@ -46,17 +46,31 @@ def find_samples(task: Task, data: str | None, run: Run | None, progress: Progre
     if root is None:
         raise UsageError("an exported file records no data folder; name one with --data.")
     folder = task.open(root)
-    if run is not None and recorded is not None and root.resolve() == recorded.resolve():
+    split = "test"
+    own = recorded is not None and root.resolve() == recorded.resolve()
+    moved = [] if own or run is None or not run.split.is_file() else _moved_test_samples(folder, run.read_split())
+    if own and run is not None:
         samples = recorded_split(folder, {"train": [], "validation": [], "test": run.read_split()["test"]}).test
-        split = "test"
+    elif moved:
+        samples = tuple(moved)
+        progress.say(f"{root} holds the files that the run was made from: evaluating on its {len(moved)} test images")
     elif folder.test is not None:
-        samples, split = folder.test, "test"
+        samples = folder.test
     else:
         samples, split = folder.train, "all"
         progress.say(f"{root} has no test split: evaluating on all {len(samples)} images")
     if not samples:
         raise EquicliError(f"{root}: no test images.")
     return EvaluationSamples(tuple(samples), folder, split)
+
+
+def _moved_test_samples(folder: Dataset, recorded: Mapping[str, Sequence[str]]) -> list[Sample]:
+    """The recorded test samples of a folder that has at least half of the recorded files; else none."""
+    samples = {sample.path.relative_to(folder.root).as_posix(): sample for sample in folder.samples}
+    names = [name for part in recorded.values() for name in part]
+    if 2 * sum(name in samples for name in names) < len(names):
+        return []
+    return [samples[name] for name in recorded["test"] if name in samples]
 
 
 class Batches:
@@ -73,6 +87,10 @@ class Batches:
         prepare: Callable[[Tensor], Tensor] = (lambda picture: picture) if rotate == "file" else model.preprocess
         self._loader = Loader(samples, prepare, batch_size, strict=strict)
         self._shape: tuple[torch.Size, Path] | None = None
+
+    def count_seen(self, seen: Collection[bytes]) -> int:
+        """How many of the samples that were read so far have one of these fingerprints."""
+        return sum(of in seen for of in self._loader.fingerprints.values())
 
     @property
     def unreadable(self) -> dict[Path, str]:

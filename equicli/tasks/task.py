@@ -219,6 +219,10 @@ class Task:
         """Samples that are also told on their own, such as those of one class: bool (n,) by name."""
         return {}
 
+    def near_chance(self, records: Records) -> bool:
+        """Whether the vanilla network's records are hardly better than guesses, where a task can tell."""
+        return False
+
     def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
         """One line on each thing in the vanilla network's records that would mislead a reader."""
         return []

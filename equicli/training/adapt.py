@@ -1,7 +1,7 @@
 """From a configuration to a run folder with an adapted model in it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,23 @@ from torch import Tensor
 from equicli.adapted import AdaptedModel
 from equicli.artifact import CanonicalizerSpec, ModelConfig, write_artifact
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
-from equicli.canonicalization.prior import Prior
+from equicli.canonicalization.prior import Prior, near_chance
 from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig
 from equicli.data.decode import UnreadableImageError, read_picture
+from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Dataset, Sample, Split, recorded_split, split_folder
-from equicli.data.loading import tell_unreadable
+from equicli.data.loading import in_threads, tell_unreadable
+from equicli.data.preprocess import Preprocess
 from equicli.data.source import Resident
 from equicli.devices import find_device, place
 from equicli.errors import EquicliError, UsageError, reason
-from equicli.groups import Group, is_finite, parse_group
+from equicli.groups import Group, parse_group
 from equicli.groups.action import act
 from equicli.groups.elements import inverse
 from equicli.policy import policy_of
 from equicli.prediction.head import find_head
-from equicli.prediction.inputs import Pictures
+from equicli.prediction.inputs import Pictures, Tensors
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import asking
@@ -88,6 +90,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         split if trains or binding.head_needed else replace(split, train=()),
         found.preprocess,
         None if training.task_weight else canonicalizer.view,
+        look=_look(config, canonicalizer, found.preprocess),
         keep=trains,
         features_of=found.network if binding.head_needed and features is None else None,
         head=found.spec.head,
@@ -142,7 +145,9 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     else:
         progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train")
     model = model_config.assemble(canonicalizer.ship(), found.network.eval())
-    write_artifact(run.model, model, model_config)
+    learned = images.fingerprints.values() if trains or binding.head_needed else ()
+    write_artifact(run.model, model, model_config, pictures=frozenset(learned))
+    _tell_copies(split, images.fingerprints, progress)
     for needed_to_resume in (run.state, run.features):
         needed_to_resume.unlink(missing_ok=True)
     readable = tuple(sample for sample in split.validation if sample.path not in images.unreadable)
@@ -208,6 +213,18 @@ def _create_canonicalizer(
     return canonicalizer
 
 
+def _look(config: AdaptConfig, canonicalizer: Canonicalizer, preprocess: Preprocess) -> Callable[[Tensor], Tensor]:
+    """What the canonicalizer is shown of a picture where the run is evaluated."""
+    view = canonicalizer.view
+    if config.evaluation.rotate == "file":
+        return view.of_picture
+
+    def of_tensor(picture: Tensor) -> Tensor:
+        return Tensors(preprocess.normalization(preprocess(picture))[None], preprocess.normalization).small(view)[0]
+
+    return of_tensor
+
+
 def _targets(
     task: Task, split: Split, data: Dataset, binding: Binding, images: TrainingImages
 ) -> tuple[Resident, Resident]:
@@ -255,9 +272,12 @@ def _train(
     )
     by_rate = objective.judged_by_identity_rate
     best = f"identity rate {scores.identity_rate:.1%}" if by_rate else f"loss {scores.loss:.3f}"
-    progress.say(f"keeping epoch {epoch}, the best by its {best} on validation images")
-    if training.prior_weight:
-        _tell_chance(canonicalizer.group, prior, scores.identity_rate, progress)
+    of = f"all {len(images[1])} validation images"
+    if training.prior_weight and near_chance(canonicalizer.group, prior, scores.identity_rate):
+        rate = f"of {of} {scores.identity_rate:.1%} are found as the prior says, near chance"
+        progress.say(f"keeping epoch {epoch}, though training learned next to nothing: {rate}")
+    else:
+        progress.say(f"keeping epoch {epoch}, the best by its {best} on {of}")
 
 
 def _describe(found: PretrainedNetwork) -> str:
@@ -280,14 +300,26 @@ def _first_picture(split: Split) -> Tensor:
     raise EquicliError(f"{split.train[0].path.parent}: none of {len(split.train)} training images can be read.")
 
 
-def _tell_chance(group: Group, prior: Prior, identity_rate: float, progress: Progress) -> None:
-    """Say so where training found next to nothing."""
-    if not is_finite(group) or prior.shares:
-        return
-    chance = len(prior.poses) / group.order
-    if identity_rate < min(1.5 * chance, chance + (1 - chance) / 4):
-        progress.say(f"that is near chance ({chance:.1%}): are the images upright? More --epochs, more images or a")
-        progress.say("pretrained --canonicalizer-network help")
+def _tell_copies(split: Split, read: Mapping[Path, bytes], progress: Progress) -> None:
+    """Say how many test images are copies of those that were trained on, or chose the epoch.
+
+    Only files whose size one of these has can be copies, and are opened.
+    """
+    sizes, seen = {path.stat().st_size for path in read}, set(read.values())
+
+    def is_copy(sample: Sample) -> bool:
+        try:
+            return sample.path.stat().st_size in sizes and fingerprint(sample.path) in seen
+        except OSError:
+            return False  # `evaluate` tells what cannot be read
+
+    found = in_threads(is_copy, split.test)
+    copies = [sample.path for sample, copy in zip(split.test, found, strict=True) if copy]
+    if copies:
+        progress.say(
+            f"{len(copies)} of {len(split.test)} test images are copies of training or validation images, such as "
+            f"{copies[0]}: figures on them will flatter; remove the copies"
+        )
 
 
 def _check_resumed(run: Run, config: ModelConfig) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.data.source import Source
-from equicli.devices import find_precision
+from equicli.devices import find_precision, full_float32
 from equicli.errors import EquicliError
 from equicli.files import write_tensors
 from equicli.groups import as_finite
@@ -72,7 +72,8 @@ def fit(
         progress.say(f"going on after epoch {trainer.epoch} of {settings.epochs}")
     while trainer.epoch < settings.epochs:
         start = time.monotonic()
-        losses = trainer.run_epoch(train, progress)
+        with full_float32(trainer.device):  # also of gradients
+            losses = trainer.run_epoch(train, progress)
         seconds = time.monotonic() - start
         scores = trainer.measure(validation)
         trainer.keep_if_best(scores)
@@ -89,21 +90,29 @@ def fit(
 def measure(
     canonicalizer: Canonicalizer, images: Source, objective: Objective, batch_size: int, *, turn: bool = False
 ) -> Scores:
-    """Score a canonicalizer on untouched images, or with `turn` on each in one of the group's poses, in turn."""
+    """Score a canonicalizer on untouched images, or with `turn` on each in one of the group's poses, in turn.
+
+    Poses are those of the images' `looks`, where there are any: what evaluation sees and rounds as it does.
+    """
     canonicalizer.eval()
     group, task_only, poses, task = canonicalizer.group, objective.only("task"), [], 0.0
     normalization = objective.normalization(canonicalizer)
     with torch.inference_mode():
         for indices in torch.arange(len(images)).split(batch_size):
-            taken = images.take(indices)
-            x = normalization(taken.pixels)
-            if turn:
-                elements = indices % as_finite(group).order
-                x = act(group, elements.to(x.device), x, padding=objective.padding)
-            pose, losses = task_only.losses(canonicalizer, x, taken.targets)
+            taken, pose = images.take(indices), None
+            if taken.looks is not None and canonicalizer.finds_poses:
+                with full_float32(taken.looks.device):
+                    pose = canonicalizer(taken.looks)
+            if pose is None or task_only.weights:
+                x = normalization(taken.pixels)
+                if turn:
+                    elements = indices % as_finite(group).order
+                    x = act(group, elements.to(x.device), x, padding=objective.padding)
+                seen, losses = task_only.losses(canonicalizer, x, taken.targets)
+                task += float(task_only.total(losses)) * len(x) / len(images)
+                pose = pose or seen
             if pose is not None:
                 poses.append(Pose(pose.element, pose.scores))
-            task += float(task_only.total(losses)) * len(x) / len(images)
         if not poses:
             return Scores(1.0, task)
         # Of all images at once: how often each pose occurs is not a mean over batches.
@@ -152,10 +161,14 @@ class _Trainer:
         adamw = settings.optimizer == "adamw"
         self.optimizer = torch.optim.AdamW(groups) if adamw else torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.trained.parameters()).device
+
     def run_epoch(self, images: Source, progress: Progress) -> dict[str, float]:
         """Pass once over the images; return the mean of the weighted sum, `loss`, and of each loss, `prior_loss`, …"""
         settings, n = self.settings, len(images)
-        device = next(self.trained.parameters()).device
+        device = self.device
         torch.manual_seed(self.seed * 1_000_003 + self.epoch)  # dropout
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         precision = find_precision(settings.precision, device)

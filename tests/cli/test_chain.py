@@ -305,7 +305,7 @@ def test_every_kind_goes_from_adapt_to_a_loaded_file(cli, here: Path, flags, tur
     arguments = ("--recipe", "mine.yaml", "--checkpoint", "network.safetensors", "-o", "out", *flags)
     adapted = cli("adapt", "few", *arguments, cwd=here)
     assert adapted.returncode == 0, adapted.stderr
-    assert f"next: equicli evaluate {' '.join(turns)}\n" in adapted.stderr
+    assert f" equicli evaluate {' '.join(turns)}\n" in adapted.stderr
     evaluated = cli("evaluate", "out", *turns, "--json", cwd=here)
     assert evaluated.returncode == 0, evaluated.stderr
     metrics, settings = json.loads(evaluated.stdout), yaml.safe_load((here / "out" / "resolved.yaml").read_text())

@@ -236,6 +236,13 @@ def test_measuring_counts_images_found_upright_whatever_the_batches():
         assert again.loss == pytest.approx(whole.loss, rel=1e-5)
 
 
+def test_poses_are_measured_on_what_evaluation_sees_where_that_is_kept():
+    module, pixels = conv_canonicalizer("c4", size=16), upright(12)
+    kept = Resident(pixels.flip(-2), torch.ones(12), [None] * 12, HALF(pixels))
+    assert measure(module, kept, objective_of(), 5) == measure(module, unlabelled(pixels), objective_of(), 5)
+    assert measure(module, unlabelled(kept.pixels), objective_of(), 5) != measure(module, kept, objective_of(), 5)
+
+
 def test_measuring_leaves_out_what_only_helps_training():
     module, images = conv_canonicalizer("c8", size=16), unlabelled(upright(6, 32))
     alone = measure(module, images, objective_of(weights={"prior": 2.0}), 4)

@@ -197,8 +197,15 @@ class Classification(Task):
 
     def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
         target = records["target"][:, 0]
-        chance = tell_chance(int((records["prediction"][:, 0] == target).sum()), len(target), len(target.unique()))
-        return chance or changing_classes(records["prediction"], target, elements, labels)
+        return _tell_chance(records) or changing_classes(records["prediction"], target, elements, labels)
+
+    def near_chance(self, records: Records) -> bool:
+        return bool(_tell_chance(records))
+
+
+def _tell_chance(records: Records) -> list[str]:
+    target = records["target"][:, 0]
+    return tell_chance(int((records["prediction"][:, 0] == target).sum()), len(target), len(target.unique()))
 
 
 def _adds_up(outputs: Tensor) -> bool:
