@@ -97,13 +97,16 @@ class ModelConfig:
         )
 
 
-def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adapter_only: bool = False) -> None:
+def write_artifact(
+    path: Path, model: AdaptedModel, config: ModelConfig, *, adapter_only: bool = False, new: bool = False
+) -> None:
     """Write a model and its configuration as one file, whole or not at all.
 
     The model's parameters are laid out row by row, as files have them.
 
     Args:
         adapter_only: leave out the prediction network (all but a fitted head); `load` fetches and verifies it.
+        new: see `write_tensors`.
 
     Raises:
         EquicliError: an adapter whose network's weights came from no file, so that none could be verified.
@@ -124,7 +127,7 @@ def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adap
     for parameter in model.parameters():  # one by one, so that no copy of all is held
         parameter.data = parameter.data.contiguous()
     state = {key: value for key, value in model.state_dict().items() if key.startswith(kept)}
-    write_tensors(path, state, {"equicli": config.to_json()})
+    write_tensors(path, state, {"equicli": config.to_json()}, new=new)
 
 
 def read_config(path: str | Path) -> ModelConfig:

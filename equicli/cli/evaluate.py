@@ -90,7 +90,7 @@ def evaluate(
     from equicli import pipeline
 
     out = Output(json=json, quiet=quiet)
-    metrics, folder = pipeline.evaluate(
+    _, folder = pipeline.evaluate(
         run,
         data=data,
         network=own_network(model, model_arg),
@@ -106,6 +106,6 @@ def evaluate(
         output=output,
         overwrite=overwrite,
         progress=out,
+        show=out.metrics,
     )
-    out.metrics(metrics)
     out.say(f"\nwrote {folder}/metrics.json and report.md")
