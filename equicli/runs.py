@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 
-from equicli.errors import EquicliError, UsageError, reason, shown
+from equicli.errors import EquicliError, UsageError, shown
 from equicli.files import alone_in, append_line, check_writable, naming, write_atomically
 from equicli.progress import Progress
 from equicli.settings import EvaluationSettings
@@ -79,8 +79,6 @@ class Run:
         """
         try:
             content = yaml.safe_load(self.settings.read_text(encoding="utf-8"))
-            if not isinstance(content, dict):
-                raise ValueError("not a mapping of settings")
             _Recorded.model_validate(content)
         except OSError as error:
             raise UsageError(
@@ -88,9 +86,9 @@ class Run:
             ) from None
         except ValidationError as error:
             raise self._damaged(self.settings, _first(error)) from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise self._damaged(self.settings, reason(error)) from None
-        return content
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+            raise self._damaged(self.settings, "no valid YAML") from None
+        return dict(content)
 
     def recorded(self) -> "_Recorded":
         """Data folder, seed and evaluation of the configuration that the run was made with."""
@@ -180,7 +178,7 @@ def _first(error: ValidationError) -> str:
     """What is wrong first, and where."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else first["msg"]
+    return f"{where}: {first['msg']}" if where else "not what equicli wrote"
 
 
 class _Split(BaseModel):

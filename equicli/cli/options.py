@@ -1,9 +1,14 @@
 """Options that several commands share."""
 
+import re
 from enum import Enum
 from typing import Annotated
 
 import typer
+
+from equicli.cli.streams import hushed
+
+_NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?")
 
 
 class Device(str, Enum):
@@ -19,8 +24,16 @@ class Precision(str, Enum):
     fp16 = "fp16"
 
 
+def _hush(context: typer.Context, quiet: bool) -> bool:
+    if quiet:
+        context.with_resource(hushed())
+    return quiet
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no remarks.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=_hush, help="Print no progress, no remarks and no warnings.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 RunArgument = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="A run folder or an exported file; default: the latest run.")
@@ -43,9 +56,24 @@ ImageSize = Annotated[
 Preprocessing = Annotated[
     str | None, typer.Option("--preprocess", help="checkpoint: as the network was trained; none: only normalize.")
 ]
-Mean = Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization mean of red, green, blue.")]
-Std = Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization standard deviation.")]
+Mean = Annotated[
+    str | None,
+    typer.Option(metavar="R,G,B", help="Normalization mean of red, green, blue, such as 0.5,0.5,0.5."),
+]
+Std = Annotated[str | None, typer.Option(metavar="R,G,B", help="Normalization standard deviation, likewise.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images in a batch.")]
+
+
+def join_triples(arguments: list[str]) -> list[str]:
+    """Let `--mean 0.5 0.5 0.5` be `--mean 0.5,0.5,0.5`, which an option can take."""
+    joined: list[str] = []
+    rest = list(arguments)
+    while rest:
+        joined.append(rest.pop(0))
+        if joined[-1] in ("--mean", "--std") and len(rest) > 2 and all(map(_NUMBER.fullmatch, rest[:3])):
+            joined.append(",".join(rest[:3]))
+            del rest[:3]
+    return joined
 
 
 def own_network(model: str | None, arguments: list[str] | None):  # type: ignore[no-untyped-def]

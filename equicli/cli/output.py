@@ -11,8 +11,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from equicli.cli.streams import discard
+from equicli.files import naming
+
 T = TypeVar("T")
 PLAIN_SECONDS = 5.0
+
+
+class _Stderr(Console):
+    """Words: where nobody reads them any more, the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        discard(sys.stderr)
 
 
 class Output:
@@ -23,7 +34,7 @@ class Output:
         self._quiet = quiet
         # A file or pipe has no width that a table would have to fit.
         self._stdout = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
-        self._stderr = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+        self._stderr = _Stderr(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
         """A line for the user's eyes."""
@@ -43,16 +54,23 @@ class Output:
 
     def result(self, text: str, document: Mapping[str, Any]) -> None:
         """The command's result: the text for people, the document with `--json`."""
-        if self._json:
-            print(json.dumps(document, indent=2))
-        else:
-            print(text)
+        with naming("standard output"):
+            print(json.dumps(document, indent=2) if self._json else text, flush=True)
 
     def metrics(self, document: Mapping[str, Any]) -> None:
         """A metrics document: as the table, or as it is with `--json`."""
-        if self._json:
-            print(json.dumps(document, indent=2))
-            return
+        with naming("standard output"):
+            self._print_json(document) if self._json else self._print_metrics(document)
+
+    def comparison(self, document: Mapping[str, Any]) -> None:
+        """A comparison: as the table, or as it is with `--json`."""
+        with naming("standard output"):
+            self._print_json(document) if self._json else self._print_comparison(document)
+
+    def _print_json(self, document: Mapping[str, Any]) -> None:
+        print(json.dumps(document, indent=2), flush=True)
+
+    def _print_metrics(self, document: Mapping[str, Any]) -> None:
         from equicli.reports import table
 
         grid = _grid(document, angles=True)
@@ -63,11 +81,7 @@ class Output:
             self._stdout.print(f" {name + ':':<21}{value}", markup=False)
         self._mind(document)
 
-    def comparison(self, document: Mapping[str, Any]) -> None:
-        """A comparison: as the table, or as it is with `--json`."""
-        if self._json:
-            print(json.dumps(document, indent=2))
-            return
+    def _print_comparison(self, document: Mapping[str, Any]) -> None:
         from equicli.reports import comparison
 
         grid = _empty_grid(comparison.caption(document))
@@ -89,7 +103,7 @@ class Output:
             now = time.monotonic()
             if now - told >= PLAIN_SECONDS:
                 told = now
-                print(f"{label}: {count}/{total} ({now - start:.0f} s)", file=sys.stderr, flush=True)
+                self.say(f"{label}: {count}/{total} ({now - start:.0f} s)")
 
 
 def _empty_grid(caption: str) -> Table:
