@@ -190,8 +190,20 @@ def test_only_an_unfinished_run_can_be_resumed(make, words):
 
 @pytest.mark.parametrize(
     "content",
-    [b"a: [", b"a: b: c", b"", b"- 1", b"text", b"\xff\x00", b"seed: 1\n", b"data: [1]\n", b"data: x\nseed: many\n"]
-     b"data: x\nevaluation: 3\n", b"data: x\nevaluation: {rotate: sideways}\n", b"{" * 5000],
+    [
+        b"a: [",
+        b"a: b: c",
+        b"",
+        b"- 1",
+        b"text",
+        b"\xff\x00",
+        b"seed: 1\n",
+        b"data: [1]\n",
+        b"data: x\nseed: many\n",
+        b"data: x\nevaluation: 3\n",
+        b"data: x\nevaluation: {rotate: sideways}\n",
+        b"{" * 5000,
+    ],
 )
 def test_damaged_settings_are_told_in_one_line(content):
     run = started("out")
