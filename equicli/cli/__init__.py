@@ -42,7 +42,8 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from equicli import __version__
 
-        print(f"equicli {__version__}")
+        with naming("standard output"):
+            print(f"equicli {__version__}", flush=True)
         raise typer.Exit
 
 
@@ -90,9 +91,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
         message = error.format_message().replace("Value error, ", "")
         return f"equicli: {message} See `equicli --help`." if message else "", 2
     if isinstance(error, OSError):
-        if error.filename is None:
-            return f"equicli: {error.strerror or error}. EQUICLI_DEBUG=1 shows where.", 1
-        return f"equicli: {error.filename}: {error.strerror or error}.", 1
+        place = f"{error.filename}: " if error.filename else ""
+        return f"equicli: {place}{error.strerror or error}." + ("" if place else " EQUICLI_DEBUG=1 shows where."), 1
     if type(error).__name__ == "OutOfMemoryError":
         return "equicli: out of GPU memory; lower --batch-size, or use --device cpu.", 1
     return f"equicli: internal error ({type(error).__name__}: {error}). EQUICLI_DEBUG=1 shows where.", 1

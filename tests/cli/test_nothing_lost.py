@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 import timm
@@ -13,11 +15,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import equicli
+from equicli.cli import main
 from equicli.training import loop
 from tests.cli.test_errors import check
 
 MODEL = ("--model", "test_resnet", "--model-arg", "num_classes=2", "--preprocess", "none")
 SMALL = ("--epochs", "2", "--canonicalizer-size", "16", "--set", "canonicalizer.width=4", "--device", "cpu")
+COMPARE = ("compare", "photos", *MODEL, "--checkpoint", "weights.safetensors", "--systems", "vanilla,symmetrization")
 ADAPT = ("adapt", "photos", *MODEL, "--checkpoint", "weights.safetensors", *SMALL)
 
 
@@ -107,13 +112,12 @@ def test_what_adapt_and_compare_cannot_write_is_printed_all_the_same(cli, here: 
     result = cli(*ADAPT, "-o", "second", "--json", cwd=here)
     assert json.loads(result.stdout)["split"] == "validation"
     check(result, 1, "second/metrics.json: No space left on device.")
-    compare = ("compare", *ADAPT[1:], "--systems", "vanilla,frame", "-o", "compared", "--json")
-    result = cli(*compare, cwd=here)
+    result = cli(*COMPARE, "-o", "compared", "--json", cwd=here)
     assert len(json.loads(result.stdout)["systems"]) == 3
     check(result, 1, "compared/compare.json: No space left on device.")
 
 
-@pytest.mark.parametrize("command", [ADAPT, ("export", "runs/first"), ("compare", *ADAPT[1:]), ("quickstart",)])
+@pytest.mark.parametrize("command", [ADAPT, ("export", "runs/first"), COMPARE, ("quickstart",)])
 def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(cli, here: Path, command, monkeypatch) -> None:
     (here / "locked").mkdir()
     access = os.access
@@ -125,9 +129,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(cli, here
     check(result, 1, "equicli: locked: Permission denied.")
 
 
-@pytest.mark.parametrize(
-    "command", [ADAPT, ("compare", *ADAPT[1:]), ("quickstart",), ("evaluate", "model.safetensors")]
-)
+@pytest.mark.parametrize("command", [ADAPT, COMPARE, ("quickstart",), ("evaluate", "model.safetensors")])
 def test_a_folder_that_another_process_works_in_is_refused(cli, here: Path, command) -> None:
     from equicli.files import alone_in
 
@@ -232,48 +234,78 @@ def test_what_a_run_was_begun_with_must_be_the_same(cli, here: Path, monkeypatch
 # Streams.
 
 
-def run(here: Path, *arguments: str, **streams) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "equicli", *arguments], cwd=here, text=True, check=False, timeout=300, **streams
-    )
-
-
-def test_where_nobody_reads_the_table_the_files_are_written_all_the_same(here: Path) -> None:
-    (here / "runs/first/metrics.json").unlink()
+@pytest.fixture
+def unread() -> Iterator[TextIO]:
+    """A pipe whose reader is gone, as after `| head -1`."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = run(here, "evaluate", "runs/first", stdout=writer, stderr=subprocess.PIPE)
-    os.close(writer)
-    assert done.returncode == 141 and "rror" not in done.stderr
-    assert (here / "runs/first/metrics.json").is_file()
+    with os.fdopen(writer, "w") as stream:
+        yield stream
 
 
-def test_where_nobody_reads_the_words_the_work_goes_on(here: Path) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = run(here, "evaluate", "runs/first", "--json", stdout=subprocess.PIPE, stderr=writer)
-    os.close(writer)
-    assert done.returncode == 0 and json.loads(done.stdout)["n"] == 4
+def evaluate(here: Path, monkeypatch, *more: str, **streams: TextIO | None) -> int:
+    """The exit code of `equicli evaluate` with these streams in place of the process's own."""
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "argv", ["equicli", "evaluate", "runs/first", *more])
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code)
 
 
-@pytest.mark.parametrize("close", [(1,), (2,), (0, 1, 2)])
-def test_closed_streams_are_no_error(here: Path, close) -> None:
-    script = (
-        f"exec {' '.join(f'{number}>&-' for number in close)}; exec {sys.executable} -m equicli evaluate runs/first"
-    )
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_where_nobody_reads_the_table_the_files_are_written_all_the_same(
+    here: Path, monkeypatch, unread, capsys, more
+) -> None:
     (here / "runs/first/metrics.json").unlink()
-    done = subprocess.run(["sh", "-c", script], cwd=here, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0 and "rror" not in done.stderr
+    assert evaluate(here, monkeypatch, *more, stdout=unread) == 141
+    assert "rror" not in capsys.readouterr().err
     assert json.loads((here / "runs/first/metrics.json").read_text())["n"] == 4
-    assert ("vanilla" in done.stdout) == (1 not in close)
+
+
+def test_where_nobody_reads_the_words_the_work_goes_on(here: Path, monkeypatch, unread, capsys) -> None:
+    assert evaluate(here, monkeypatch, "--json", stderr=unread) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 4
+
+
+def test_where_the_output_is_closed_the_files_are_written_all_the_same(here: Path, monkeypatch) -> None:
+    (here / "runs/first/metrics.json").unlink()
+    assert evaluate(here, monkeypatch, stdout=None, stderr=None) == 0
+    sys.stdout.close()
+    sys.stderr.close()
+    assert json.loads((here / "runs/first/metrics.json").read_text())["n"] == 4
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-@pytest.mark.parametrize("arguments", [("models",), ("models", "--json"), ("--version",), ("--help",)])
-def test_output_that_cannot_be_written_is_one_line(here: Path, arguments) -> None:
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_table_that_cannot_be_printed_is_written_all_the_same(here: Path, monkeypatch, capsys, more) -> None:
+    (here / "runs/first/metrics.json").unlink()
     with Path("/dev/full").open("w") as full:
-        done = run(here, *arguments, stdout=full, stderr=subprocess.PIPE)
-    assert (done.returncode, done.stderr) == (1, "equicli: standard output: No space left on device.\n")
+        assert evaluate(here, monkeypatch, *more, stdout=full) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "equicli: standard output: No space left on device."
+    assert (here / "runs/first/metrics.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "words"),
+    [
+        ("2>&1 >/dev/full", 1, "equicli: standard output: No space left on device.\n"),
+        (">&-", 0, ""),
+        ("0<&- >&- 2>&-", 0, ""),
+        ("2>&-", 0, f"equicli {equicli.__version__}\n"),
+    ],
+)
+def test_a_process_ends_well_whatever_its_streams_are(tmp_path: Path, redirection: str, code: int, words: str) -> None:
+    shell = f"{sys.executable} -m equicli --version {redirection}"
+    done = subprocess.run(["sh", "-c", shell], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, words)
+
+
+def test_files_do_not_get_the_numbers_of_closed_streams() -> None:
+    code = "from equicli.cli.streams import fill_closed; fill_closed(); import os; os._exit(os.open('.', 0))"
+    done = subprocess.run(["sh", "-c", f'{sys.executable} -c "{code}" 0<&- >&- 2>&-'], check=False)
+    assert done.returncode > 2
 
 
 def test_quiet_is_quiet_also_of_what_libraries_write(cli, here: Path, capfd) -> None:
