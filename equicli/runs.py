@@ -94,6 +94,10 @@ class Run:
         """Data folder, seed and evaluation of the configuration that the run was made with."""
         return _Recorded.model_validate(self.read_settings())
 
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        """Record the configuration that the run is made with."""
+        self.write(self.settings.name, yaml.safe_dump(dict(settings), sort_keys=False))
+
     def read_split(self) -> dict[str, list[str]]:
         """The files of `train`, `validation` and `test`, relative to the dataset folder.
 
@@ -261,8 +265,7 @@ def start_run(run: Run, settings: Mapping[str, Any], split: Mapping[str, Any], c
     try:
         run.write(run.split.name, split)
         run.write(run.config.name, config)
-        # Last: what has settings can be gone on with.
-        run.write(run.settings.name, yaml.safe_dump(dict(settings), sort_keys=False))
+        run.write_settings(settings)  # last: what has settings can be gone on with
     except BaseException:
         run.remove()
         raise
@@ -316,7 +319,9 @@ def find_unfinished(path: str) -> Run:
     if not run.begun:
         raise UsageError(f"--resume {path}: no run folder.")
     if run.finished:
-        raise UsageError(f"--resume {path}: this run is finished.")
+        raise UsageError(
+            f"--resume {path}: this run is finished. To adapt anew with its settings: --recipe {run.settings}"
+        )
     check_writable(run.folder)
     return run
 

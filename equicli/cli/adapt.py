@@ -92,7 +92,11 @@ def adapt(
     ] = None,
     overwrite: Overwrite = False,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with an unfinished run; its settings are taken from it.")
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with an unfinished run and its settings; only DATA that moved and --epochs differ.",
+        ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -139,7 +143,7 @@ def adapt(
 
         try:
             metrics = pipeline.adapt(config, run, out, resume=resume is not None, show=out.metrics)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OSError):
             if run.begun and not run.finished:
                 out.say(f"to go on: equicli adapt --resume {run.folder}{_own(config)}")
             raise
@@ -171,7 +175,7 @@ def _claimed(
         return
     if settings or recipe or output or overwrite:
         raise UsageError(
-            "--resume takes every setting from the run; leave out --set, --recipe, --output and --overwrite."
+            "--resume takes all settings from the run; leave out --set, --recipe, --output and --overwrite."
         )
     with claim_unfinished(resume) as run:
         yield resume_config(run, flags), run

@@ -133,6 +133,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     )
     if resume:
         _check_resumed(run, model_config)
+        run.write_settings(config.model_dump(mode="json"))  # the folder may have moved, epochs may be more
     else:
         start_run(run, config.model_dump(mode="json"), split.paths(data.root), model_config.to_json() + "\n")
         if features is not None:
@@ -160,6 +161,7 @@ def _take_up(config: AdaptConfig, run: Run, progress: Progress) -> Adapted:
     wanted = config.network
     own = load_network(wanted.model, arguments=wanted.model_args).network if names_code(wanted.model) else None
     model = artifact.load(run.model, network=own)
+    run.write_settings(config.model_dump(mode="json"))
     become_latest(run, progress)
     _clear(run)
     unreadable = {path for entry in run.read_log() for path in entry.get("unreadable", ())}
@@ -174,10 +176,10 @@ def _clear(run: Run) -> None:
 
 
 def _open_data(config: AdaptConfig, task: Task, run: Run, progress: Progress, *, resume: bool) -> tuple[Dataset, Split]:
-    data = task.open(Path(config.data))
     if resume:  # images that came since must not move any between the parts
-        split = recorded_split(data, run.read_split())
+        data, split = _open_recorded(config, task, run, progress)
     else:
+        data = task.open(Path(config.data))
         of = config.split
         split = split_folder(data, validation=of.validation_fraction, test=of.test_fraction, seed=of.seed)
     progress.say(
@@ -187,6 +189,20 @@ def _open_data(config: AdaptConfig, task: Task, run: Run, progress: Progress, *,
     unlabelled = [sample for sample in split.train + split.validation if sample.target is None]
     if config.training.task_weight and unlabelled:
         raise UsageError(f"task_weight: the task's loss needs labels, and {unlabelled[0].path} has none; leave it out.")
+    return data, split
+
+
+def _open_recorded(config: AdaptConfig, task: Task, run: Run, progress: Progress) -> tuple[Dataset, Split]:
+    """The folder, and the images in it that the run was begun with; test images are not needed to go on."""
+    recorded = run.read_split()
+    try:
+        data = task.open(Path(config.data))
+        gone = {name for name in recorded["test"] if not (data.root / name).exists()}
+        split = recorded_split(data, {**recorded, "test": [name for name in recorded["test"] if name not in gone]})
+    except EquicliError as error:
+        raise type(error)(f"{error} If the folder moved, name it: --resume {run.folder} DATA") from error
+    if gone:
+        progress.say(f"{len(gone)} of the run's test images are gone: training goes on without, evaluating needs them")
     return data, split
 
 

@@ -231,6 +231,54 @@ def test_what_a_run_was_begun_with_must_be_the_same(cli, here: Path, monkeypatch
         check(cli("adapt", "--resume", "out", cwd=here), 1, f"--resume out: {what} changed since")
 
 
+# Going on.
+
+
+def test_a_run_whose_folder_moved_goes_on_there_and_is_evaluated_there(cli, here: Path, monkeypatch) -> None:
+    begun(cli, here, monkeypatch)
+    (here / "photos").rename(here / "moved")
+    check(cli("adapt", "--resume", "out", cwd=here), 2, "photos", "--resume out DATA")
+    assert cli("adapt", "--resume", "out", "moved", cwd=here).returncode == 0
+    weights = [load_file(run / "model.safetensors") for run in (here / "out", here / "runs/first")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[1])
+    assert cli("evaluate", cwd=here).returncode == 0
+
+
+def test_images_that_are_gone_stop_a_run_only_where_it_needs_them(cli, here: Path, monkeypatch) -> None:
+    split = json.loads((begun(cli, here, monkeypatch) / "split.json").read_text())
+    needed = here / "photos" / split["train"][0]
+    content = needed.read_bytes()
+    needed.unlink()
+    check(cli("adapt", "--resume", "out", cwd=here), 1, str(needed.relative_to(here)), "gone")
+    needed.write_bytes(content)
+    (here / "photos" / split["test"][0]).unlink()
+    result = cli("adapt", "--resume", "out", cwd=here)
+    assert result.returncode == 0 and "1 of the run's test images are gone" in result.stderr
+
+
+def test_more_epochs_go_on_where_they_give_what_as_many_from_the_start_would(cli, here: Path, monkeypatch) -> None:
+    constant = ("--set", "schedule=constant")
+    assert cli(*ADAPT, *constant, "--epochs", "3", "-o", "whole", cwd=here).returncode == 0
+    save = loop._Trainer.save
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Trainer, "save", lambda *arguments: (save(*arguments), stop()))
+        assert cli(*ADAPT, *constant, "--epochs", "1", "-o", "longer", cwd=here).returncode == 130
+    resumed = cli("adapt", "--resume", "longer", "--epochs", "3", cwd=here)
+    assert resumed.returncode == 0, resumed.stderr
+    weights = [load_file(here / name / "model.safetensors") for name in ("whole", "longer")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    check(cli("adapt", "--resume", "longer", "--epochs", "4", cwd=here), 2, "finished", "--recipe longer/resolved.yaml")
+
+
+def test_more_epochs_are_refused_where_the_learning_rate_was_for_fewer(cli, here: Path, monkeypatch) -> None:
+    out = begun(cli, here, monkeypatch)
+    check(cli("adapt", "--resume", "out", "--epochs", "1", cwd=here), 2, "--epochs 1: the run was to take 2")
+    longer = ("adapt", "--resume", "out", "--epochs", "3")
+    check(cli(*longer, cwd=here), 2, "--epochs 3", "schedule=cosine", "--recipe out/resolved.yaml --epochs 3")
+    (out / "training_state.safetensors").unlink()  # nothing is done yet
+    assert cli(*longer, cwd=here).returncode == 0
+
+
 # Streams.
 
 

@@ -85,8 +85,8 @@ def test_a_run_folder_runs_no_code_unless_the_same_is_typed(cli, here: Path, mon
     refused(result, here, f"--resume out: names code to run, {OWN[1]}", f"add --model {OWN[1]}")
     other = cli("adapt", "--resume", "out", "--model", "python:sent_code:other", cwd=here)
     refused(other, here, f"was begun with --model {OWN[1]}, not python:sent_code:other")
-    refused(cli("adapt", "--resume", "out", "--model", "test_resnet", cwd=here), here, "takes every setting")
-    refused(cli("adapt", "--resume", "out", *OWN, "--seed", "1", cwd=here), here, "takes every setting")
+    refused(cli("adapt", "--resume", "out", "--model", "test_resnet", cwd=here), here, "takes 'model' from the run")
+    refused(cli("adapt", "--resume", "out", *OWN, "--seed", "1", cwd=here), here, "takes 'seed' from the run")
     resumed = cli("adapt", "--resume", "out", *OWN, "--json", "--quiet", cwd=here)
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout)["split"] == "validation" and (here / "called").exists()
