@@ -108,6 +108,7 @@ def write_artifact(
     *,
     adapter_only: bool = False,
     pictures: frozenset[bytes] | None = None,
+    new: bool = False,
 ) -> None:
     """Write a model and its configuration as one file, whole or not at all.
 
@@ -116,6 +117,7 @@ def write_artifact(
     Args:
         adapter_only: leave out the prediction network (all but a fitted head); `load` fetches and verifies it.
         pictures: fingerprints of those that it was trained on or that chose its epoch; None stores nothing of them.
+        new: see `write_tensors`.
 
     Raises:
         EquicliError: an adapter whose network's weights came from no file, so that none could be verified.
@@ -138,7 +140,7 @@ def write_artifact(
     state = {key: value for key, value in model.state_dict().items() if key.startswith(kept)}
     if pictures is not None:
         state[_PICTURES] = to_tensor(pictures)
-    write_tensors(path, state, {"equicli": config.to_json()})
+    write_tensors(path, state, {"equicli": config.to_json()}, new=new)
 
 
 def read_config(path: str | Path) -> ModelConfig:

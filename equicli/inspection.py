@@ -41,7 +41,7 @@ def find_artifact(name: str | None) -> Path | None:
     path, run = Path(name), Run(Path(name))
     if path.is_file() or path.suffix == ".safetensors":
         return path
-    if path.is_dir() and not (run.finished or run.settings.is_file()):
+    if path.is_dir() and not (run.trained or run.begun):
         raise UsageError(
             f"{name}: a folder, but no run. Name a run folder, an exported file or a model; "
             f"a folder that transformers wrote is the model transformers:{name}."

@@ -1,7 +1,8 @@
 """The verbs as functions: adapt, evaluate, compare, export. Each joins the rooms and writes what a user keeps."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from equicli.comparison.compare import measure_systems
 from equicli.comparison.systems import Part, choose_reference
 from equicli.config import AdaptConfig
 from equicli.devices import find_device, find_precision
-from equicli.errors import UsageError, reason
+from equicli.errors import UsageError
 from equicli.evaluation.images import Batches, find_samples
 from equicli.evaluation.run import evaluate_images
-from equicli.files import write_atomically
+from equicli.files import alone_in, check_writable, write_atomically
 from equicli.groups import PlanarGroup, is_finite, parse_group, parse_planar_group
 from equicli.prediction.checkpoint import sha256_of
 from equicli.prediction.hub import ON_THE_HUB
@@ -26,17 +27,29 @@ from equicli.prediction.signature import try_network
 from equicli.progress import Progress
 from equicli.reports import comparison as comparison_report
 from equicli.reports import markdown
-from equicli.runs import RUNS, Run, find_artifact, plan_export, short_name
+from equicli.runs import RUNS, Run, become_latest, find_artifact, plan_export, short_name
 from equicli.tasks.registry import find_task, make_task
 from equicli.training.adapt import train_canonicalizer
 
 EVALUATION_BATCH = 32
+# What is done with a document before it is written, such as printing it.
+Show = Callable[[dict[str, Any]], object]
 # Validation images that the report which closes a run is made on.
 REPORT_IMAGES = 200
 
 
-def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> dict[str, Any]:
-    """Train, then report on validation images; returns the metrics document. See `train_canonicalizer`."""
+def ignore(document: dict[str, Any]) -> None:
+    """Show nothing."""
+
+
+def adapt(
+    config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False, show: Show = ignore
+) -> dict[str, Any]:
+    """Train, then report on validation images; returns the metrics document. See `train_canonicalizer`.
+
+    Args:
+        show: is given the document before it is written.
+    """
     adapted = train_canonicalizer(config, run, progress, resume=resume)
     task, validation = make_task(config.task), adapted.validation
     some = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0))[:REPORT_IMAGES]
@@ -55,11 +68,9 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         of=len(validation) if len(samples) < len(validation) else None,
         progress=progress,
     )
-    _write_reports(run, run.folder, metrics, adapted.config, card=True)
-    try:
-        run.point_latest()
-    except OSError as error:
-        progress.say(f"{RUNS}/latest could not be set ({reason(error)}); name the run folder instead")
+    with _shown(metrics, show):
+        _write_reports(run, run.folder, metrics, adapted.config, card=True)
+    become_latest(run, progress)
     return metrics
 
 
@@ -81,6 +92,7 @@ def evaluate(
     output: str | None = None,
     overwrite: bool = False,
     progress: Progress,
+    show: Show = ignore,
 ) -> tuple[dict[str, Any], Path]:
     """Evaluate a run or an exported file on test images.
 
@@ -96,57 +108,63 @@ def evaluate(
             configuration says, or `file`.
         preprocess, image_size: in place of the artifact's own preprocessing; see `Preprocess.override`.
         output: folder to write into; None is the run folder.
+        show: is given the document before it is written, so that it is not lost where it cannot be.
 
     Returns:
         The metrics document, and the folder with metrics.json and report.md.
     """
     file, run = find_artifact(path)
-    folder = _report_folder(file, run, output, overwrite)
     config = artifact.read_config(file)
-    task = find_task(config.task, config.task_settings)
-    turns = turns_for(config.group, rotations, elements)
-    settings = run.read_settings() if run else {}
-    rotate = rotate or settings.get("evaluation", {}).get("rotate", "file")
-    config = _prepared_as(config, preprocess, image_size)
-    images = find_samples(task, data, run, progress)
-    labels = task.rebind(images.data, config.labels, config.class_names)
-    if labels != config.labels:
-        progress.say("labels: folder names match classes of the network's own")
-    config = replace(config, labels=labels)
-    targets = task.targets(images.samples, images.data, labels)
-    placed = config.preprocess.size is not None and not stays(config.signature.outputs)
-    if rotate == "input" and targets is not None and placed:
-        raise UsageError("--rotate input: labels lie in the picture, of which this network sees a part; --rotate file.")
-    if targets is None and images.data.classes:
-        progress.say("this model was adapted without labels; accuracy is agreement with the upright vanilla prediction")
-    chosen_device = find_device(device)
-    precision = find_precision(precision, chosen_device)
-    model = artifact.load(file, network=network, checkpoint=checkpoint)
-    model.preprocess = config.preprocess
-    if image_size is not None:
-        try_network(model.prediction_network, config.signature, torch.zeros(1, 3, image_size, image_size))
-    metrics = evaluate_images(
-        model,
-        config,
-        task,
-        Batches(model, images.samples, batch_size, rotate, strict=strict),
-        targets,
-        turns,
-        split=images.split,
-        seed=settings.get("seed", 0),
-        device=chosen_device,
-        precision=precision,
-        seen=artifact.read_pictures_seen(file),
-        overrides={
-            flag: value for flag, value in (("--preprocess", preprocess), ("--image-size", image_size)) if value
-        },
-        latest=run.folder if run and path is None else None,
-        progress=progress,
-    )
-    # The model card stays with what the run was made for.
-    card = data is None and preprocess is None and image_size is None and precision == "fp32"
-    _write_reports(run, folder, metrics, config, card=card and folder == file.parent)
-    return metrics, folder
+    with _report_folder(file, run, output, overwrite) as folder:
+        task = find_task(config.task, config.task_settings)
+        turns = turns_for(config.group, rotations, elements)
+        recorded = run.recorded() if run else None
+        rotate = rotate or (recorded.evaluation.rotate if recorded else "file")
+        config = _prepared_as(config, preprocess, image_size)
+        images = find_samples(task, data, run, progress)
+        labels = task.rebind(images.data, config.labels, config.class_names)
+        if labels != config.labels:
+            progress.say("labels: folder names match classes of the network's own")
+        config = replace(config, labels=labels)
+        targets = task.targets(images.samples, images.data, labels)
+        placed = config.preprocess.size is not None and not stays(config.signature.outputs)
+        if rotate == "input" and targets is not None and placed:
+            raise UsageError(
+                "--rotate input: labels lie in the picture, of which this network sees a part; --rotate file."
+            )
+        if targets is None and images.data.classes:
+            progress.say(
+                "this model was adapted without labels; accuracy is agreement with the upright vanilla prediction"
+            )
+        chosen_device = find_device(device)
+        precision = find_precision(precision, chosen_device)
+        model = artifact.load(file, network=network, checkpoint=checkpoint)
+        model.preprocess = config.preprocess
+        if image_size is not None:
+            try_network(model.prediction_network, config.signature, torch.zeros(1, 3, image_size, image_size))
+        metrics = evaluate_images(
+            model,
+            config,
+            task,
+            Batches(model, images.samples, batch_size, rotate, strict=strict),
+            targets,
+            turns,
+            split=images.split,
+            seed=recorded.seed if recorded else 0,
+            device=chosen_device,
+            precision=precision,
+            seen=artifact.read_pictures_seen(file),
+            overrides={
+                flag: value for flag, value in (("--preprocess", preprocess), ("--image-size", image_size)) if value
+            },
+            latest=run.folder if run and path is None else None,
+            progress=progress,
+        )
+        # The model card stays with what the run was made for.
+        card = data is None and preprocess is None and image_size is None and precision == "fp32"
+        with _shown(metrics, show):
+            _write_reports(run, folder, metrics, config, card=card and folder == file.parent)
+        return metrics, folder
 
 
 def export(
@@ -170,7 +188,12 @@ def export(
     config = artifact.read_config(file)
     model = artifact.load(file, network=network)
     pictures = artifact.read_pictures_seen(file) if hashes else None
-    artifact.write_artifact(target, model, config, adapter_only=adapter_only, pictures=pictures)
+    try:
+        artifact.write_artifact(
+            target, model, config, adapter_only=adapter_only, pictures=pictures, new=not overwrite
+        )
+    except FileExistsError:  # another process was faster
+        raise UsageError(f"--output {target}: exists; name another file or add --overwrite.") from None
     return {
         "path": str(target),
         "sha256": sha256_of(target),
@@ -199,6 +222,7 @@ def compare(
     reference: str | None,
     overwrite: bool,
     progress: Progress,
+    show: Show = ignore,
 ) -> tuple[dict[str, Any], Path]:
     """Compare systems and write the table; see `comparison.compare.measure_systems`.
 
@@ -208,6 +232,7 @@ def compare(
             goes on.
         rotations: turn by each element of C_n; None is what fits the group.
         reference: the system that others are compared with; None chooses, see `choose_reference`.
+        show: is given the document before it is written.
 
     Returns:
         The document of `compare.json`, and the folder.
@@ -216,10 +241,11 @@ def compare(
     swept = sorted({setting.partition("=")[0] for part in parts for setting in part.settings})
     name = "-".join(["compare", short_name(first.network.model), first.group, *swept])
     folder = Path(output) if output else RUNS / name
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output {folder}: is a file; name a folder.")
-    if folder.exists() and any(folder.iterdir()) and not any(folder.glob("*/resolved.yaml")):
+    _check_folder(folder)
+    found = [path for path in folder.iterdir() if not path.is_dir() or any(path.iterdir())] if folder.exists() else []
+    if found and not any(folder.glob("*/resolved.yaml")):
         raise UsageError(f"--output {folder}: exists and holds no comparison; name another.")
+    check_writable(folder)
     samples = make_task(first.task).open(Path(first.data)).samples
     if all(sample.target is None for sample in samples):
         without = sorted({part.system for part in parts if part.config.training.task_weight})
@@ -228,18 +254,20 @@ def compare(
         parts = [part for part in parts if not part.config.training.task_weight]
         if without and len(parts) == 1:
             raise UsageError(f"{first.data}: no labels, which all of these --systems train on; name others.")
-    document = measure_systems(
-        parts,
-        folder,
-        turns_for(first.group, rotations),
-        choose_reference(parts, reference),
-        overwrite=overwrite,
-        device=find_device(first.device),
-        progress=progress,
-    )
-    write_atomically(folder / "compare.json", json.dumps(document, indent=2) + "\n")
-    for name, text in comparison_report.files(document).items():
-        write_atomically(folder / name, text)
+    with alone_in(folder):
+        document = measure_systems(
+            parts,
+            folder,
+            turns_for(first.group, rotations),
+            choose_reference(parts, reference),
+            overwrite=overwrite,
+            device=find_device(first.device),
+            progress=progress,
+        )
+        with _shown(document, show):
+            write_atomically(folder / "compare.json", json.dumps(document, indent=2) + "\n")
+            for name, text in comparison_report.files(document).items():
+                write_atomically(folder / name, text)
     return document, folder
 
 
@@ -257,16 +285,33 @@ def _prepared_as(config: artifact.ModelConfig, mode: str | None, image_size: int
     return replace(config, preprocess=preprocess)
 
 
-def _report_folder(file: Path, run: Run | None, output: str | None, overwrite: bool) -> Path:
-    """Where an evaluation is written. A run's own reports are renewed; its log keeps every earlier evaluation."""
-    if output is None and run:
-        return run.folder
-    folder = Path(output) if output else RUNS / f"{file.stem}-evaluation"
+@contextmanager
+def _report_folder(file: Path, run: Run | None, output: str | None, overwrite: bool) -> Iterator[Path]:
+    """Where an evaluation is written, held until the end. A run's own reports are renewed; its log keeps every earlier
+    evaluation."""
+    in_run = output is None and run is not None
+    folder = file.parent if in_run else Path(output) if output else RUNS / f"{file.stem}-evaluation"
+    _check_folder(folder)
+    with ExitStack() as held:
+        with suppress(OSError):  # told when it is written to, so that the table is not lost
+            held.enter_context(alone_in(folder))
+        if not in_run and (folder / "metrics.json").exists() and not overwrite:
+            raise UsageError(f"--output {folder}: holds metrics.json already; name another folder or add --overwrite.")
+        yield folder
+
+
+def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder}: is a file; name a folder.")
-    if (folder / "metrics.json").exists() and not overwrite:
-        raise UsageError(f"--output {folder}: holds metrics.json already; name another folder or add --overwrite.")
-    return folder
+
+
+@contextmanager
+def _shown(document: dict[str, Any], show: Show) -> Iterator[None]:
+    """Show a document, then do what writes it: neither is lost where the other fails."""
+    try:
+        show(document)
+    finally:
+        yield
 
 
 def _default_elements(name: str) -> PlanarGroup:

@@ -15,6 +15,8 @@ CheckpointPath = Annotated[str, BeforeValidator(expand_checkpoint)]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
+# Several values as one text: 0.5,0.5,0.5.
+Commas = BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
 # Strict, as other defaults depend on whether they are there: "0" would be.
 Weight = Annotated[float, Field(ge=0, strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
@@ -47,8 +49,10 @@ class NetworkSettings(Settings):
     model_args: dict[str, Scalar] = Field({}, description="arguments of the prediction network's constructor")
     preprocess: Literal["checkpoint", "none"] = Field("checkpoint", description="none: only normalize")
     image_size: int | None = Field(None, ge=8, le=4096)
-    mean: tuple[Share, Share, Share] | None = Field(None, description="of images in [0, 1]")
-    std: tuple[Deviation, Deviation, Deviation] | None = Field(None, description="of images in [0, 1]")
+    mean: Annotated[tuple[Share, Share, Share], Commas] | None = Field(None, description="of images in [0, 1]")
+    std: Annotated[tuple[Deviation, Deviation, Deviation], Commas] | None = Field(
+        None, description="of images in [0, 1]"
+    )
 
 
 class PolicySettings(Settings):

@@ -8,7 +8,7 @@ set -euo pipefail
 : "${2:?usage: pipeline.sh RUN ARTIFACT [options of equicli adapt]}"
 run=$1 artifact=$2
 shift 2
-if [ -e "$artifact" ]; then # rather now than after training
+if [[ -e $artifact || -L $artifact ]]; then # rather now than after training
     echo "pipeline.sh: $artifact exists; name another ARTIFACT, or remove it." >&2
     exit 2
 fi

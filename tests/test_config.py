@@ -14,7 +14,7 @@ from equicli import recipes as configuration
 from equicli.canonicalization.equivariant import EquivariantSettings
 from equicli.canonicalization.optimized import OptimizedSettings
 from equicli.canonicalization.steerable import SteerableSettings
-from equicli.config import AdaptConfig, build_config, resolve
+from equicli.config import AdaptConfig, build_config, names_code, resolve
 from equicli.errors import UsageError
 from equicli.prediction.signature import Signature
 from equicli.recipes import expand_path, load_recipe, parse_pair
@@ -333,7 +333,10 @@ def test_the_home_folder_of_nobody_is_told() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_shipped_recipe_is_valid(monkeypatch, name: str) -> None:
     monkeypatch.setenv("EQUICLI_TEST_DATA", "/dummy")
-    config = build_config({} if "data" in load_recipe(name) else {"data": "photos"}, [], name)
+    said = load_recipe(name)
+    model = said.get("model") or said["network"]["model"]
+    flags = {"data": None if "data" in said else "photos", "model": model if names_code(model) else None}
+    config = build_config(flags, [], name)
     assert config.network.model and not config.data.startswith("$")
 
 

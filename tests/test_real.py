@@ -31,9 +31,10 @@ ROOT = Path(__file__).parents[1]
 def test_a_recipe_reproduces_vanilla_counts_and_gains_ten_points(run_cli, real_data, tmp_path, recipe: str) -> None:
     run = tmp_path / "run"
     # One epoch is enough for the claim and keeps the test short; the README's table is the recipe as it is.
-    adapted = run_cli("adapt", "--recipe", recipe, "--epochs", "1", "--output", str(run), cwd=ROOT, timeout=1800)
+    own = OWN_CODE.get(recipe, ())
+    adapted = run_cli("adapt", "--recipe", recipe, *own, "--epochs", "1", "--output", str(run), cwd=ROOT, timeout=1800)
     assert adapted.returncode == 0, adapted.stderr
-    evaluated = run_cli("evaluate", str(run), "--json", *OWN_CODE.get(recipe, ()), cwd=ROOT, timeout=1800)
+    evaluated = run_cli("evaluate", str(run), "--json", *own, cwd=ROOT, timeout=1800)
     assert evaluated.returncode == 0, evaluated.stderr
     metrics = json.loads(evaluated.stdout)
     counts = {name: [e["correct"] for e in metrics[name]["per_element"]] for name in ("vanilla", "adapted")}

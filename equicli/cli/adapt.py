@@ -1,6 +1,8 @@
 """`equicli adapt`: train a canonicalizer for a pretrained network on a dataset folder."""
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +34,10 @@ from equicli.cli.options import (
     plain,
 )
 from equicli.cli.output import Output
+
+if TYPE_CHECKING:
+    from equicli.config import AdaptConfig
+    from equicli.runs import Run
 
 
 def adapt_command(
@@ -168,7 +174,7 @@ def adapt_command(
         str | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with an unfinished run; its settings are taken from it.",
+            help="Go on with an unfinished run and its settings; only DATA that moved and --epochs differ.",
             rich_help_panel=RUNNING,
             show_default="a new run",
         ),
@@ -189,10 +195,7 @@ def adapt_command(
 
     Example: equicli adapt --model vit_base --group c4 data/
     """
-    from equicli.config import build_config
-    from equicli.errors import UsageError
     from equicli.recipes import parse_pair
-    from equicli.runs import Run, find_unfinished, new_run
 
     flags = {
         "data": data,
@@ -223,28 +226,18 @@ def adapt_command(
         "strict": strict or None,
     }
     out = Output(json=json, quiet=quiet)
-    if resume is None:
-        config = build_config(flags, settings or [], recipe)
-        run: Run = new_run(output, config.network.model, config.group, overwrite=overwrite)
-    else:
-        given = [name for name, value in flags.items() if value is not None]
-        if given or settings or recipe or output or overwrite:
-            raise UsageError("--resume takes every setting from the run; give no other option but --json and --quiet.")
-        run = find_unfinished(resume)
-        config = build_config({}, [], run.read_settings())
+    with _claimed(flags, settings or [], recipe, resume, output, overwrite=overwrite) as (config, run):
+        from equicli import pipeline
 
-    from equicli import pipeline
-
-    try:
-        metrics = pipeline.adapt(config, run, out, resume=resume is not None)
-    except KeyboardInterrupt:
-        if run.state.is_file():
-            out.say(f"to go on: equicli adapt --resume {run.folder}")
-        raise
-    out.metrics(metrics)
+        try:
+            metrics = pipeline.adapt(config, run, out, resume=resume is not None, show=out.metrics)
+        except (KeyboardInterrupt, OSError):
+            if run.begun and not run.finished:
+                out.say(f"to go on: equicli adapt --resume {run.folder}{_own(config)}")
+            raise
     elements = metrics["elements"]
     turns = f"--rotations {elements[1:]}" if elements[0] == "c" else "--elements group"
-    own = f" --model {config.network.model}" if config.network.model.startswith("python:") else ""
+    own = _own(config)
     out.say(f"\nwrote {run.folder}/")
     measure = f"equicli evaluate {turns}{own}"
     if metrics["near_chance"]:
@@ -253,3 +246,38 @@ def adapt_command(
         out.say(f"      {measure}")
     else:
         out.say(f"next: {measure}\n      equicli export{own}")
+
+
+@contextmanager
+def _claimed(
+    flags: Mapping[str, Any],
+    settings: Sequence[str],
+    recipe: str | None,
+    resume: str | None,
+    output: str | None,
+    *,
+    overwrite: bool,
+) -> Iterator[tuple["AdaptConfig", "Run"]]:
+    """The configuration, and the folder of a new or unfinished run, held until the end."""
+    from equicli.config import build_config, resume_config
+    from equicli.errors import UsageError
+    from equicli.runs import claim_new, claim_unfinished
+
+    if resume is None:
+        config = build_config(flags, settings, recipe)
+        with claim_new(output, config.network.model, config.group, overwrite=overwrite) as run:
+            yield config, run
+        return
+    if settings or recipe or output or overwrite:
+        raise UsageError(
+            "--resume takes all settings from the run; leave out --set, --recipe, --output and --overwrite."
+        )
+    with claim_unfinished(resume) as run:
+        yield resume_config(run, flags), run
+
+
+def _own(config: "AdaptConfig") -> str:
+    """What names the user's own code, which has to be typed every time."""
+    from equicli.config import names_code
+
+    return f" --model {config.network.model}" if names_code(config.network.model) else ""

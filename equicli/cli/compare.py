@@ -158,11 +158,16 @@ def compare_command(
     from equicli import pipeline
 
     try:
-        document, folder = pipeline.compare(
-            parts, output, rotations=rotations, reference=reference, overwrite=overwrite, progress=out
+        _, folder = pipeline.compare(
+            parts,
+            output,
+            rotations=rotations,
+            reference=reference,
+            overwrite=overwrite,
+            progress=out,
+            show=out.comparison,
         )
     except KeyboardInterrupt:
         out.say("to go on, give the same command again")
         raise
-    out.comparison(document)
     out.say(f"\nwrote {folder}/: compare.json, compare.md, compare.tex, compare.html")

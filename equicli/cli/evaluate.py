@@ -118,7 +118,7 @@ def evaluate_command(
     from equicli import pipeline
 
     out = Output(json=json, quiet=quiet)
-    metrics, folder = pipeline.evaluate(
+    _, folder = pipeline.evaluate(
         run,
         data=data,
         network=own_network(model, model_arg),
@@ -135,6 +135,6 @@ def evaluate_command(
         output=output,
         overwrite=overwrite,
         progress=out,
+        show=out.metrics,
     )
-    out.metrics(metrics)
     out.say(f"\nwrote {folder}/metrics.json and report.md")

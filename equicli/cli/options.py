@@ -3,14 +3,19 @@
 The defaults of a configuration are written here as text, as help must not import what knows them; tests compare.
 """
 
+import re
 from enum import Enum
 from typing import Annotated
 
 import typer
 
+from equicli.cli.streams import hushed
+
 # Panels of `--help`.
 DATA, NETWORK, CANONICALIZER, TRAINING, OUTPUT = "Data", "Network", "Canonicalizer", "Training", "Output"
 MEASURING, RUNNING = "Measuring", "Running"
+
+_NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?")
 
 
 class Device(str, Enum):
@@ -47,11 +52,26 @@ class Padding(str, Enum):
     zeros = "zeros"
 
 
+def _hush(context: typer.Context, quiet: bool) -> bool:
+    if quiet:
+        context.with_resource(hushed())
+    return quiet
+
+
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON document on stdout and nothing else there.", rich_help_panel=OUTPUT),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no remarks.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        callback=_hush,
+        help="Print no progress, no remarks and no warnings.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.", rich_help_panel=OUTPUT)]
 RunArgument = Annotated[
     str | None,
@@ -108,14 +128,22 @@ Preprocessing = Annotated[
     ),
 ]
 Mean = Annotated[
-    tuple[float, float, float] | None,
+    str | None,
     typer.Option(
-        help="Normalization mean of red, green, blue.", rich_help_panel=NETWORK, show_default="the network's own"
+        metavar="R,G,B",
+        help="Normalization mean of red, green, blue, such as 0.5,0.5,0.5.",
+        rich_help_panel=NETWORK,
+        show_default="the network's own",
     ),
 ]
 Std = Annotated[
-    tuple[float, float, float] | None,
-    typer.Option(help="Normalization standard deviation.", rich_help_panel=NETWORK, show_default="the network's own"),
+    str | None,
+    typer.Option(
+        metavar="R,G,B",
+        help="Normalization standard deviation, likewise.",
+        rich_help_panel=NETWORK,
+        show_default="the network's own",
+    ),
 ]
 Group = Annotated[
     str | None,
@@ -148,6 +176,18 @@ ROTATE_HELP = "file: turn the picture, as it would come; input: turn the preproc
 def plain(value: object) -> object:
     """The text of a choice; anything else as it is."""
     return value.value if isinstance(value, Enum) else value
+
+
+def join_triples(arguments: list[str]) -> list[str]:
+    """Let `--mean 0.5 0.5 0.5` be `--mean 0.5,0.5,0.5`, which an option can take."""
+    joined: list[str] = []
+    rest = list(arguments)
+    while rest:
+        joined.append(rest.pop(0))
+        if joined[-1] in ("--mean", "--std") and len(rest) > 2 and all(map(_NUMBER.fullmatch, rest[:3])):
+            joined.append(",".join(rest[:3]))
+            del rest[:3]
+    return joined
 
 
 def own_network(model: str | None, arguments: list[str] | None):  # type: ignore[no-untyped-def]

@@ -12,11 +12,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from equicli.cli.streams import discard
+from equicli.files import naming
 from equicli.progress import one
 
 T = TypeVar("T")
 PLAIN_SECONDS = 5.0
 LABEL = 21  # characters of the names below a table
+
+
+class _Stderr(Console):
+    """Words: where nobody reads them any more, the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        discard(sys.stderr)
 
 
 class Output:
@@ -27,7 +37,7 @@ class Output:
         self._quiet = quiet
         # A file or pipe has no width that a table would have to fit.
         self._stdout = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 120)
-        self._stderr = Console(stderr=True, highlight=False, emoji=False)
+        self._stderr = _Stderr(stderr=True, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
         """Lines for the user's eyes. On a terminal they break at words, but for commands, which people copy."""
@@ -54,16 +64,23 @@ class Output:
 
     def result(self, text: str, document: Mapping[str, Any]) -> None:
         """The command's result: the text for people, the document with `--json`."""
-        if self._json:
-            print(json.dumps(document, indent=2))
-        else:
-            print(text)
+        with naming("standard output"):
+            print(json.dumps(document, indent=2) if self._json else text, flush=True)
 
     def metrics(self, document: Mapping[str, Any]) -> None:
         """A metrics document: as the table, or as it is with `--json`."""
-        if self._json:
-            print(json.dumps(document, indent=2))
-            return
+        with naming("standard output"):
+            self._print_json(document) if self._json else self._print_metrics(document)
+
+    def comparison(self, document: Mapping[str, Any]) -> None:
+        """A comparison: as the table, or as it is with `--json`."""
+        with naming("standard output"):
+            self._print_json(document) if self._json else self._print_comparison(document)
+
+    def _print_json(self, document: Mapping[str, Any]) -> None:
+        print(json.dumps(document, indent=2), flush=True)
+
+    def _print_metrics(self, document: Mapping[str, Any]) -> None:
         from equicli.reports import table
 
         angles = self._width(_grid(document, angles=True)) <= self._stdout.width
@@ -75,11 +92,7 @@ class Output:
             self._print_wrapped(value, label=f"{name}:")
         self._mind(document)
 
-    def comparison(self, document: Mapping[str, Any]) -> None:
-        """A comparison: as the table, or as it is with `--json`."""
-        if self._json:
-            print(json.dumps(document, indent=2))
-            return
+    def _print_comparison(self, document: Mapping[str, Any]) -> None:
         from equicli.reports import comparison
 
         grid = _empty_grid()
@@ -125,7 +138,7 @@ class Output:
             now = time.monotonic()
             if now - told >= PLAIN_SECONDS:
                 told = now
-                print(f"{label}: {count}/{total} ({now - start:.0f} s)", file=sys.stderr, flush=True)
+                self.say(f"{label}: {count}/{total} ({now - start:.0f} s)")
 
 
 def _empty_grid() -> Table:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from equicli import artifact
 from equicli.comparison.systems import ORACLE, Part
-from equicli.config import AdaptConfig
+from equicli.config import AdaptConfig, names_code
 from equicli.data.loading import tell_unreadable
 from equicli.evaluation.alignment import align
 from equicli.evaluation.cache import Caches
@@ -105,7 +105,7 @@ def count(
 
 def _own_network(config: AdaptConfig) -> nn.Module | None:
     """A new prediction network where it is the user's own code, which artifacts do not hold."""
-    if not config.network.model.startswith("python:"):
+    if not names_code(config.network.model):
         return None
     return load_network(config.network.model, arguments=config.network.model_args).network
 

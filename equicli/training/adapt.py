@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from equicli import artifact
 from equicli.adapted import AdaptedModel
 from equicli.artifact import CanonicalizerSpec, ModelConfig, write_artifact
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior, near_chance
 from equicli.canonicalization.registry import REGISTRY
-from equicli.config import AdaptConfig
+from equicli.config import AdaptConfig, names_code
 from equicli.data.decode import UnreadableImageError, read_picture
 from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Dataset, Sample, Split, recorded_split, split_folder
@@ -28,12 +29,13 @@ from equicli.groups.action import act
 from equicli.groups.elements import inverse
 from equicli.policy import policy_of
 from equicli.prediction.head import find_head
+from equicli.prediction.identity import state_sha256
 from equicli.prediction.inputs import Pictures, Tensors
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import asking
 from equicli.progress import Progress
-from equicli.runs import Run, start_run
+from equicli.runs import Run, become_latest, start_run
 from equicli.tasks.registry import make_task
 from equicli.tasks.task import Binding, Task
 from equicli.training.features import Features
@@ -64,6 +66,8 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         UsageError: a path, name or option is wrong.
         EquicliError: the files do not hold what is needed.
     """
+    if resume and run.trained:
+        return _take_up(config, run, progress)
     device = find_device(config.device)
     task, training = make_task(config.task), config.training
     policy = policy_of(config.policy)
@@ -132,10 +136,12 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     )
     if resume:
         _check_resumed(run, model_config)
+        run.write_settings(config.model_dump(mode="json"))  # the folder may have moved, epochs may be more
     else:
         start_run(run, config.model_dump(mode="json"), split.paths(data.root), model_config.to_json() + "\n")
         if features is not None:
             features.write(run.features)
+    become_latest(run, progress)
     run.append_log({"unreadable": {str(path): why for path, why in images.unreadable.items()}})
     if trains:
         modules = [canonicalizer, found.network] if training.train_base else [canonicalizer]
@@ -148,17 +154,37 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     learned = images.fingerprints.values() if trains or binding.head_needed else ()
     write_artifact(run.model, model, model_config, pictures=frozenset(learned))
     _tell_copies(split, images.fingerprints, progress)
-    for needed_to_resume in (run.state, run.features):
-        needed_to_resume.unlink(missing_ok=True)
+    _clear(run)
     readable = tuple(sample for sample in split.validation if sample.path not in images.unreadable)
     return Adapted(model, model_config, data, readable)
 
 
+def _take_up(config: AdaptConfig, run: Run, progress: Progress) -> Adapted:
+    """What an earlier call made, and was stopped before it was reported on."""
+    progress.say(f"{run.model} is there: only its reports are missing")
+    data, split = _open_data(config, make_task(config.task), run, progress, resume=True)
+    wanted = config.network
+    own = load_network(wanted.model, arguments=wanted.model_args).network if names_code(wanted.model) else None
+    model = artifact.load(run.model, network=own)
+    run.write_settings(config.model_dump(mode="json"))
+    become_latest(run, progress)
+    _clear(run)
+    unreadable = {path for entry in run.read_log() for path in entry.get("unreadable", ())}
+    readable = tuple(sample for sample in split.validation if str(sample.path) not in unreadable)
+    return Adapted(model, artifact.read_config(run.model), data, readable)
+
+
+def _clear(run: Run) -> None:
+    """Remove what only training needed."""
+    for needed_to_resume in (run.state, run.features):
+        needed_to_resume.unlink(missing_ok=True)
+
+
 def _open_data(config: AdaptConfig, task: Task, run: Run, progress: Progress, *, resume: bool) -> tuple[Dataset, Split]:
-    data = task.open(Path(config.data))
     if resume:  # images that came since must not move any between the parts
-        split = recorded_split(data, run.read_split())
+        data, split = _open_recorded(config, task, run, progress)
     else:
+        data = task.open(Path(config.data))
         of = config.split
         split = split_folder(data, validation=of.validation_fraction, test=of.test_fraction, seed=of.seed)
     progress.say(
@@ -168,6 +194,20 @@ def _open_data(config: AdaptConfig, task: Task, run: Run, progress: Progress, *,
     unlabelled = [sample for sample in split.train + split.validation if sample.target is None]
     if config.training.task_weight and unlabelled:
         raise UsageError(f"task_weight: the task's loss needs labels, and {unlabelled[0].path} has none; leave it out.")
+    return data, split
+
+
+def _open_recorded(config: AdaptConfig, task: Task, run: Run, progress: Progress) -> tuple[Dataset, Split]:
+    """The folder, and the images in it that the run was begun with; test images are not needed to go on."""
+    recorded = run.read_split()
+    try:
+        data = task.open(Path(config.data))
+        gone = {name for name in recorded["test"] if not (data.root / name).exists()}
+        split = recorded_split(data, {**recorded, "test": [name for name in recorded["test"] if name not in gone]})
+    except EquicliError as error:
+        raise type(error)(f"{error} If the folder moved, name it: --resume {run.folder} DATA") from error
+    if gone:
+        progress.say(f"{len(gone)} of the run's test images are gone: training goes on without, evaluating needs them")
     return data, split
 
 
@@ -188,9 +228,14 @@ def _load_network(
         progress.say(remark)
     if "sha256" not in found.provenance:
         progress.say("no --checkpoint: taking the weights that your code returns, as they are")
+    state = state_sha256(found.network)  # no name tells which weights own code returns
     found = task.prepare(found, data, progress)
     place(found.network.requires_grad_(False), device)
-    return replace(found, preprocess=found.preprocess.override(wanted.preprocess, wanted.mean, wanted.std))
+    return replace(
+        found,
+        preprocess=found.preprocess.override(wanted.preprocess, wanted.mean, wanted.std),
+        provenance={**found.provenance, "state_sha256": state},
+    )
 
 
 def _create_canonicalizer(
@@ -323,8 +368,15 @@ def _tell_copies(split: Split, read: Mapping[Path, bytes], progress: Progress) -
 
 
 def _check_resumed(run: Run, config: ModelConfig) -> None:
-    recorded = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
-    if recorded["provenance"] != dict(config.provenance):
-        raise EquicliError(
-            f"--resume {run.folder}: the prediction network's weights or prompts have changed since; start anew."
-        )
+    """Refuse to go on where what the run was begun with is no longer the same."""
+    recorded, now = run.read_config(), json.loads(config.to_json())
+    changed = sorted(key for key in {*recorded, *now} if recorded.get(key) != now.get(key))
+    if not changed:
+        return
+    names = {
+        "provenance": "the prediction network's weights or prompts",
+        "canonicalizer": "the canonicalization network",
+        "labels": "the folder's classes",
+    }
+    what = next((names[key] for key in names if key in changed), changed[0])
+    raise EquicliError(f"--resume {run.folder}: {what} changed since; put back what was there, or start anew.")

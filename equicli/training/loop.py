@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.data.source import Source
 from equicli.devices import find_precision, full_float32
-from equicli.errors import EquicliError
+from equicli.errors import EquicliError, reason
 from equicli.files import write_tensors
 from equicli.groups import as_finite
 from equicli.groups.action import act
@@ -241,7 +241,19 @@ class _Trainer:
         write_tensors(path, tensors)
 
     def restore(self, path: Path) -> None:
-        tensors = load_file(path)
+        """Go back to a state that was saved.
+
+        Raises:
+            EquicliError: the file is damaged, or of another training.
+        """
+        try:
+            self._restore(load_file(path))
+        except Exception as error:  # of a file that holds anything
+            raise EquicliError(
+                f"{path}: damaged ({reason(error)}). Remove it, and training begins again with the first epoch."
+            ) from error
+
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
         epoch, best_epoch, identity_rate, best_loss = tensors.pop("progress").tolist()
         parts: dict[str, dict[str, Tensor]] = {"current": {}, "best": {}, "optimizer": {}, "scaler": {}}
         for key, value in tensors.items():
@@ -253,7 +265,13 @@ class _Trainer:
             index, _, moment = name.partition(".")
             moments.setdefault(int(index), {})[moment] = value
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        for parameter, state in self.optimizer.state.items():
+            if any(moment.ndim and moment.shape != parameter.shape for moment in state.values()):
+                raise ValueError("moments of another shape")
         self.scaler.load_state_dict({name: value.item() for name, value in parts["scaler"].items()})
+        own = {name: value.shape for name, value in self.trained.state_dict().items()}
+        if {name: value.shape for name, value in parts["best"].items()} != own or not 1 <= best_epoch <= epoch:
+            raise ValueError("no weights of the best epoch")
         self.epoch = int(epoch)
         self.best = int(best_epoch), Scores(identity_rate, best_loss), parts["best"]
 

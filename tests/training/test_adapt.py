@@ -103,7 +103,7 @@ def test_adapting_leaves_an_artifact_with_the_networks_weights_untouched(workpla
 
 def test_a_finished_run_records_what_it_was_made_from(workplace):
     run, _ = run_adapt("out")
-    assert find_run(str(run.folder)).finished
+    assert find_run(str(run.folder)).trained
     assert sorted(p.name for p in run.folder.iterdir()) == [
         "config.json", "log.jsonl", "model.safetensors", "resolved.yaml", "split.json"
     ]  # fmt: skip
@@ -298,7 +298,7 @@ def test_only_the_losses_that_are_asked_for_are_logged(workplace):
 
 def test_energy_adapts_without_training_and_leaves_no_epoch(workplace):
     run, adapted = run_adapt("out", canonicalizer={"kind": "energy"})
-    assert find_run("out").finished and not run.state.exists()
+    assert find_run("out").trained and not run.state.exists()
     assert not any("epoch" in entry for entry in logged(run))
     stored = load_file(run.model)
     network = {f"prediction_network.{key}" for key in load_file(workplace / "weights.safetensors")}

@@ -1,5 +1,7 @@
 """The task: data, labels and heads, when a prediction is right, and what is counted."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +83,7 @@ class Classification(Task):
             network=found.network.classify(list(prompts.values())),
             spec=replace(found.spec, head_outputs=len(prompts)),
             class_names=tuple((name,) for name in prompts),
-            provenance={**found.provenance, "prompts": origin},
+            provenance={**found.provenance, "prompts": origin, "prompts_sha256": _sha256(prompts)},
         )
 
     def bind(self, found: PretrainedNetwork, data: Dataset, example: Any, progress: Progress) -> Binding:
@@ -206,6 +208,10 @@ class Classification(Task):
 def _tell_chance(records: Records) -> list[str]:
     target = records["target"][:, 0]
     return tell_chance(int((records["prediction"][:, 0] == target).sum()), len(target), len(target.unique()))
+
+
+def _sha256(prompts: Mapping[str, Sequence[str]]) -> str:
+    return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
 
 
 def _adds_up(outputs: Tensor) -> bool:
