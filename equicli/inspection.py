@@ -13,10 +13,11 @@ from safetensors import safe_open
 from equicli import artifact
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
-from equicli.prediction.checkpoint import sha256_of
+from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import CLASSIFIER, try_network
+from equicli.prediction.state_dicts import Ema
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.runs import RUNS, Run, find_run
 from equicli.settings import Scalar
@@ -83,6 +84,7 @@ def inspect_model(
     arguments: Mapping[str, Scalar] | None = None,
     image_size: int | None = None,
     revision: str | None = None,
+    ema: Ema = "auto",
 ) -> dict[str, Any]:
     """Load a network as `equicli adapt` does, and describe it. The arguments are those of `load_network`.
 
@@ -96,7 +98,7 @@ def inspect_model(
     """
     try:
         found = load_network(
-            model, checkpoint=checkpoint, arguments=arguments, image_size=image_size, revision=revision
+            model, checkpoint=checkpoint, arguments=arguments, image_size=image_size, revision=revision, ema=ema
         )
     except EquicliError as error:
         raise type(error)(_without_flag(error)) from error

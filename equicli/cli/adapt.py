@@ -16,6 +16,7 @@ from equicli.cli.options import (
     Quiet,
     Revision,
     Std,
+    UseEma,
 )
 from equicli.cli.output import Output
 
@@ -32,6 +33,7 @@ def adapt(
     ] = None,
     task: Annotated[str | None, typer.Option(help="What the network is asked for; see the README for tasks.")] = None,
     checkpoint: Checkpoint = None,
+    ema: UseEma = None,
     revision: Revision = None,
     model_arg: ModelArg = None,
     prompts: Annotated[
@@ -108,6 +110,7 @@ def adapt(
         "group": group,
         "task.kind": task,
         "checkpoint": checkpoint,
+        "ema": ema.value if ema else None,
         "revision": revision,
         **{f"model_args.{key}": value for key, value in (parse_pair(a, "--model-arg") for a in model_arg or [])},
         "prompts": prompts,

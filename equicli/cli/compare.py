@@ -16,6 +16,7 @@ from equicli.cli.options import (
     Quiet,
     Revision,
     Std,
+    UseEma,
 )
 from equicli.cli.output import Output
 
@@ -46,6 +47,7 @@ def compare(
         str | None, typer.Option(metavar="KEY=VALUE,…", help="Run the systems that have this setting with each value.")
     ] = None,
     checkpoint: Checkpoint = None,
+    ema: UseEma = None,
     revision: Revision = None,
     model_arg: ModelArg = None,
     preprocess: Preprocessing = None,
@@ -86,6 +88,7 @@ def compare(
         "model": model,
         "group": group,
         "checkpoint": checkpoint,
+        "ema": ema.value if ema else None,
         "revision": revision,
         **{f"model_args.{key}": value for key, value in (parse_pair(a, "--model-arg") for a in model_arg or [])},
         "preprocess": preprocess,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from equicli.cli.options import Checkpoint, ImageSize, Json, ModelArg, Quiet, Revision
+from equicli.cli.options import Checkpoint, ImageSize, Json, ModelArg, Quiet, Revision, UseEma
 from equicli.cli.output import Output
 
 
@@ -14,6 +14,7 @@ def inspect(
         typer.Argument(metavar="[RUN|MODEL]", help="A run folder, an exported file, or what --model of adapt takes."),
     ] = None,
     checkpoint: Checkpoint = None,
+    ema: UseEma = None,
     revision: Revision = None,
     model_arg: ModelArg = None,
     image_size: ImageSize = None,
@@ -40,10 +41,12 @@ def inspect(
             arguments=dict(parse_pair(a, "--model-arg") for a in model_arg or []),
             image_size=image_size,
             revision=revision,
+            ema=ema.value if ema else "auto",
         )
     else:
         options = {
             "--checkpoint": checkpoint,
+            "--ema": ema,
             "--revision": revision,
             "--model-arg": model_arg,
             "--image-size": image_size,

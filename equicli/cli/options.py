@@ -12,6 +12,12 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
+class Ema(str, Enum):
+    auto = "auto"
+    yes = "yes"
+    no = "no"
+
+
 class Precision(str, Enum):
     auto = "auto"
     fp32 = "fp32"
@@ -34,7 +40,11 @@ ModelArg = Annotated[
     typer.Option("--model-arg", metavar="KEY=VALUE", help="Argument of the network's constructor; repeatable."),
 ]
 Checkpoint = Annotated[
-    str | None, typer.Option(help="Weights in place of the published: FILE, or hf-hub:owner/name/file.")
+    str | None, typer.Option(help="Weights in place of the published: FILE, FOLDER or hf-hub:owner/name/file.")
+]
+UseEma = Annotated[
+    Ema | None,
+    typer.Option("--ema", help="Averaged weights in --checkpoint: auto takes them where there are any; yes, no."),
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the Hub repository.")]
 ImageSize = Annotated[

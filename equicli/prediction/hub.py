@@ -8,6 +8,8 @@ from huggingface_hub import errors as hub_errors
 from huggingface_hub.utils import logging as hub_logging
 
 from equicli.errors import EquicliError, UsageError, reason
+from equicli.prediction.checkpoint_files import INDEX, find_in_folder, parts_of
+from equicli.prediction.reachable import hub_answers
 
 ON_THE_HUB = "hf-hub:"
 
@@ -22,16 +24,20 @@ def open_checkpoint(name: str) -> tuple[Path, str]:
     """Return the file of weights that `--checkpoint` names, and how a run records it: by its name, or by its commit.
 
     Args:
-        name: a local file, or `hf-hub:owner/name[@revision]/file`, which is fetched.
+        name: a local file, the index of several, a folder of these, or `hf-hub:owner/name[@revision]/file`, which is
+            fetched.
 
     Raises:
         UsageError: no such file.
-        EquicliError: the Hub's file cannot be had.
+        EquicliError: the Hub's file cannot be had, or a folder holds no weights.
     """
     if not name.startswith(ON_THE_HUB):
-        if not Path(name).is_file():
+        path = Path(name)
+        if path.is_dir():
+            path = find_in_folder(path)
+        if not path.is_file():
             raise UsageError(f"--checkpoint {name}: no such file.")
-        return Path(name), Path(name).name
+        return path, path.name
     owner, _, rest = name.removeprefix(ON_THE_HUB).partition("/")
     repository, _, filename = rest.partition("/")
     if not owner or not repository or not filename or ".." in filename.split("/"):  # which would leave the cache
@@ -57,7 +63,8 @@ def download_first(
     found = find_first(repository, filenames, revision, source)
     if found is None:
         raise EquicliError(
-            f"{_name(repository, revision, source)}: no {' or '.join(filenames)} in this repository. "
+            f"{_name(repository, revision, source)}: no {' or '.join(n for n in filenames if not n.endswith(INDEX))} "
+            "in this repository. "
             f"Name another{_or_a_file(filenames)}."
         )
     return found
@@ -66,7 +73,7 @@ def download_first(
 def find_first(
     repository: str, filenames: Sequence[str], revision: str | None, source: str = "hf-hub"
 ) -> tuple[Path, str] | None:
-    """Like `download_first`; None where the repository has none of these files.
+    """Like `download_first`; None where the repository has none of these files. With an index come all its parts.
 
     Args:
         source: what stands before the repository's name in errors, as the user wrote it.
@@ -75,10 +82,11 @@ def find_first(
     if revision is not None and ".." in revision.split("/"):  # would be cached outside the cache
         raise EquicliError(f"{name}: no such revision. Name a branch, tag or commit of the repository.")
     hub_logging.set_verbosity_error()  # its warnings of retries are said again, in one line, below
+    cached_only = not hub_answers()
     try:
         for filename in filenames:
             try:
-                path = Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
+                path = _fetch(repository, filename, revision, cached_only)
             except hub_errors.LocalEntryNotFoundError:
                 # Offline: known not to be there, or not known?
                 cached = huggingface_hub.try_to_load_from_cache(repository, filename, revision=revision)
@@ -88,7 +96,13 @@ def find_first(
             except hub_errors.EntryNotFoundError:
                 continue
             # <cache>/models--owner--name/snapshots/<commit>/<file>
-            return path, path.parents[filename.count("/")].name
+            commit = path.parents[filename.count("/")].name
+            if filename.endswith(INDEX):
+                for part in parts_of(path, f"{name}, {filename}"):
+                    _fetch(
+                        repository, filename.rpartition("/")[0] + "/" * ("/" in filename) + part, commit, cached_only
+                    )
+            return path, commit
     except hub_errors.GatedRepoError:
         message = "access to it is restricted. Ask for access on its page, then set HF_TOKEN."
     except hub_errors.RevisionNotFoundError:
@@ -107,6 +121,10 @@ def find_first(
     else:
         return None
     raise EquicliError(f"{name}: {message}")
+
+
+def _fetch(repository: str, filename: str, revision: str | None, cached_only: bool) -> Path:
+    return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision, local_files_only=cached_only))
 
 
 def _or_a_file(filenames: Sequence[str]) -> str:

@@ -177,6 +177,7 @@ def _load_network(
         arguments=wanted.model_args,
         image_size=wanted.image_size,
         revision=wanted.revision,
+        ema=wanted.ema,
     )
     progress.say(f"prediction network: {_describe(found)}")
     for remark in found.remarks:
