@@ -16,6 +16,7 @@ from equicli.errors import EquicliError, UsageError
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
+from equicli.prediction.python_source import refuse_lazy
 from equicli.prediction.signature import CLASSIFIER, try_network
 from equicli.prediction.state_dicts import Ema
 from equicli.prediction.zero_shot import TwoTowers
@@ -100,6 +101,7 @@ def inspect_model(
         found = load_network(
             model, checkpoint=checkpoint, arguments=arguments, image_size=image_size, revision=revision, ema=ema
         )
+        refuse_lazy(found.network)
     except EquicliError as error:
         raise type(error)(_without_flag(error)) from error
     outputs, remarks = _count_outputs(found)

@@ -71,7 +71,7 @@ def adapt(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: BatchSize = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, initialization and shuffling.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="Of training: auto (bf16 on CUDA), fp32, bf16 or fp16.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.")

@@ -56,7 +56,7 @@ def compare(
     std: Std = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images, the same for all.")] = None,
     batch_size: BatchSize = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="What all systems share: a shipped recipe, or a YAML file.")
     ] = None,

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from equicli.cli.options import (
-    Device,
     ImageSize,
     Json,
     ModelArg,
@@ -64,7 +63,7 @@ def evaluate(
         str | None, typer.Option(help="Weights of the prediction network, for an adapter exported without it.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 32,
-    device: Annotated[Device, typer.Option(help="auto is CUDA where it is present.")] = Device.auto,
+    device: Annotated[str, typer.Option(help="auto (CUDA where it is present), cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="Of the network; auto: bf16 on CUDA.")] = Precision.fp32,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.")
@@ -100,7 +99,7 @@ def evaluate(
         preprocess=preprocess.value if preprocess else None,
         image_size=image_size,
         batch_size=batch_size,
-        device=device.value,
+        device=device,
         precision=precision.value,
         strict=strict,
         output=output,

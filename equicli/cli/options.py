@@ -6,12 +6,6 @@ from typing import Annotated
 import typer
 
 
-class Device(str, Enum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
 class Ema(str, Enum):
     auto = "auto"
     yes = "yes"

@@ -71,11 +71,11 @@ def files_of(path: Path, name: str) -> list[Path]:
     return [path]
 
 
-def find_in_folder(folder: Path) -> Path:
-    """Return the file that holds the weights in a folder: by the usual names, else the only one.
+def find_in_folder(folder: Path) -> Path | None:
+    """Return the file that holds the weights in a folder: by the usual names, else the only one; None for none.
 
     Raises:
-        EquicliError: there is none, or it cannot be told which.
+        EquicliError: it cannot be told which, or they are in a form that cannot be read.
     """
     for usual in WEIGHT_FILES:
         if (folder / usual).is_file():
@@ -102,7 +102,7 @@ def find_in_folder(folder: Path) -> Path:
         return folder / found[0]
     if found:
         raise EquicliError(f"{folder}: several files of weights ({shown(', '.join(found))}). Name one of them.")
-    raise EquicliError(f"{folder}: no {WEIGHT_FILES[0]} or {WEIGHT_FILES[2]} in this folder. Name a file of weights.")
+    return None
 
 
 def sha256_of(path: Path) -> str:

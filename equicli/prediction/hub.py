@@ -34,7 +34,10 @@ def open_checkpoint(name: str) -> tuple[Path, str]:
     if not name.startswith(ON_THE_HUB):
         path = Path(name)
         if path.is_dir():
-            path = find_in_folder(path)
+            found = find_in_folder(path)
+            if found is None:
+                raise UsageError(f"--checkpoint {name}: no such file of weights: a folder with none in it.")
+            path = found
         if not path.is_file():
             raise UsageError(f"--checkpoint {name}: no such file.")
         return path, path.name

@@ -68,8 +68,8 @@ def load_network(
         source, name = "", model
     if source not in SOURCES:
         raise UsageError(
-            f"--model {model}: unknown source '{source}:'. Known: {', '.join(f'{known}:' for known in SOURCES if known)}, "
-            "or a timm name."
+            f"--model {model}: unknown source '{source}:'. Known: "
+            f"{', '.join(f'{known}:' for known in SOURCES if known)}, or a timm name."
         )
     size = _agreed_size(arguments or {}, image_size)
     implied = size if source != "python" else image_size  # own code means by its arguments what it likes
@@ -91,8 +91,6 @@ def load_network(
             provenance["ema"] = "yes" if loaded.averaged else "no"
         remarks = (*found.remarks, *loaded.remarks, *_unknown_classes(found, recorded))
         found = replace(found, provenance=provenance, remarks=remarks)
-    if source == "python":
-        python_source.refuse_without_numbers(found.network, model)
     if image_size is not None and found.spec.library == "timm" and "img_size" not in request.arguments:
         found = timm_source.resize(found, image_size)
     found.network.eval()

@@ -101,6 +101,11 @@ def _checked(made: Any, name: str) -> nn.Module:
         for value in made.state_dict().values()
     ):
         raise EquicliError(f"--model python:{name}: the network is quantized. Return the one that it was made from.")
+    for key, value in (*made.named_parameters(), *made.named_buffers()):
+        if value.is_meta:
+            raise EquicliError(
+                f"--model python:{name}: '{key}' is on the device meta, without numbers. Build the network on the CPU."
+            )
     return made  # type: ignore[no-any-return]
 
 
@@ -122,15 +127,11 @@ def unwrap(network: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     return network, tuple(remarks)
 
 
-def refuse_without_numbers(network: nn.Module, name: str) -> None:
-    """Refuse a network whose weights are not there, after any checkpoint was loaded."""
+def refuse_lazy(network: nn.Module) -> None:
+    """Refuse a network with layers whose weights are not there yet, after any checkpoint was loaded."""
     for key, value in (*network.named_parameters(), *network.named_buffers()):
         if is_lazy(value):
             raise EquicliError(
-                f"--model {name}: '{key}' has no weights yet (a lazy layer). Show the network one image in your "
-                "factory, or give --checkpoint FILE."
-            )
-        if value.is_meta:
-            raise EquicliError(
-                f"--model {name}: '{key}' is on the device meta, without numbers. Build the network on the CPU."
+                f"--model: '{key}' has no weights yet (a lazy layer). Show the network one image in your factory, or "
+                "give --checkpoint FILE."
             )

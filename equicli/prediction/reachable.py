@@ -8,7 +8,7 @@ from collections.abc import Callable
 from threading import Thread
 
 from huggingface_hub import constants
-from huggingface_hub.utils import get_session
+from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
 PATIENCE = 3.0  # seconds
 _REMEMBERED = 60.0

@@ -29,6 +29,7 @@ from equicli.prediction.head import find_head
 from equicli.prediction.inputs import Pictures
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
+from equicli.prediction.python_source import refuse_lazy
 from equicli.prediction.signature import asking
 from equicli.progress import Progress
 from equicli.runs import Run, start_run
@@ -179,6 +180,7 @@ def _load_network(
         revision=wanted.revision,
         ema=wanted.ema,
     )
+    refuse_lazy(found.network)
     progress.say(f"prediction network: {_describe(found)}")
     for remark in found.remarks:
         progress.say(remark)
