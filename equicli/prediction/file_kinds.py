@@ -79,10 +79,10 @@ def find_kind(path: Path, name: str) -> Kind:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER:
         _check_safetensors(path, size, name)
         return "safetensors"
-    raise EquicliError(f"{name}: {_describe(path, head, size)}")
+    raise EquicliError(f"{name}: {_describe(path, head)}")
 
 
-def _describe(path: Path, head: bytes, size: int) -> str:
+def _describe(path: Path, head: bytes) -> str:
     """What a file is that is none of those which are told by a few bytes at its start, and the remedy."""
     if head[257:262] == b"ustar":
         return "an archive (tar), or a file of PyTorch before 0.1.10. Unpack it, or save it again with a newer PyTorch."
@@ -93,12 +93,11 @@ def _describe(path: Path, head: bytes, size: int) -> str:
         return f"a plain pickle and no file of torch.save; code from a checkpoint is never run. Instead, {ALONE}."
     if not head.strip(b"\x00"):
         return f"begins with zeros: the download or copy did not finish. {_AGAIN}"
-    if path.suffix.lower() == ".safetensors":
-        said = " It is too short." if size < 10 else ""
-        return f"not a valid safetensors file.{said} {_AGAIN}"
     if _ONNX.match(head):
         return f"{_SUFFIXES['.onnx']}. {_FROM_TORCH}"
     text = _text(head)
+    if text is None and path.suffix.lower() == ".safetensors":
+        return f"not a valid safetensors file. {_AGAIN}"
     if text is None:
         return "no PyTorch file and no safetensors; nothing says what it is. Name a file of weights."
     if _HTML.match(text):

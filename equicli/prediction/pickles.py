@@ -73,9 +73,13 @@ def read_pickle(path: Path, kind: Kind, name: str) -> Any:
     names = set(_names_in(path, kind))
     stand_ins = [_stand_in(full) for full in names if _is_allowed(full)]
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
+        with (
+            path.open("rb") as file,  # by a path that ends in .safetensors torch reads something else
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals(stand_ins),
+        ):
             warnings.simplefilter("ignore")  # torch's, about other versions of pickle
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise EquicliError(f"{name}: {_why_refused(str(error), names)}") from error
     except Exception as error:  # a damaged pickle fails in any way
