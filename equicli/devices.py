@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from equicli.errors import UsageError
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+_WITHOUT_FLOAT64 = ("mps",)
 
 
 def find_device(name: str) -> torch.device:
@@ -55,7 +56,13 @@ def wide(numbers: Tensor) -> Tensor:
 
 def wide_device(device: torch.device) -> torch.device:
     """Where float64 is computed for a device: there, or on the CPU where it has none."""
-    return torch.device("cpu") if device.type == "mps" else device
+    return torch.device("cpu") if device.type in _WITHOUT_FLOAT64 else device
+
+
+def moved(numbers: Tensor, device: torch.device) -> Tensor:
+    """The same numbers on a device; in float32 where it has no float64."""
+    narrow = numbers.dtype == torch.float64 and device.type in _WITHOUT_FLOAT64
+    return (numbers.float() if narrow else numbers).to(device)
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -75,9 +82,7 @@ def place(network: nn.Module, device: torch.device) -> None:
 
     Images need not be: a convolution turns them.
     """
-    if wide_device(device) != device:
-        network._apply(lambda tensor: tensor.float() if tensor.dtype == torch.float64 else tensor)
-    network.to(device)
+    network._apply(lambda tensor: moved(tensor, device))  # as `network.to(device)` does
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

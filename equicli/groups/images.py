@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from equicli.devices import wide, wide_device
+from equicli.devices import moved, wide_device
 from equicli.groups.elements import Element, Frame, act_on_frame, is_batch, matrix, round_to, singles, take_apart
 from equicli.groups.group import Group, is_finite
 
@@ -87,7 +87,7 @@ def _parts(
 ) -> tuple[float | Tensor, float | Tensor, float | Tensor, float | Tensor]:
     """What `take_apart` makes of one element, or of each of a batch, (b,)."""
     if not is_finite(group):
-        entries = wide(matrix(group, element)) if device != wide_device(device) else matrix(group, element).to(device)
+        entries = moved(matrix(group, element), device)
         return take_apart(entries[..., 0, 0], entries[..., 0, 1], entries[..., 1, 0], entries[..., 1, 1], most)
     if isinstance(element, int):
         (a, b), (c, d) = group.rows(element)

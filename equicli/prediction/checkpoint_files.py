@@ -9,11 +9,12 @@ from pathlib import Path
 from equicli.errors import EquicliError, shown
 
 INDEX = ".index.json"
-# The first that exists is taken; a folder or repository holds the weights under one of these.
+# The first that exists is taken; a folder or repository holds the weights under one of these. Indices come last: caches
+# know of files that were not there only what was once asked.
 WEIGHT_FILES = (
     "model.safetensors",
-    f"model.safetensors{INDEX}",
     "pytorch_model.bin",
+    f"model.safetensors{INDEX}",
     f"pytorch_model.bin{INDEX}",
 )
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".th", ".tar")

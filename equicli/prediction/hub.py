@@ -9,7 +9,7 @@ from huggingface_hub.utils import logging as hub_logging
 
 from equicli.errors import EquicliError, UsageError, reason
 from equicli.prediction.checkpoint_files import INDEX, find_in_folder, parts_of
-from equicli.prediction.reachable import hub_answers
+from equicli.prediction.reachable import offline_where_silent
 
 ON_THE_HUB = "hf-hub:"
 
@@ -66,9 +66,8 @@ def download_first(
     found = find_first(repository, filenames, revision, source)
     if found is None:
         raise EquicliError(
-            f"{_name(repository, revision, source)}: no {' or '.join(n for n in filenames if not n.endswith(INDEX))} "
-            "in this repository. "
-            f"Name another{_or_a_file(filenames)}."
+            f"{_name(repository, revision, source)}: no {' or '.join(n for n in filenames if not n.endswith(INDEX))} in "
+            f"this repository. Name another{_or_a_file(filenames)}."
         )
     return found
 
@@ -85,27 +84,25 @@ def find_first(
     if revision is not None and ".." in revision.split("/"):  # would be cached outside the cache
         raise EquicliError(f"{name}: no such revision. Name a branch, tag or commit of the repository.")
     hub_logging.set_verbosity_error()  # its warnings of retries are said again, in one line, below
-    cached_only = not hub_answers()
     try:
-        for filename in filenames:
-            try:
-                path = _fetch(repository, filename, revision, cached_only)
-            except hub_errors.LocalEntryNotFoundError:
-                # Offline: known not to be there, or not known?
-                cached = huggingface_hub.try_to_load_from_cache(repository, filename, revision=revision)
-                if cached is not huggingface_hub._CACHED_NO_EXIST:
-                    raise
-                continue
-            except hub_errors.EntryNotFoundError:
-                continue
-            # <cache>/models--owner--name/snapshots/<commit>/<file>
-            commit = path.parents[filename.count("/")].name
-            if filename.endswith(INDEX):
-                for part in parts_of(path, f"{name}, {filename}"):
-                    _fetch(
-                        repository, filename.rpartition("/")[0] + "/" * ("/" in filename) + part, commit, cached_only
-                    )
-            return path, commit
+        with offline_where_silent():
+            for filename in filenames:
+                try:
+                    path = _fetch(repository, filename, revision)
+                except hub_errors.LocalEntryNotFoundError:
+                    # Offline: known not to be there, or not known?
+                    cached = huggingface_hub.try_to_load_from_cache(repository, filename, revision=revision)
+                    if cached is not huggingface_hub._CACHED_NO_EXIST:
+                        raise
+                    continue
+                except hub_errors.EntryNotFoundError:
+                    continue
+                # <cache>/models--owner--name/snapshots/<commit>/<file>
+                commit = path.parents[filename.count("/")].name
+                if filename.endswith(INDEX):
+                    for part in parts_of(path, f"{name}, {filename}"):
+                        _fetch(repository, filename.removesuffix(path.name) + part, commit)
+                return path, commit
     except hub_errors.GatedRepoError:
         message = "access to it is restricted. Ask for access on its page, then set HF_TOKEN."
     except hub_errors.RevisionNotFoundError:
@@ -126,8 +123,8 @@ def find_first(
     raise EquicliError(f"{name}: {message}")
 
 
-def _fetch(repository: str, filename: str, revision: str | None, cached_only: bool) -> Path:
-    return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision, local_files_only=cached_only))
+def _fetch(repository: str, filename: str, revision: str | None) -> Path:
+    return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
 
 
 def _or_a_file(filenames: Sequence[str]) -> str:

@@ -4,7 +4,8 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Thread
 
 from huggingface_hub import constants
@@ -15,6 +16,17 @@ _REMEMBERED = 60.0
 
 # When each server was asked last, and whether it answered.
 _known: dict[str, tuple[float, bool]] = {}
+
+
+@contextmanager
+def offline_where_silent() -> Iterator[None]:
+    """Within this context the Hub's client is offline if the Hub does not answer; it would ask for more than files."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = not hub_answers()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def hub_answers() -> bool:

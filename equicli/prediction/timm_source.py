@@ -89,7 +89,7 @@ def load_from_folder(request: NetworkRequest) -> PretrainedNetwork:
     if request.pretrained:
         weights = find_in_folder(folder)
         if weights is None:
-            raise EquicliError(f"--model {name}: no {WEIGHT_FILES[0]} or {WEIGHT_FILES[2]} in this folder.")
+            raise EquicliError(f"--model {name}: no {WEIGHT_FILES[0]} or {WEIGHT_FILES[1]} in this folder.")
         provenance |= {"checkpoint": weights.name, "sha256": sha256_of(weights)}
     return _load_described(folder / "config.json", name, request, weights, provenance)
 
