@@ -66,8 +66,8 @@ def download_first(
     found = find_first(repository, filenames, revision, source)
     if found is None:
         raise EquicliError(
-            f"{_name(repository, revision, source)}: no {' or '.join(n for n in filenames if not n.endswith(INDEX))} in "
-            f"this repository. Name another{_or_a_file(filenames)}."
+            f"{_name(repository, revision, source)}: no {' or '.join(n for n in filenames if not n.endswith(INDEX))} "
+            f"in this repository. Name another{_or_a_file(filenames)}."
         )
     return found
 

@@ -46,14 +46,14 @@ def pictures(root: Path) -> Path:
             folder.mkdir(parents=True)
             for i in range(count):
                 pixels = generator.normal(110, 60, (16, 16, 3))
-                pixels[:, 5 * number : 5 * number + 5] += 40
+                pixels[:, 5 * number : 5 * number + 5] += 10
                 Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
     return root
 
 
 def prepare(path: Path) -> Tensor:
     """What torchvision's ToTensor and Normalize do."""
-    pixels = torch.from_numpy(np.asarray(Image.open(path))).permute(2, 0, 1) / 255
+    pixels = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     return (pixels - mean) / std
 
@@ -143,5 +143,5 @@ def test_yes_and_no_may_be_written_as_yaml_reads_them(written: str, ema: str) ->
 def test_ema_says_nothing_without_a_checkpoint(tmp_path: Path) -> None:
     from equicli.prediction.load import load_network
 
-    with pytest.raises(EquicliError, match="--ema yes: .* add --checkpoint"):
+    with pytest.raises(EquicliError, match=r"--ema yes: .* add --checkpoint"):
         load_network("test_resnet", ema="yes")
