@@ -14,7 +14,7 @@ from equicli import artifact
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.prediction.checkpoint_files import sha256_of
-from equicli.prediction.load import load_network
+from equicli.prediction.load import is_model_folder, load_network
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.python_source import refuse_lazy
 from equicli.prediction.signature import CLASSIFIER, try_network
@@ -43,10 +43,12 @@ def find_artifact(name: str | None) -> Path | None:
     path, run = Path(name), Run(Path(name))
     if path.is_file() or path.suffix == ".safetensors":
         return path
+    if is_model_folder(path):
+        return None
     if path.is_dir() and not (run.finished or run.settings.is_file()):
         raise UsageError(
-            f"{name}: a folder, but no run. Name a run folder, an exported file or a model; "
-            f"a folder that transformers wrote is the model transformers:{name}."
+            f"{name}: a folder, but no run and no model with a config.json. Name a run folder, an exported file or a "
+            "model."
         )
     # What is written as a path is not looked for on the Hub.
     written_as_path = name.startswith(("/", "./", "../", "~", f"{RUNS}/")) or name.endswith("/")

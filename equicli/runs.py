@@ -90,7 +90,7 @@ class Run:
 
 def short_name(model: str) -> str:
     """What stands for a model in the name of a folder."""
-    return model.rpartition(":")[2].rpartition("/")[2].partition("@")[0]
+    return model.rstrip("/").rpartition(":")[2].rpartition("/")[2].partition("@")[0]
 
 
 def new_run(output: str | None, model: str, group: str, *, overwrite: bool) -> Run:

@@ -22,7 +22,10 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".th", ".tar")
 _BESIDE = re.compile(r"(?i)(optim|sched|scaler|rng|random_state|training_args|adapter|lora).*")
 _PART = re.compile(r"(.+)-\d{5}-of-\d{5}(\.\w+)")
 _NAMED_HASH = re.compile(r"-([0-9a-f]{8,64})(\.\w+)+$")
-_DATE_OR_COUNT = re.compile(r"(19|20)\d{6}|\d{4}(19|20)\d{2}|0\d+|\d{9,}")
+_NO_HASH = re.compile(
+    r"-((19|20)\d{6}|\d{4}(19|20)\d{2}|0\d+|\d{9,})\.|(step|iter|epoch|checkpoint|ckpt)s?-\d+\."  # a date, a count
+    r"|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\."  # a UUID
+)
 
 
 def is_index(path: Path) -> bool:
@@ -120,10 +123,10 @@ def check_named_hash(path: Path, name: str) -> None:
     """Refuse a file whose name ends in another hash than its own, as PyTorch's files do: `resnet50-0676ba61.pth`.
 
     Raises:
-        EquicliError: it does, and the digits cannot be a date or a count.
+        EquicliError: it does, and what is there cannot be a date, a count or a UUID.
     """
     said = _NAMED_HASH.search(path.name)
-    if said is None or _DATE_OR_COUNT.fullmatch(said[1]):
+    if said is None or _NO_HASH.search(path.name):
         return
     sha256 = sha256_of(path)
     if not sha256.startswith(said[1]):

@@ -15,7 +15,7 @@ ALONE = "save the weights alone where it was made, as safetensors or by torch.sa
 _AGAIN = "Get it again."
 _FROM_TORCH = f"Load it in its own framework and {ALONE}."
 
-_PICKLE = re.compile(rb"\x80[\x02-\x05]|\(dp|\(lp|ccollections")
+_PICKLE = re.compile(rb"\x80[\x02-\x05]|\(dp|\(lp|c[\w.]+\r?\n[\w.]+\r?\n")
 # What torch.save wrote before it wrote zip archives: this number, pickled, comes first.
 _LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _ZIP, _EMPTY_ZIP = b"PK\x03\x04", b"PK\x05\x06"

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from equicli.prediction.state_dicts import is_averaged
 
@@ -45,6 +45,15 @@ class Fit:
 
 def find_fits(own: Collection[str], keys: Collection[str]) -> list[Fit]:
     """Return the ways to take a file's names for a network's that give it the most entries, the most usual first."""
+    fits = _find(own, keys)
+    shared = next(iter(own), "").partition(".")[0] + "."
+    if not fits[0].names and all(key.startswith(shared) for key in own):  # the network is in a wrapper, the file's not
+        inner = _find([key.removeprefix(shared) for key in own], keys)
+        return [replace(fit, names={shared + key: there for key, there in fit.names.items()}) for fit in inner]
+    return fits
+
+
+def _find(own: Collection[str], keys: Collection[str]) -> list[Fit]:
     needed = [key for key in own if not key.endswith("num_batches_tracked")] or list(own)
     parts = {part for key in own for part in key.split(".")}
     wrappers = _WRAPPERS - parts

@@ -116,6 +116,15 @@ def _is_folder(name: str) -> bool:
     return written or (Path(name) / "config.json").is_file()
 
 
+def is_model_folder(path: Path) -> bool:
+    """Whether a folder has a `config.json` as timm and transformers write it, and not as a run of ours has it."""
+    try:
+        described = read_json(path / "config.json", "")
+    except EquicliError:
+        return False
+    return "prediction_network" not in described and bool({"architecture", "architectures"} & described.keys())
+
+
 def _load_from_folder(request: NetworkRequest) -> PretrainedNetwork:
     """Load a folder by the library that its `config.json` is for."""
     folder = Path(request.name).expanduser()

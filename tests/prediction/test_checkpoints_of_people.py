@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import sys
 import tarfile
 import types
@@ -22,6 +23,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save
 from torch import nn
 
@@ -318,6 +320,7 @@ FILES: list[tuple[str, bytes, tuple[str, ...]]] = [
     ("arrays.npz", zipped("a.npy", "b.npy"), ("NumPy arrays",)),
     ("array.npy", b"\x93NUMPY\x01\x00" + bytes(100), ("NumPy array",)),
     ("plain.pkl", pickle.dumps({"a": 1}), ("plain pickle", "never run", ALONE)),
+    ("old.pkl", b"cos\nsystem\n(S'true'\ntR.", ("plain pickle", "never run", ALONE)),
     ("picture.pth", b"\x89PNG\r\n\x1a\n" + bytes(100), ("a picture",)),
     ("noise.pth", bytes(range(128, 256)) * 10, ("no PyTorch file and no safetensors",)),
     ("resnet50-0676ba61.pth", pickled(W), ("0676ba61", "SHA-256", "another name")),
@@ -338,7 +341,17 @@ def test_what_is_no_file_of_weights_is_named_for_what_it_is(tmp_path: Path, name
         assert word in message
 
 
-@pytest.mark.parametrize("name", ["own-{}.pth", "run-20240131.pth", "run-00000100.pth", "resnet50-20210831-{}.pth"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "own-{}.pth",
+        "run-20240131.pth",
+        "run-00000100.pth",
+        "step-12345678.pth",
+        "3f2a9c1d-0a1b-4c2d-8e3f-9a1b2c3d4e5f.pth",
+        "resnet50-20210831-{}.pth",
+    ],
+)
 def test_a_right_hash_a_date_and_a_count_in_a_name_are_fine(tmp_path: Path, name: str) -> None:
     content = pickled(W)
     path = tmp_path / name.format(hashlib.sha256(content).hexdigest()[:8])
@@ -517,3 +530,27 @@ def test_the_size_that_a_network_is_built_for_is_that_of_its_pictures(tmp_path: 
         assert found.preprocess.size == 96 and same(found.network, state)
     with pytest.raises(EquicliError, match="another size: add --model-arg img_size"):
         load_network("test_vit", checkpoint=str(path), arguments={"num_classes": 4})
+
+
+class Wrapper(nn.Module):
+    """A network of one's own around one that others know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = network()
+
+
+def test_a_wrapped_network_loads_the_weights_of_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "inner.pth").write_bytes(pickled(W))
+    found = load_network(f"python:{__name__}:Wrapper", checkpoint=str(tmp_path / "inner.pth"))
+    assert same(found.network, under("model."))
+
+
+def test_names_of_the_first_densenets_are_todays(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state = torchvision.models.densenet121(num_classes=2).state_dict()
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): value for key, value in state.items()}
+    assert old.keys() != state.keys()
+    (tmp_path / "old.pth").write_bytes(pickled(old))
+    found = load_network("torchvision:densenet121", checkpoint=str(tmp_path / "old.pth"), arguments={"num_classes": 2})
+    assert same(found.network, state) and not found.remarks
