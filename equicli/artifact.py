@@ -24,18 +24,20 @@ from equicli.groups import parse_group
 from equicli.groups.action import PADDINGS
 from equicli.groups.labels import read_label
 from equicli.policy import ONE, Mean, Policy
-from equicli.prediction.checkpoint import Allowance, load_checkpoint, load_weights, read_weights, sha256_of
+from equicli.prediction.checkpoint import Allowance, load_own, load_weights, read_checkpoint
+from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.head import find_head, replace_head
 from equicli.prediction.hub import ON_THE_HUB, open_checkpoint
 from equicli.prediction.load import load_network, rebuild_network
 from equicli.prediction.network import NetworkSpec
 from equicli.prediction.signature import CLASSIFIER, Signature
+from equicli.prediction.state_dicts import Ema
 from equicli.prediction.zero_shot import TwoTowers
 
 FORMAT = 2
 # What an artifact may ask `load` to fetch, by the library of its prediction network.
 _PREFIXES = {
-    "timm": ("", "hf-hub"),
+    "timm": ("", "hf-hub", "local-dir"),
     "torchvision": ("torchvision",),
     "transformers": ("transformers",),
     "python": ("",),
@@ -320,14 +322,16 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
             f"{path}: damaged configuration at provenance.model: "
             f"'{shown(source['model'])}' is not of {shown(spec.library)}."
         )
-    if spec.library == "python" or (spec.library == "transformers" and "checkpoint" in source):
+    ema: Ema = "no" if source.get("ema") == "no" else "auto"
+    folder = "checkpoint" in source and (spec.library == "transformers" or prefix == "local-dir")
+    if spec.library == "python" or folder:
         # All but the weights is in the spec; a folder of the user's has no name that others know.
         file, _ = open_checkpoint(str(checkpoint))
-        weights = read_weights(file)
+        state = read_checkpoint(file, ema=ema)
         if network is None:
-            with Allowance(weights):
+            with Allowance(state.weights):
                 network = rebuild_network(replace(spec, head_outputs=None))
-        load_checkpoint(network, weights, str(file))
+        load_own(network, state, str(file), ema)
         digest = sha256_of(file)
     else:
         if network is not None:
@@ -341,6 +345,7 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
             checkpoint=None if checkpoint is None else str(checkpoint),
             arguments=dict(spec.arguments),
             revision=source.get("revision"),
+            ema=ema,
         )
         network, digest = found.network, found.provenance["sha256"]
         if isinstance(network, TwoTowers):

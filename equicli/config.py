@@ -4,13 +4,14 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, SerializeAsAny, ValidationError
+from pydantic import AfterValidator, Field, SerializeAsAny, ValidationError
 
 from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.prior import read_prior
 from equicli.canonicalization.registry import REGISTRY
+from equicli.devices import device_name
 from equicli.errors import EquicliError, UsageError, did_you_mean, shown
 from equicli.groups import Group, is_finite, parse_group
 from equicli.policy import policy_of
@@ -47,7 +48,7 @@ class AdaptConfig(Settings):
     )
     padding: Literal["edge", "reflect", "zeros"] = Field("edge", description="what turned images show from outside")
     seed: int = Field(0, ge=0)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Annotated[str, AfterValidator(device_name)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     strict: bool = Field(False, description="stop at an unreadable image instead of skipping it")
 
     network: NetworkSettings

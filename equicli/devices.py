@@ -1,27 +1,68 @@
 """Which device runs the networks, and in which precision."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from equicli.errors import UsageError
 
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+_WITHOUT_FLOAT64 = ("mps",)
+
 
 def find_device(name: str) -> torch.device:
-    """Return the device of `--device`: `auto` is CUDA where it is present.
+    """Return the device of `--device`: `auto` is CUDA where it is present, else the CPU.
 
     Raises:
-        UsageError: CUDA was asked for and is not there.
+        UsageError: there is no such device, or not here.
     """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: no CUDA device is available here; use --device cpu.")
+    try:
+        name = device_name(name)
+    except ValueError as error:
+        raise UsageError(f"--device {name}: {error}.") from None
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"--device {name}: no CUDA device is available here; use --device cpu.")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("--device mps: no Metal device is available here; use --device cpu.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    index = torch.device(name).index
+    if index is not None and index >= torch.cuda.device_count():
+        known = ", ".join(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+        raise UsageError(f"--device {name}: there is no such CUDA device here, only {known}.")
     return torch.device(name)
+
+
+def device_name(name: str) -> str:
+    """Return what names a device, whether or not it is here: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises:
+        ValueError: it names none.
+    """
+    if not _DEVICE.fullmatch(name):
+        raise ValueError("no such device; it is auto, cpu, cuda, cuda:N (the N-th from 0) or mps")
+    return name
+
+
+def wide(numbers: Tensor) -> Tensor:
+    """The same numbers in float64: where they are, or on the CPU where that device has no float64."""
+    return numbers.to(wide_device(numbers.device)).double()
+
+
+def wide_device(device: torch.device) -> torch.device:
+    """Where float64 is computed for a device: there, or on the CPU where it has none."""
+    return torch.device("cpu") if device.type in _WITHOUT_FLOAT64 else device
+
+
+def moved(numbers: Tensor, device: torch.device) -> Tensor:
+    """The same numbers on a device; in float32 where it has no float64."""
+    narrow = numbers.dtype == torch.float64 and device.type in _WITHOUT_FLOAT64
+    return (numbers.float() if narrow else numbers).to(device)
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -41,7 +82,7 @@ def place(network: nn.Module, device: torch.device) -> None:
 
     Images need not be: a convolution turns them.
     """
-    network.to(device)
+    network._apply(lambda tensor: moved(tensor, device))  # as `network.to(device)` does
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -13,10 +13,12 @@ from safetensors import safe_open
 from equicli import artifact
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
-from equicli.prediction.checkpoint import sha256_of
-from equicli.prediction.load import load_network
+from equicli.prediction.checkpoint_files import sha256_of
+from equicli.prediction.load import is_model_folder, load_network
 from equicli.prediction.network import PretrainedNetwork
+from equicli.prediction.python_source import refuse_lazy
 from equicli.prediction.signature import CLASSIFIER, try_network
+from equicli.prediction.state_dicts import Ema
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.runs import RUNS, Run, find_run
 from equicli.settings import Scalar
@@ -41,10 +43,12 @@ def find_artifact(name: str | None) -> Path | None:
     path, run = Path(name), Run(Path(name))
     if path.is_file() or path.suffix == ".safetensors":
         return path
+    if is_model_folder(path):
+        return None
     if path.is_dir() and not (run.trained or run.begun):
         raise UsageError(
-            f"{name}: a folder, but no run. Name a run folder, an exported file or a model; "
-            f"a folder that transformers wrote is the model transformers:{name}."
+            f"{name}: a folder, but no run and no model with a config.json. Name a run folder, an exported file or a "
+            "model."
         )
     # What is written as a path is not looked for on the Hub.
     written_as_path = name.startswith(("/", "./", "../", "~", f"{RUNS}/")) or name.endswith("/")
@@ -85,6 +89,7 @@ def inspect_model(
     arguments: Mapping[str, Scalar] | None = None,
     image_size: int | None = None,
     revision: str | None = None,
+    ema: Ema = "auto",
 ) -> dict[str, Any]:
     """Load a network as `equicli adapt` does, and describe it. The arguments are those of `load_network`.
 
@@ -98,8 +103,9 @@ def inspect_model(
     """
     try:
         found = load_network(
-            model, checkpoint=checkpoint, arguments=arguments, image_size=image_size, revision=revision
+            model, checkpoint=checkpoint, arguments=arguments, image_size=image_size, revision=revision, ema=ema
         )
+        refuse_lazy(found.network)
     except EquicliError as error:
         raise type(error)(_without_flag(error)) from error
     outputs, remarks = _count_outputs(found)

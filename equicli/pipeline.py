@@ -20,7 +20,7 @@ from equicli.evaluation.images import Batches, find_samples
 from equicli.evaluation.run import evaluate_images
 from equicli.files import alone_in, check_writable, write_atomically
 from equicli.groups import PlanarGroup, is_finite, parse_group, parse_planar_group
-from equicli.prediction.checkpoint import sha256_of
+from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.hub import ON_THE_HUB
 from equicli.prediction.inputs import stays
 from equicli.prediction.signature import try_network

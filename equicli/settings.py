@@ -1,6 +1,6 @@
 """Settings: what every part of a configuration is made of, and the sections that all runs have."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import ErrorDetails
@@ -20,6 +20,11 @@ Commas = BeforeValidator(lambda value: value.split(",") if isinstance(value, str
 # Strict, as other defaults depend on whether they are there: "0" would be.
 Weight = Annotated[float, Field(ge=0, strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
+
+
+def _yes_or_no(value: Any) -> Any:
+    """YAML reads `yes` and `no` as true and false."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 class Settings(BaseModel):
@@ -45,6 +50,9 @@ class NetworkSettings(Settings):
 
     model: str = Field(description="the prediction network")
     checkpoint: CheckpointPath | None = Field(None, description="a file of weights for the prediction network")
+    ema: Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no)] = Field(
+        "auto", description="whether averaged weights in the checkpoint are taken; auto: where there are any"
+    )
     revision: str | None = Field(None, description="branch, tag or commit of the Hub repository")
     model_args: dict[str, Scalar] = Field({}, description="arguments of the prediction network's constructor")
     preprocess: Literal["checkpoint", "none"] = Field("checkpoint", description="none: only normalize")

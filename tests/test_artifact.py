@@ -34,7 +34,7 @@ from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.groups import parse_group
 from equicli.policy import Mean, One
-from equicli.prediction.checkpoint import sha256_of
+from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.head import replace_head
 from equicli.prediction.inputs import Tensors
 from equicli.prediction.network import NetworkSpec

@@ -5,10 +5,23 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from equicli import devices
+from equicli.canonicalization.canonicalizer import Context
+from equicli.canonicalization.sharp_views import sharp_views
+from equicli.canonicalization.untrained import FrameCanonicalizer, FrameSpec
+from equicli.config import build_config
+from equicli.data.normalization import IMAGENET
+from equicli.data.small_view import shrink
 from equicli.devices import _flags, arithmetic, find_device, find_precision, full_float32, place
 from equicli.errors import UsageError
+from equicli.groups import parse_group, parse_planar_group
+from equicli.groups.action import act
+from equicli.groups.coordinates import turn_keypoints
+from equicli.groups.elements import distance
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -127,3 +140,76 @@ def test_finding_a_device_changes_no_flag(flags: None) -> None:
     before = told()
     find_device("cpu")
     assert told() == before
+
+
+@pytest.mark.parametrize("name", ["", "CUDA", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "mps:0", "tpu", "cuda 1"])
+def test_what_names_no_device_is_refused_wherever_it_stands(name: str) -> None:
+    with pytest.raises(UsageError, match=r"no such device; it is auto, cpu, cuda, cuda:N .* or mps"):
+        find_device(name)
+    with pytest.raises(UsageError, match="device"):
+        build_config({"data": "x", "model": "test_resnet", "device": name}, [], None)
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu", "cuda", "cuda:1", "mps"])
+def test_a_configuration_may_name_a_device_that_is_not_here(name: str) -> None:
+    assert build_config({"data": "x", "model": "test_resnet", "device": name}, [], None).device == name
+
+
+def test_devices_that_are_not_here_are_told(monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="--device mps: no Metal device"):
+        find_device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="--device cuda:1: no CUDA device"):
+        find_device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert find_device("cuda:1") == torch.device("cuda", 1)
+    assert find_device("cuda:0") == torch.device("cuda", 0)
+    with pytest.raises(UsageError, match=r"--device cuda:2: .*only cuda:0, cuda:1"):
+        find_device("cuda:2")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert find_device("mps") == torch.device("mps")
+
+
+class _NoFloat64(TorchDispatchMode):
+    """A device without float64: asking for it is an error there."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for value in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(value, Tensor):
+                assert value.device.type != "cuda" or value.dtype != torch.float64, func
+        return made
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x, elements: shrink(x, 16),
+        lambda x, elements: sharp_views(parse_planar_group("c8"), x, torch.ones(32, 32, device=x.device)),
+        lambda x, elements: FrameCanonicalizer(FrameSpec(None), Context(parse_planar_group("c4"), IMAGENET))(x).scores,
+        lambda x, elements: act(parse_planar_group("c8"), 1, x),
+        lambda x, elements: act(parse_planar_group("c8"), elements, x),
+        lambda x, elements: act(parse_planar_group("c8"), 1, x, interpolation="nearest"),
+        lambda x, elements: act(parse_planar_group("c4"), elements % 4, x),
+        lambda x, elements: distance(parse_planar_group("c8"), elements, 1).float().to(x.device),
+        lambda x, elements: turn_keypoints(parse_planar_group("c8"), elements, x[:, 0, :, :2], (32, 32)),
+        lambda x, elements: act(parse_group("so2"), x[:, 0, :2, :2], x),
+    ],
+    ids="shrink sharp-views frame turn turn-each nearest permute-each distance keypoints so2".split(),
+)
+def test_float64_is_computed_on_the_cpu_for_a_device_that_has_none(monkeypatch, compute) -> None:
+    """On tensors without numbers, of a device that need not be here."""
+    monkeypatch.setattr(devices, "_WITHOUT_FLOAT64", ("cuda",))
+    with FakeTensorMode(), _NoFloat64():
+        images = torch.empty(2, 3, 32, 32, device="cuda")
+        elements = torch.zeros(2, dtype=torch.int64, device="cuda")
+        assert compute(images, elements).device.type == "cuda"
+
+
+def test_a_network_in_float64_is_placed_in_float32_where_there_is_no_other(monkeypatch) -> None:
+    monkeypatch.setattr(devices, "_WITHOUT_FLOAT64", ("meta",))
+    network = nn.Sequential(nn.Linear(2, 2).double(), nn.Linear(2, 2).half())
+    place(network, torch.device("meta"))
+    assert [p.dtype for p in network.parameters()] == [torch.float32] * 2 + [torch.float16] * 2

@@ -31,6 +31,7 @@ from equicli.cli.options import (
     Recipe,
     Revision,
     Std,
+    UseEma,
     plain,
 )
 from equicli.cli.output import Output
@@ -70,6 +71,7 @@ def adapt_command(
         ),
     ] = None,
     checkpoint: Checkpoint = None,
+    ema: UseEma = None,
     revision: Revision = None,
     model_arg: ModelArg = None,
     prompts: Annotated[
@@ -203,6 +205,7 @@ def adapt_command(
         "group": group,
         "task.kind": task,
         "checkpoint": checkpoint,
+        "ema": ema.value if ema else None,
         "revision": revision,
         **{f"model_args.{key}": value for key, value in (parse_pair(a, "--model-arg") for a in model_arg or [])},
         "prompts": prompts,
@@ -221,7 +224,7 @@ def adapt_command(
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,
-        "device": plain(device),
+        "device": device,
         "precision": plain(precision),
         "strict": strict or None,
     }

@@ -26,6 +26,7 @@ from equicli.cli.options import (
     Revision,
     Rotate,
     Std,
+    UseEma,
     plain,
 )
 from equicli.cli.output import Output
@@ -89,6 +90,7 @@ def compare_command(
         ),
     ] = None,
     checkpoint: Checkpoint = None,
+    ema: UseEma = None,
     revision: Revision = None,
     model_arg: ModelArg = None,
     preprocess: Preprocessing = None,
@@ -139,6 +141,7 @@ def compare_command(
         "model": model,
         "group": group,
         "checkpoint": checkpoint,
+        "ema": ema.value if ema else None,
         "revision": revision,
         **{f"model_args.{key}": value for key, value in (parse_pair(a, "--model-arg") for a in model_arg or [])},
         "preprocess": plain(preprocess),
@@ -148,7 +151,7 @@ def compare_command(
         "epochs": epochs,
         "batch_size": batch_size,
         "rotate": plain(rotate),
-        "device": plain(device),
+        "device": device,
     }
     out = Output(json=json, quiet=quiet)
     parts, notes = plan(chosen, seeds, flags, settings or [], recipe, sweep)

@@ -7,12 +7,12 @@ import typer
 
 from equicli.cli.options import (
     DATA,
+    DEVICE_HELP,
     MEASURING,
     NETWORK,
     OUTPUT,
     ROTATE_HELP,
     RUNNING,
-    Device,
     ImageSize,
     Json,
     ModelArg,
@@ -83,9 +83,7 @@ def evaluate_command(
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.", rich_help_panel=RUNNING)] = 32,
-    device: Annotated[
-        Device, typer.Option(help="auto: CUDA where it is present.", rich_help_panel=RUNNING)
-    ] = Device.auto,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP, rich_help_panel=RUNNING)] = "auto",
     precision: Annotated[
         Precision, typer.Option(help="Of the network. auto: bf16 on CUDA, else fp32.", rich_help_panel=RUNNING)
     ] = Precision.fp32,
@@ -129,7 +127,7 @@ def evaluate_command(
         preprocess=preprocess.value if preprocess else None,
         image_size=image_size,
         batch_size=batch_size,
-        device=device.value,
+        device=device,
         precision=precision.value,
         strict=strict,
         output=output,

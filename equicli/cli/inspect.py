@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from equicli.cli.options import Checkpoint, ImageSize, Json, ModelArg, Quiet, Revision
+from equicli.cli.options import Checkpoint, ImageSize, Json, ModelArg, Quiet, Revision, UseEma
 from equicli.cli.output import Output
 
 
@@ -18,6 +18,7 @@ def inspect_command(
         ),
     ] = None,
     checkpoint: Checkpoint = None,
+    ema: UseEma = None,
     revision: Revision = None,
     model_arg: ModelArg = None,
     image_size: ImageSize = None,
@@ -44,10 +45,12 @@ def inspect_command(
             arguments=dict(parse_pair(a, "--model-arg") for a in model_arg or []),
             image_size=image_size,
             revision=revision,
+            ema=ema.value if ema else "auto",
         )
     else:
         options = {
             "--checkpoint": checkpoint,
+            "--ema": ema,
             "--revision": revision,
             "--model-arg": model_arg,
             "--image-size": image_size,

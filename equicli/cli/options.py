@@ -18,10 +18,10 @@ MEASURING, RUNNING = "Measuring", "Running"
 _NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?")
 
 
-class Device(str, Enum):
+class Ema(str, Enum):
     auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
+    yes = "yes"
+    no = "no"
 
 
 class Precision(str, Enum):
@@ -99,7 +99,18 @@ ModelArg = Annotated[
 Checkpoint = Annotated[
     str | None,
     typer.Option(
-        help="Weights: FILE, or hf-hub:owner/name/file.", rich_help_panel=NETWORK, show_default="the published ones"
+        help="Weights: FILE, FOLDER, or hf-hub:owner/name/file.",
+        rich_help_panel=NETWORK,
+        show_default="the published ones",
+    ),
+]
+UseEma = Annotated[
+    Ema | None,
+    typer.Option(
+        "--ema",
+        help="Averaged weights in --checkpoint: auto takes them where there are any; yes, no.",
+        rich_help_panel=NETWORK,
+        show_default="auto",
     ),
 ]
 Revision = Annotated[
@@ -160,9 +171,9 @@ Epochs = Annotated[
     ),
 ]
 BatchSize = Annotated[int | None, typer.Option(help="Images in a batch.", rich_help_panel=TRAINING, show_default="64")]
+DEVICE_HELP = "auto (CUDA where it is present), cpu, cuda, cuda:N or mps."
 OnDevice = Annotated[
-    Device | None,
-    typer.Option("--device", help="auto: CUDA where it is present.", rich_help_panel=RUNNING, show_default="auto"),
+    str | None, typer.Option("--device", help=DEVICE_HELP, rich_help_panel=RUNNING, show_default="auto")
 ]
 Recipe = Annotated[
     str | None,

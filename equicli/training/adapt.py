@@ -33,6 +33,7 @@ from equicli.prediction.identity import state_sha256
 from equicli.prediction.inputs import Pictures, Tensors
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
+from equicli.prediction.python_source import refuse_lazy
 from equicli.prediction.signature import asking
 from equicli.progress import Progress
 from equicli.runs import Run, become_latest, start_run
@@ -222,7 +223,9 @@ def _load_network(
         arguments=wanted.model_args,
         image_size=wanted.image_size,
         revision=wanted.revision,
+        ema=wanted.ema,
     )
+    refuse_lazy(found.network)
     progress.say(f"prediction network: {_describe(found)}")
     for remark in found.remarks:
         progress.say(remark)

@@ -121,7 +121,7 @@ def measure(
         weight = objective.weights.get("prior")
         prior = weight * float(objective.prior.loss(group, pose)) if weight else 0.0
         right = objective.prior.is_identity(group, pose)
-    return Scores(float(right.double().mean()), prior + task)
+    return Scores(float(right.cpu().double().mean()), prior + task)
 
 
 class _Trainer:
