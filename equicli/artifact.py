@@ -16,6 +16,7 @@ from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.data.preprocess import Preprocess
+from equicli.data.value_range import AS_USUAL, ValueRanges
 from equicli.errors import EquicliError, UsageError, reason, shown
 from equicli.files import write_tensors
 from equicli.groups import parse_group
@@ -58,6 +59,7 @@ class ModelConfig:
     policy: how the prediction network is asked.
     prior: the poses of the training folder that the prediction network expects.
     padding: what images that are turned off the grid show from outside.
+    value_ranges: of pictures of more than 8 bits that do not say theirs.
     trained_base: whether the prediction network was trained, too, so that it is no longer that of `provenance`.
     labels: the output that stands for each class name of the dataset; empty where the task has no classes.
     class_names: for every output of the network the names that it goes by; empty where nothing says, or a head was
@@ -80,6 +82,7 @@ class ModelConfig:
     class_names: tuple[tuple[str, ...], ...] = ()
     trained_base: bool = False
     adapter_only: bool = False
+    value_ranges: ValueRanges = AS_USUAL
     format: int = field(default=FORMAT)
 
     def to_json(self) -> str:
@@ -94,6 +97,7 @@ class ModelConfig:
             padding=self.padding,
             policy=self.policy,
             signature=self.signature,
+            value_ranges=self.value_ranges,
         )
 
 

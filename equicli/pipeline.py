@@ -13,6 +13,8 @@ from equicli import artifact
 from equicli.comparison import compare as comparison
 from equicli.comparison.systems import Part, choose_reference
 from equicli.config import AdaptConfig
+from equicli.data.decode import MAX_PIXELS
+from equicli.data.value_range import ValueRanges, read_bounds
 from equicli.devices import find_device, find_precision
 from equicli.errors import UsageError, reason
 from equicli.evaluation.images import Batches, find_samples
@@ -44,7 +46,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         adapted.model,
         adapted.config,
         task,
-        Batches(adapted.model, samples, EVALUATION_BATCH, config.evaluation.rotate),
+        Batches(adapted.model, samples, EVALUATION_BATCH, config.evaluation.rotate, max_pixels=config.max_pixels),
         task.targets(samples, adapted.data, adapted.config.labels),
         _default_elements(config.group),
         split="validation",
@@ -72,6 +74,8 @@ def evaluate(
     preprocess: str | None = None,
     image_size: int | None = None,
     batch_size: int = EVALUATION_BATCH,
+    value_range: str | None = None,
+    max_pixels: int | None = None,
     device: str = "auto",
     precision: str = "fp32",
     strict: bool = False,
@@ -90,6 +94,8 @@ def evaluate(
         rotate: `file`, pictures as they would come turned, or `input`, preprocessed tensors; None is what the run's
             configuration says, or `file`.
         preprocess, image_size: in place of the artifact's own preprocessing; see `Preprocess.override`.
+        value_range: LOW:HIGH, in place of the artifact's own; see `data.value_range`.
+        max_pixels: larger pictures are not read; None is what the run's configuration says, or `MAX_PIXELS`.
         output: folder to write into; None is the run folder.
 
     Returns:
@@ -102,7 +108,8 @@ def evaluate(
     elements = _elements(config.group, rotations)
     settings = run.read_settings() if run else {}
     rotate = rotate or settings.get("evaluation", {}).get("rotate", "file")
-    config = _prepared_as(config, preprocess, image_size)
+    max_pixels = max_pixels or settings.get("max_pixels", MAX_PIXELS)
+    config = _with_range(_prepared_as(config, preprocess, image_size), value_range)
     images = find_samples(task, data, run, progress)
     labels = task.rebind(images.data, config.labels, config.class_names)
     if labels != config.labels:
@@ -117,14 +124,14 @@ def evaluate(
     chosen_device = find_device(device)
     precision = find_precision(precision, chosen_device)
     model = artifact.load(file, network=network, checkpoint=checkpoint)
-    model.preprocess = config.preprocess
+    model.preprocess, model.value_ranges = config.preprocess, config.value_ranges
     if image_size is not None:
         try_network(model.prediction_network, config.signature, torch.zeros(1, 3, image_size, image_size))
     metrics = evaluate_images(
         model,
         config,
         task,
-        Batches(model, images.samples, batch_size, rotate, strict=strict),
+        Batches(model, images.samples, batch_size, rotate, max_pixels=max_pixels, strict=strict),
         targets,
         elements,
         split=images.split,
@@ -134,7 +141,7 @@ def evaluate(
         progress=progress,
     )
     # The model card stays with what the run was made for.
-    card = data is None and preprocess is None and image_size is None and precision == "fp32"
+    card = all(option is None for option in (data, preprocess, image_size, value_range)) and precision == "fp32"
     _write_reports(run, folder, metrics, config, card=card and folder == file.parent)
     return metrics, folder
 
@@ -245,6 +252,15 @@ def _prepared_as(config: artifact.ModelConfig, mode: str | None, image_size: int
             "--preprocess checkpoint: nothing says how this network's pictures are resized; add --image-size N."
         )
     return replace(config, preprocess=preprocess)
+
+
+def _with_range(config: artifact.ModelConfig, value_range: str | None) -> artifact.ModelConfig:
+    if value_range is None:
+        return config
+    try:
+        return replace(config, value_ranges=ValueRanges.chosen(*read_bounds(value_range)))
+    except ValueError as error:
+        raise UsageError(f"--value-range {value_range}: {error}.") from None
 
 
 def _report_folder(file: Path, run: Run | None, output: str | None, overwrite: bool) -> Path:

@@ -9,6 +9,7 @@ from equicli.cli.options import (
     Checkpoint,
     ImageSize,
     Json,
+    MaxPixels,
     Mean,
     ModelArg,
     Overwrite,
@@ -16,6 +17,7 @@ from equicli.cli.options import (
     Quiet,
     Revision,
     Std,
+    ValueRange,
 )
 from equicli.cli.output import Output
 
@@ -68,6 +70,8 @@ def adapt(
     ] = False,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: BatchSize = None,
+    value_range: ValueRange = None,
+    max_pixels: MaxPixels = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, initialization and shuffling.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     precision: Annotated[str | None, typer.Option(help="Of training: auto (bf16 on CUDA), fp32, bf16 or fp16.")] = None,
@@ -125,6 +129,8 @@ def adapt(
         "train_base": train_base or None,
         "epochs": epochs,
         "batch_size": batch_size,
+        "value_range": value_range,
+        "max_pixels": max_pixels,
         "seed": seed,
         "device": device,
         "precision": precision,

@@ -9,6 +9,7 @@ from equicli.cli.options import (
     Checkpoint,
     ImageSize,
     Json,
+    MaxPixels,
     Mean,
     ModelArg,
     Overwrite,
@@ -16,6 +17,7 @@ from equicli.cli.options import (
     Quiet,
     Revision,
     Std,
+    ValueRange,
 )
 from equicli.cli.output import Output
 
@@ -54,6 +56,8 @@ def compare(
     std: Std = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images, the same for all.")] = None,
     batch_size: BatchSize = None,
+    value_range: ValueRange = None,
+    max_pixels: MaxPixels = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="What all systems share: a shipped recipe, or a YAML file.")
@@ -94,6 +98,8 @@ def compare(
         "std": std,
         "epochs": epochs,
         "batch_size": batch_size,
+        "value_range": value_range,
+        "max_pixels": max_pixels,
         "rotate": rotate,
         "device": device,
     }

@@ -9,12 +9,14 @@ from equicli.cli.options import (
     Device,
     ImageSize,
     Json,
+    MaxPixels,
     ModelArg,
     Overwrite,
     OwnModel,
     Precision,
     Quiet,
     RunArgument,
+    ValueRange,
     own_network,
 )
 from equicli.cli.output import Output
@@ -64,6 +66,8 @@ def evaluate(
         str | None, typer.Option(help="Weights of the prediction network, for an adapter exported without it.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 32,
+    value_range: ValueRange = None,
+    max_pixels: MaxPixels = None,
     device: Annotated[Device, typer.Option(help="auto is CUDA where it is present.")] = Device.auto,
     precision: Annotated[Precision, typer.Option(help="Of the network; auto: bf16 on CUDA.")] = Precision.fp32,
     strict: Annotated[
@@ -100,6 +104,8 @@ def evaluate(
         preprocess=preprocess.value if preprocess else None,
         image_size=image_size,
         batch_size=batch_size,
+        value_range=value_range,
+        max_pixels=max_pixels,
         device=device.value,
         precision=precision.value,
         strict=strict,

@@ -45,6 +45,14 @@ Preprocessing = Annotated[
 ]
 Mean = Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization mean of red, green, blue.")]
 Std = Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization standard deviation.")]
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW:HIGH",
+        help="Black and white in pictures of more than 8 bits; default: theirs, else what the training split has.",
+    ),
+]
+MaxPixels = Annotated[int | None, typer.Option(min=1, help="Skip larger pictures; default: 178956970.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images in a batch.")]
 
 

@@ -4,11 +4,21 @@ The formats are an allow-list. Nothing that starts a program (EPS), or that read
 """
 
 import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, features
+
+from equicli.data.metadata import significant_bits
 
 HEAD = 64  # bytes of a file that are looked at
+_BEFORE_PIXELS = 1 << 16  # of a PNG, where it says how many of its bits count
 
-# Most of a format's name is Pillow's.
+# By Pillow's names, but for HEIF, which it has not.
 _STARTS = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
     "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
@@ -51,3 +61,75 @@ def is_picture(path: str | Path) -> bool:
             return format_of(file.read(HEAD)) is not None
     except (OSError, ValueError):  # ValueError: a name with a null character
         return False
+
+
+def misnamed(head: bytes) -> str:
+    """What a file is that no picture can be read from, by its first bytes."""
+    if not head:
+        return "an empty file"
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS; `git lfs pull` fetches the picture"
+    if head.lstrip()[:1] == b"<":
+        return "not an image, but a text such as a web page"
+    return "not an image of a format that is read"
+
+
+def open_format(file: BinaryIO, kind: str) -> Image.Image:
+    """Open a picture of a known format without loading it.
+
+    Raises:
+        Exception: of whatever kind, where it is damaged.
+    """
+    if kind == "HEIF":
+        return _open_heif(file)
+    if kind == "AVIF" and not features.check("avif"):
+        raise ValueError("AVIF takes Pillow 11.3 or newer: pip install -U pillow")
+    image = Image.open(file, formats=["JPEG", "MPO"] if kind == "JPEG" else [kind])
+    if kind == "PNG" and image.mode != "P":
+        file.seek(0)
+        image.info["significant_bits"] = significant_bits(file.read(_BEFORE_PIXELS))
+        file.seek(0)
+    return image
+
+
+def _open_heif(file: BinaryIO) -> Image.Image:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ValueError("HEIC takes pillow-heif: pip install 'equicli[heif]'") from None
+    image: Image.Image = pillow_heif.HeifImageFile(file)
+    return image
+
+
+class _Quiet:
+    """How many threads read pictures now, and what was changed for them."""
+
+    lock = threading.Lock()
+    readers = 0
+    filters: warnings.catch_warnings
+    limit: int | None = None
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Let Pillow say nothing of odd pictures, and refuse none for its size: both are told by whoever opens them.
+
+    Warnings and Pillow's limit belong to the process, so the first of several threads changes them, and the last one
+    changes them back.
+    """
+    with _Quiet.lock:
+        if _Quiet.readers == 0:
+            _Quiet.filters = warnings.catch_warnings()
+            _Quiet.filters.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
+            warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+            _Quiet.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _Quiet.readers += 1
+    try:
+        yield
+    finally:
+        with _Quiet.lock:
+            _Quiet.readers -= 1
+            if _Quiet.readers == 0:
+                Image.MAX_IMAGE_PIXELS = _Quiet.limit
+                _Quiet.filters.__exit__(None, None, None)

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from equicli.data.decode import UnreadableImageError, read_picture
+from equicli.data.decode import Decoder, UnreadableImageError, memory_of
 from equicli.data.folders import Sample
 from equicli.errors import EquicliError
 from equicli.progress import Progress
@@ -36,16 +36,24 @@ class Loader(Generic[T]):
     """Iterable over batches of samples, in order. Unreadable files are skipped and listed in `unreadable`."""
 
     def __init__(
-        self, samples: Sequence[Sample], prepare: Callable[[Tensor], T], batch_size: int, *, strict: bool = False
+        self,
+        samples: Sequence[Sample],
+        prepare: Callable[[Tensor], T],
+        batch_size: int,
+        *,
+        decoder: Decoder = Decoder(),
+        strict: bool = False,
     ) -> None:
         """
         Args:
             prepare: what is made of each decoded picture, uint8 (3, h, w), in a thread beside.
+            decoder: opens the files.
             strict: stop at the first unreadable file.
         """
         self.samples = samples
         self.prepare = prepare
         self.batch_size = batch_size
+        self.decoder = decoder
         self.strict = strict
         self.unreadable: dict[Path, str] = {}
 
@@ -94,7 +102,9 @@ class Loader(Generic[T]):
                 pool.shutdown(cancel_futures=True)
 
     def _open(self, path: Path) -> T:
-        return self.prepare(read_picture(path))
+        picture = self.decoder.read(path)
+        with memory_of(path, (picture.shape[-2], picture.shape[-1])):
+            return self.prepare(picture)
 
 
 def _stack(prepared: Iterable[tuple[int, T]]) -> Batch[T]:

@@ -15,7 +15,7 @@ from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig
-from equicli.data.decode import UnreadableImageError, read_picture
+from equicli.data.decode import Decoder, UnreadableImageError
 from equicli.data.folders import Dataset, Sample, Split, recorded_split, split_folder
 from equicli.data.loading import tell_unreadable
 from equicli.data.source import Resident
@@ -38,6 +38,7 @@ from equicli.training.features import Features
 from equicli.training.images import TrainingImages, read_training_images
 from equicli.training.loop import fit
 from equicli.training.objective import Objective, TaskLoss
+from equicli.training.value_ranges import find_value_ranges
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         """Bring a picture of the folder to the pose that the network expects."""
         return act(group, inverse(group, pose), picture, padding=config.padding)
 
-    first = _first_picture(split)
+    ranges = find_value_ranges(split.train, config.value_range, config.max_pixels, progress)
+    decoder = Decoder(ranges, config.max_pixels)
+    first = _first_picture(split, decoder)
     shown = found.preprocess.normalization(found.preprocess(turn_back(first)).to(device))[None]
     binding = task.bind(found, data, shown, progress)
     if binding.head_needed:
@@ -94,6 +97,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         turn_back=turn_back,
         device=device,
         batch_size=training.batch_size,
+        decoder=decoder,
         strict=config.strict,
         progress=progress,
     )
@@ -126,6 +130,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         padding=config.padding,
         policy=policy,
         trained_base=training.train_base,
+        value_ranges=decoder.ranges,
     )
     if resume:
         _check_resumed(run, model_config)
@@ -270,11 +275,11 @@ def _describe(found: PretrainedNetwork) -> str:
     return f"{source['model']} ({millions:.2f} M parameters{origin}{weights})"
 
 
-def _first_picture(split: Split) -> Tensor:
+def _first_picture(split: Split, decoder: Decoder) -> Tensor:
     """The first readable training picture, uint8 (3, h, w)."""
     for sample in split.train:
         try:
-            return read_picture(sample.path)
+            return decoder.read(sample.path)
         except UnreadableImageError:
             continue  # told when all are read
     raise EquicliError(f"{split.train[0].path.parent}: none of {len(split.train)} training images can be read.")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from equicli.data.decode import Decoder
 from equicli.data.folders import Sample, Split
 from equicli.data.loading import Loader
 from equicli.data.preprocess import Preprocess
@@ -55,6 +56,7 @@ def read_training_images(
     turn_back: Callable[[Tensor], Tensor],
     device: torch.device,
     batch_size: int,
+    decoder: Decoder,
     strict: bool,
     progress: Progress,
 ) -> TrainingImages:
@@ -65,6 +67,7 @@ def read_training_images(
         keep: whether anything is kept at all.
         features_of: a prediction network whose last layer's inputs are to be collected. head: that layer's name.
         turn_back: brings pictures of the folder, uint8 (3, h, w), to the pose that this network expects.
+        decoder: opens the files.
 
     Raises:
         EquicliError: an image cannot be read (strict), none can, or inputs of the network are of several sizes.
@@ -80,7 +83,7 @@ def read_training_images(
             kept = preprocess(picture)
         return _Prepared(kept, aspect, None if features_of is None else preprocess(turn_back(picture)))
 
-    loader = Loader(samples, prepare, batch_size, strict=strict)
+    loader = Loader(samples, prepare, batch_size, decoder=decoder, strict=strict)
     indices: list[Tensor] = []
     read: list[_Prepared] = []
     features: list[Tensor] = []
