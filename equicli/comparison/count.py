@@ -61,13 +61,9 @@ def count(
     config = artifact.read_config(run.model)
     model = artifact.load(run.model, network=_own_network(part.config))
     alone = part.system == "vanilla"
+    said = part.config
     batches = Batches(
-        model,
-        images.samples,
-        BATCH,
-        part.config.evaluation.rotate,
-        max_pixels=part.config.max_pixels,
-        strict=part.config.strict,
+        model, images.samples, BATCH, said.evaluation.rotate, max_pixels=said.max_pixels, strict=said.strict
     )
     # A network that was trained is met once; and off the grid views are too many to keep.
     shared = not config.trained_base and elements.exact and as_finite(parse_group(config.group)).exact

@@ -81,6 +81,9 @@ class Decoder:
             return None  # told where it is read
 
 
+PLAIN = Decoder()
+
+
 def open_image(
     path: str | Path, value_range: ValueRanges | tuple[float, float] | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
@@ -104,7 +107,7 @@ def open_image(
     return Decoder(value_range or AS_USUAL, max_pixels).open(path)
 
 
-def read_picture(source: Picture, decoder: Decoder = Decoder()) -> Tensor:
+def read_picture(source: Picture, decoder: Decoder = PLAIN) -> Tensor:
     """Return a picture as pixels, uint8 (3, h, w).
 
     Args:
@@ -118,7 +121,7 @@ def read_picture(source: Picture, decoder: Decoder = Decoder()) -> Tensor:
     return decoder.read(source)
 
 
-def read_pictures(sources: Sequence[Picture] | Picture, decoder: Decoder = Decoder()) -> list[Tensor]:
+def read_pictures(sources: Sequence[Picture] | Picture, decoder: Decoder = PLAIN) -> list[Tensor]:
     """Return several pictures, or the one that is given alone; see `read_picture`."""
     if isinstance(sources, str | Path | Image.Image):
         return [decoder.read(sources)]

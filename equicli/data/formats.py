@@ -69,9 +69,7 @@ def misnamed(head: bytes) -> str:
         return "an empty file"
     if head.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS; `git lfs pull` fetches the picture"
-    if head.lstrip()[:1] == b"<":
-        return "not an image, but a text such as a web page"
-    return "not an image of a format that is read"
+    return "not an image"
 
 
 def open_format(file: BinaryIO, kind: str) -> Image.Image:

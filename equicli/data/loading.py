@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from equicli.data.decode import Decoder, UnreadableImageError, memory_of
+from equicli.data.decode import PLAIN, Decoder, UnreadableImageError, memory_of
 from equicli.data.folders import Sample
 from equicli.errors import EquicliError
 from equicli.progress import Progress
@@ -41,7 +41,7 @@ class Loader(Generic[T]):
         prepare: Callable[[Tensor], T],
         batch_size: int,
         *,
-        decoder: Decoder = Decoder(),
+        decoder: Decoder = PLAIN,
         strict: bool = False,
     ) -> None:
         """
