@@ -22,7 +22,7 @@ from equicli.data.formats import HEAD, format_of, misnamed, open_format, quiet_p
 from equicli.data.metadata import orientation_in, orientation_of, turned, without_metadata
 from equicli.data.value_range import AS_USUAL, Seen, ValueRanges, bounds, scale
 from equicli.data.wide import is_wide, read_wide
-from equicli.errors import EquicliError, UsageError, reason
+from equicli.errors import EquicliError, UsageError, is_out_of_memory, reason
 
 T = TypeVar("T")
 
@@ -150,8 +150,7 @@ def memory_of(path: Path, frame: tuple[int, int] | None = None) -> Iterator[None
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        words = str(error)
-        if isinstance(error, RuntimeError) and not any(w in words for w in ("not enough memory", "can't allocate")):
+        if not is_out_of_memory(error):
             raise
         size = f"its {frame[1]}x{frame[0]} pixels" if frame else "its pixels"
         raise UnreadableImageError(path, f"not enough memory for {size}") from error
