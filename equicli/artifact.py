@@ -269,7 +269,7 @@ def _rebuild_canonicalizer(config: ModelConfig) -> Canonicalizer:
         spec = TypeAdapter(kind.Spec).validate_python(dict(config.canonicalizer.spec), extra="forbid")
     except ValidationError as error:
         raise EquicliError(_damaged(error, "canonicalizer.spec")) from None
-    return kind.rebuild(spec, Context(parse_group(config.group), config.preprocess.normalization))
+    return kind.rebuild(spec, Context(parse_group(config.group), config.preprocess.normalization.rgb()))
 
 
 def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoint: str | Path | None) -> nn.Module:

@@ -126,7 +126,8 @@ def evaluate(
     model = artifact.load(file, network=network, checkpoint=checkpoint)
     model.preprocess, model.value_ranges = config.preprocess, config.value_ranges
     if image_size is not None:
-        try_network(model.prediction_network, config.signature, torch.zeros(1, 3, image_size, image_size))
+        example = torch.zeros(1, config.preprocess.normalization.channels, image_size, image_size)
+        try_network(model.prediction_network, config.signature, example)
     metrics = evaluate_images(
         model,
         config,

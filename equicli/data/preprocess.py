@@ -124,11 +124,13 @@ class Preprocess:
         image_size: int | None = None,
     ) -> "Preprocess":
         """Apply `--preprocess` (`none` keeps only the normalization), `--mean`, `--std` and `--image-size`."""
-        normalization = Normalization(mean or self.normalization.mean, std or self.normalization.std)
+        own = self.normalization
+        normalization = Normalization(mean or own.rgb().mean, std or own.rgb().std)
+        normalization = normalization if own.channels == 3 else normalization.grey()
         if mode == "none":
             return replace(self, size=None, resize=None, normalization=normalization)
-        own = replace(self, normalization=normalization)
-        return own if image_size is None or image_size == self.size else own.resized(image_size)
+        same = replace(self, normalization=normalization)
+        return same if image_size is None or image_size == self.size else same.resized(image_size)
 
 
 def _resize(

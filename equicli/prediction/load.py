@@ -9,6 +9,7 @@ from torch import nn
 
 from equicli.errors import EquicliError, UsageError
 from equicli.prediction import python_source, timm_source, torchvision_source, transformers_source
+from equicli.prediction.channels import fit_channels
 from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights, sha256_of
 from equicli.prediction.head import replace_head
 from equicli.prediction.hub import download_first, open_checkpoint, split_revision
@@ -77,7 +78,7 @@ def load_network(
     if image_size is not None and found.spec.library == "timm":
         found = timm_source.resize(found, image_size)
     found.network.eval()
-    return found
+    return fit_channels(found)
 
 
 def _unknown_classes(found: PretrainedNetwork, checkpoint: str) -> list[str]:

@@ -199,7 +199,7 @@ def _create_canonicalizer(
     """Make a new canonicalizer, and find one pose before anything is read or written: a size may not be for it."""
     torch.manual_seed(config.seed)
     kind = REGISTRY[config.canonicalizer.kind]
-    context = Context(group, found.preprocess.normalization)
+    context = Context(group, found.preprocess.normalization.rgb())
     canonicalizer = kind.create(config.canonicalizer, context).to(device).eval()
     if not canonicalizer.finds_poses:
         return canonicalizer
