@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from equicli.data.colours import to_rgb
-from equicli.data.formats import HEAD, format_of, misnamed, open_format, quiet_pillow
+from equicli.data.formats import HEAD, RefusedError, format_of, misnamed, open_format, quiet_pillow
 from equicli.data.metadata import orientation_in, orientation_of, turned, without_metadata
 from equicli.data.value_range import AS_USUAL, Seen, ValueRanges, bounds, scale
 from equicli.data.wide import is_wide, read_wide
@@ -38,10 +38,6 @@ class UnreadableImageError(EquicliError):
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path}: unreadable image ({why}). Remove it, or run without --strict to skip it.")
         self.reason = why
-
-
-class _RefusedError(Exception):
-    """A picture that can be read, but is not."""
 
 
 @dataclass(frozen=True)
@@ -160,13 +156,13 @@ def _of_file(path: Path, read: Callable[[BinaryIO, str], T]) -> T:
     """Call a function on a file whose first bytes are those of a picture; whatever it raises is told in one line."""
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise _RefusedError("not a regular file")  # a pipe would wait for ever
+            raise RefusedError("not a regular file")  # a pipe would wait for ever
         # By file, not by path: Pillow maps uncompressed TIFFs into memory and then scrambles turned ones.
         with path.open("rb") as file, memory_of(path), quiet_pillow():
             head = file.read(HEAD)
             kind = format_of(head)
             if kind is None:
-                raise _RefusedError(misnamed(head))
+                raise RefusedError(misnamed(head))
             return read(file, kind)
     except UnreadableImageError:
         raise
@@ -179,7 +175,7 @@ def _of_file(path: Path, read: Callable[[BinaryIO, str], T]) -> T:
 def _read(file: BinaryIO, kind: str, decoder: Decoder) -> Image.Image:
     try:
         return _read_as_it_is(file, kind, decoder)
-    except (_RefusedError, MemoryError):
+    except (RefusedError, MemoryError):
         raise
     except Exception:
         # Perhaps it trips over something beside the pixels.
@@ -217,7 +213,7 @@ def _opened(file: BinaryIO, kind: str, decoder: Decoder) -> Image.Image:
     image = open_format(file, kind)
     width, height = image.size
     if width * height > decoder.max_pixels:
-        raise _RefusedError(
+        raise RefusedError(
             f"{width}x{height} are {width * height:,} pixels, more than {decoder.max_pixels:,}; "
             "--max-pixels raises the limit"
         )

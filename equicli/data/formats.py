@@ -16,6 +16,7 @@ from PIL import Image, features
 from equicli.data.metadata import significant_bits
 
 HEAD = 64  # bytes of a file that are looked at
+_DNG, _KIND, _MORE, _PREVIEW = 50706, 254, 330, 1  # tags of TIFF, and a value of the second
 _BEFORE_PIXELS = 1 << 16  # of a PNG, where it says how many of its bits count
 
 # By Pillow's names, but for HEIF, which it has not.
@@ -38,6 +39,10 @@ _STARTS = {
 }
 _FILE_TYPE = re.compile(rb".{4}ftyp(.{4}).{4}((?:[ -~]{4})*)", re.DOTALL)  # a box of MPEG's, of brands
 _BRANDS = {"AVIF": {b"avif", b"avis"}, "HEIF": {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}}
+
+
+class RefusedError(Exception):
+    """A picture that is not read, though perhaps it could be."""
 
 
 def format_of(head: bytes) -> str | None:
@@ -82,7 +87,10 @@ def open_format(file: BinaryIO, kind: str) -> Image.Image:
         return _open_heif(file)
     if kind == "AVIF" and not features.check("avif"):
         raise ValueError("AVIF takes Pillow 11.3 or newer: pip install -U pillow")
-    image = Image.open(file, formats=["JPEG", "MPO"] if kind == "JPEG" else [kind])
+    image: Image.Image = Image.open(file, formats=["JPEG", "MPO"] if kind == "JPEG" else [kind])
+    tags = getattr(image, "tag_v2", {})
+    if _DNG in tags or (tags.get(_KIND) == _PREVIEW and _MORE in tags):
+        raise RefusedError("a camera's raw file, of which only a preview could be read; convert it")
     if kind == "PNG" and image.mode != "P":
         file.seek(0)
         image.info["significant_bits"] = significant_bits(file.read(_BEFORE_PIXELS))

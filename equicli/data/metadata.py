@@ -89,7 +89,8 @@ def _strip_png(data: bytes) -> bytes:
 def _strip_jpeg(data: bytes) -> bytes:
     """No segments of applications, but JFIF's and Adobe's, which say what the colours are; no comments."""
     kept, at = [data[:2]], 2
-    while data[at] == 0xFF and data[at + 1] != 0xDA:  # up to the scan
+    while data[at : at + 2] != b"\xff\xda":  # up to the scan
+        at = data.index(b"\xff", at)  # after a segment whose length is wrong
         marker = data[at + 1]
         if marker == 0xFF:  # padding
             at += 1
