@@ -18,8 +18,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from equicli.data.colours import to_rgb
-from equicli.data.formats import HEAD, RefusedError, format_of, misnamed, open_format, quiet_pillow
+from equicli.data.formats import HEAD, format_of, misnamed, open_format, quiet_pillow
 from equicli.data.metadata import orientation_in, orientation_of, turned, without_metadata
+from equicli.data.tiff import RefusedError
 from equicli.data.value_range import AS_USUAL, Seen, ValueRanges, bounds, scale
 from equicli.data.wide import is_wide, read_wide
 from equicli.errors import EquicliError, UsageError, is_out_of_memory, reason

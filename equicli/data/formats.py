@@ -3,6 +3,7 @@
 The formats are an allow-list. Nothing that starts a program (EPS), or that reads other files, is on it.
 """
 
+import logging
 import re
 import threading
 import warnings
@@ -14,10 +15,13 @@ from typing import BinaryIO
 from PIL import Image, features
 
 from equicli.data.metadata import significant_bits
+from equicli.data.tiff import open_tiff
 
 HEAD = 64  # bytes of a file that are looked at
-_DNG, _KIND, _MORE, _PREVIEW = 50706, 254, 330, 1  # tags of TIFF, and a value of the second
 _BEFORE_PIXELS = 1 << 16  # of a PNG, where it says how many of its bits count
+
+# What Pillow logs of odd pictures would else be printed; whoever wants it sets up logging.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # By Pillow's names, but for HEIF, which it has not.
 _STARTS = {
@@ -39,10 +43,6 @@ _STARTS = {
 }
 _FILE_TYPE = re.compile(rb".{4}ftyp(.{4}).{4}((?:[ -~]{4})*)", re.DOTALL)  # a box of MPEG's, of brands
 _BRANDS = {"AVIF": {b"avif", b"avis"}, "HEIF": {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}}
-
-
-class RefusedError(Exception):
-    """A picture that is not read, though perhaps it could be."""
 
 
 def format_of(head: bytes) -> str | None:
@@ -87,10 +87,9 @@ def open_format(file: BinaryIO, kind: str) -> Image.Image:
         return _open_heif(file)
     if kind == "AVIF" and not features.check("avif"):
         raise ValueError("AVIF takes Pillow 11.3 or newer: pip install -U pillow")
-    image: Image.Image = Image.open(file, formats=["JPEG", "MPO"] if kind == "JPEG" else [kind])
-    tags = getattr(image, "tag_v2", {})
-    if _DNG in tags or (tags.get(_KIND) == _PREVIEW and _MORE in tags):
-        raise RefusedError("a camera's raw file, of which only a preview could be read; convert it")
+    if kind == "TIFF":
+        return open_tiff(file)
+    image: Image.Image = Image.open(file, formats=[kind])
     if kind == "PNG" and image.mode != "P":
         file.seek(0)
         image.info["significant_bits"] = significant_bits(file.read(_BEFORE_PIXELS))

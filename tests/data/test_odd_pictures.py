@@ -59,6 +59,25 @@ def tiff_with(image, **options):
     return encoded(image, "TIFF", tiffinfo=tags)
 
 
+def tiff_of(bands, bits, planes=1, sample_format=1):
+    """A grey or RGB TIFF file with a row of one pixel, of what Pillow does not write."""
+    entries = {
+        256: 1,
+        257: 1,
+        258: bits,
+        259: 1,
+        262: 2 if bands == 3 else 1,
+        273: 8,
+        277: bands,
+        279: bands * bits // 8,
+    }
+    entries |= {284: planes, 339: sample_format}
+    directory = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in entries.items())
+    pixels = b"\x80" * (bands * bits // 8)
+    end = 8 + len(pixels)
+    return b"II*\0" + struct.pack("<I", end) + pixels + struct.pack("<H", len(entries)) + directory + b"\0" * 4
+
+
 def jpeg_with(exif=b"", marker=0xE1):
     data = encoded(Image.fromarray(UPRIGHT), "JPEG", quality=100)
     return data[:2] + bytes([0xFF, marker]) + struct.pack(">H", len(exif) + 2) + exif + data[2:]
@@ -122,7 +141,9 @@ ROWS = {
     "one bit": (encoded(Image.new("1", (8, 8), 1), "TIFF"), None, WHITE),
     "grey with alpha": (encoded(Image.new("LA", (8, 8), (0, 0)), "PNG"), None, WHITE),
     "transparent 16-bit value": (png_with(grey(sixteen[:1, :1], "PNG"), b"tRNS", b"\0\0"), None, WHITE),
-    "five bands": (b"II*\0\x08\0\0\0\x01\0\x15\x01\x03\0\x01\0\0\0\x0d\0\0\0\0\0\0\0", None, "cannot be read"),
+    "thirteen bands": (tiff_of(13, 16), None, "13 bands of 16-bit unsigned integers, which cannot be read"),
+    "colours in planes of 16 bits": (tiff_of(3, 16, planes=2), None, "in planes"),
+    "signed bytes": (tiff_of(1, 8, sample_format=2), None, "signed"),
     # metadata that cannot be read
     "broken EXIF": (jpeg_with(b"Exif\0\0" + b"\xff" * 30), None, UPRIGHT),
     "orientation is a list, of which Pillow takes the first": (
