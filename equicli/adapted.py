@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.data.decode import Picture, read_pictures
+from equicli.data.decode import Decoder, Picture, read_pictures
 from equicli.data.preprocess import Preprocess
+from equicli.data.value_range import AS_USUAL, ValueRanges
 from equicli.devices import device_of, full_float32
 from equicli.errors import UsageError
 from equicli.policy import ONE, Policy
@@ -47,6 +48,7 @@ class AdaptedModel(nn.Module):
         padding: str = "edge",
         policy: Policy = ONE,
         signature: Signature = CLASSIFIER,
+        value_ranges: ValueRanges = AS_USUAL,
     ) -> None:
         """
         Args:
@@ -54,6 +56,7 @@ class AdaptedModel(nn.Module):
             padding: what images that are turned off the grid show from outside (see `groups.action.act`).
             policy: how the network is asked.
             signature: what the network takes and returns.
+            value_ranges: of pictures of more than 8 bits that do not say theirs, as it was adapted with.
         """
         super().__init__()
         self.canonicalizer = canonicalizer
@@ -62,6 +65,7 @@ class AdaptedModel(nn.Module):
         self.padding = padding
         self.policy = policy
         self.signature = signature
+        self.value_ranges = value_ranges
         self.eval()
 
     def train(self, mode: bool = True) -> "AdaptedModel":
@@ -93,7 +97,7 @@ class AdaptedModel(nn.Module):
         Raises:
             UnreadableImageError: a file cannot be read. UsageError: a value is no picture, or there is none.
         """
-        read = read_pictures(pictures)
+        read = read_pictures(pictures, Decoder(self.value_ranges))
         if not read:
             raise UsageError("no pictures: give at least one.")
         return self.answer(self.pictures(read))

@@ -18,6 +18,7 @@ from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.data.fingerprint import BYTES, from_tensor, to_tensor
 from equicli.data.preprocess import Preprocess
+from equicli.data.value_range import AS_USUAL, ValueRanges
 from equicli.errors import EquicliError, UsageError, reason, shown
 from equicli.files import write_tensors
 from equicli.groups import parse_group
@@ -64,6 +65,7 @@ class ModelConfig:
     policy: how the prediction network is asked.
     prior: the poses of the training folder that the prediction network expects.
     padding: what images that are turned off the grid show from outside.
+    value_ranges: of pictures of more than 8 bits that do not say theirs.
     trained_base: whether the prediction network was trained, too, so that it is no longer that of `provenance`.
     labels: the output that stands for each class name of the dataset; empty where the task has no classes.
     class_names: for every output of the network the names that it goes by; empty where nothing says, or a head was
@@ -86,6 +88,7 @@ class ModelConfig:
     class_names: tuple[tuple[str, ...], ...] = ()
     trained_base: bool = False
     adapter_only: bool = False
+    value_ranges: ValueRanges = AS_USUAL
     format: int = field(default=FORMAT)
 
     def to_json(self) -> str:
@@ -100,6 +103,7 @@ class ModelConfig:
             padding=self.padding,
             policy=self.policy,
             signature=self.signature,
+            value_ranges=self.value_ranges,
         )
 
 
@@ -302,7 +306,7 @@ def _rebuild_canonicalizer(config: ModelConfig) -> Canonicalizer:
         spec = TypeAdapter(kind.Spec).validate_python(dict(config.canonicalizer.spec), extra="forbid")
     except ValidationError as error:
         raise EquicliError(_damaged(error, "canonicalizer.spec")) from None
-    return kind.rebuild(spec, Context(parse_group(config.group), config.preprocess.normalization))
+    return kind.rebuild(spec, Context(parse_group(config.group), config.preprocess.normalization.rgb()))
 
 
 def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoint: str | Path | None) -> nn.Module:

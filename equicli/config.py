@@ -6,11 +6,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, SerializeAsAny, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationError
 
 from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.prior import read_prior
 from equicli.canonicalization.registry import REGISTRY
+from equicli.data.decode import MAX_PIXELS
+from equicli.data.value_range import read_bounds
 from equicli.devices import device_name
 from equicli.errors import EquicliError, UsageError, did_you_mean, shown
 from equicli.groups import Group, is_finite, parse_group
@@ -38,6 +40,10 @@ Section = TypeVar("Section", bound=Settings)
 Known = TypeVar("Known")
 
 
+# Two numbers, or LOW:HIGH as it is written on the command line.
+Bounds = Annotated[tuple[float, float], BeforeValidator(read_bounds)]
+
+
 class AdaptConfig(Settings):
     """All that decides what `equicli adapt` trains. Written to `resolved.yaml`, which is itself a recipe."""
 
@@ -50,6 +56,10 @@ class AdaptConfig(Settings):
     seed: int = Field(0, ge=0)
     device: Annotated[str, AfterValidator(device_name)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     strict: bool = Field(False, description="stop at an unreadable image instead of skipping it")
+    value_range: Bounds | None = Field(
+        None, description="of pictures of more than 8 bits; default: what they say, else what the training split has"
+    )
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="larger pictures are not read")
 
     network: NetworkSettings
     # Settings of one kind; which keys there are is the kind's own affair.

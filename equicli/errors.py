@@ -24,6 +24,12 @@ def reason(error: BaseException) -> str:
     return shown(str(error).strip().partition("\n")[0] or type(error).__name__)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory gave out, of which torch has no exception of its own on the CPU."""
+    words = ("not enough memory", "can't allocate", "out of memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
+
+
 def shown(text: object) -> str:
     """What a file of others says, for an error: printable, on one line and not long."""
     whole = str(text)

@@ -148,7 +148,8 @@ def _count_outputs(found: PretrainedNetwork) -> tuple[int | None, list[str]]:
     if size is None:
         return None, ["nothing says which size its images have; --image-size shows the number of outputs"]
     try:
-        output = try_network(found.network, CLASSIFIER, torch.zeros(1, 3, size, size))
+        channels = found.preprocess.normalization.channels
+        output = try_network(found.network, CLASSIFIER, torch.zeros(1, channels, size, size))
     except EquicliError as error:
         return None, [_without_flag(error)]
     if isinstance(output, torch.Tensor) and output.ndim == 2:

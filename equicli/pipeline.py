@@ -14,6 +14,8 @@ from equicli import artifact
 from equicli.comparison.compare import measure_systems
 from equicli.comparison.systems import Part, choose_reference
 from equicli.config import AdaptConfig
+from equicli.data.decode import MAX_PIXELS
+from equicli.data.value_range import ValueRanges, read_bounds
 from equicli.devices import find_device, find_precision
 from equicli.errors import UsageError
 from equicli.evaluation.images import Batches, find_samples
@@ -58,7 +60,7 @@ def adapt(
         adapted.model,
         adapted.config,
         task,
-        Batches(adapted.model, samples, EVALUATION_BATCH, config.evaluation.rotate),
+        Batches(adapted.model, samples, EVALUATION_BATCH, config.evaluation.rotate, max_pixels=config.max_pixels),
         task.targets(samples, adapted.data, adapted.config.labels),
         _default_elements(config.group),
         split="validation",
@@ -86,6 +88,8 @@ def evaluate(
     preprocess: str | None = None,
     image_size: int | None = None,
     batch_size: int = EVALUATION_BATCH,
+    value_range: str | None = None,
+    max_pixels: int | None = None,
     device: str = "auto",
     precision: str = "fp32",
     strict: bool = False,
@@ -107,6 +111,8 @@ def evaluate(
         rotate: `file`, pictures as they would come turned, or `input`, preprocessed tensors; None is what the run's
             configuration says, or `file`.
         preprocess, image_size: in place of the artifact's own preprocessing; see `Preprocess.override`.
+        value_range: LOW:HIGH, in place of the artifact's own; see `data.value_range`.
+        max_pixels: larger pictures are not read; None is what the run's configuration says, or `MAX_PIXELS`.
         output: folder to write into; None is the run folder.
         show: is given the document before it is written, so that it is not lost where it cannot be.
 
@@ -120,7 +126,8 @@ def evaluate(
         turns = turns_for(config.group, rotations, elements)
         recorded = run.recorded() if run else None
         rotate = rotate or (recorded.evaluation.rotate if recorded else "file")
-        config = _prepared_as(config, preprocess, image_size)
+        max_pixels = max_pixels or (recorded and recorded.max_pixels) or MAX_PIXELS
+        config = _with_range(_prepared_as(config, preprocess, image_size), value_range)
         images = find_samples(task, data, run, progress)
         labels = task.rebind(images.data, config.labels, config.class_names)
         if labels != config.labels:
@@ -139,14 +146,16 @@ def evaluate(
         chosen_device = find_device(device)
         precision = find_precision(precision, chosen_device)
         model = artifact.load(file, network=network, checkpoint=checkpoint)
-        model.preprocess = config.preprocess
+        model.preprocess, model.value_ranges = config.preprocess, config.value_ranges
         if image_size is not None:
-            try_network(model.prediction_network, config.signature, torch.zeros(1, 3, image_size, image_size))
+            example = torch.zeros(1, config.preprocess.normalization.channels, image_size, image_size)
+            try_network(model.prediction_network, config.signature, example)
+        overrides = {"--preprocess": preprocess, "--image-size": image_size, "--value-range": value_range}
         metrics = evaluate_images(
             model,
             config,
             task,
-            Batches(model, images.samples, batch_size, rotate, strict=strict),
+            Batches(model, images.samples, batch_size, rotate, max_pixels=max_pixels, strict=strict),
             targets,
             turns,
             split=images.split,
@@ -154,14 +163,12 @@ def evaluate(
             device=chosen_device,
             precision=precision,
             seen=artifact.read_pictures_seen(file),
-            overrides={
-                flag: value for flag, value in (("--preprocess", preprocess), ("--image-size", image_size)) if value
-            },
+            overrides={flag: value for flag, value in overrides.items() if value},
             latest=run.folder if run and path is None else None,
             progress=progress,
         )
         # The model card stays with what the run was made for.
-        card = data is None and preprocess is None and image_size is None and precision == "fp32"
+        card = data is None and not any(overrides.values()) and precision == "fp32"
         with _shown(metrics, show):
             _write_reports(run, folder, metrics, config, card=card and folder == file.parent)
         return metrics, folder
@@ -189,9 +196,7 @@ def export(
     model = artifact.load(file, network=network)
     pictures = artifact.read_pictures_seen(file) if hashes else None
     try:
-        artifact.write_artifact(
-            target, model, config, adapter_only=adapter_only, pictures=pictures, new=not overwrite
-        )
+        artifact.write_artifact(target, model, config, adapter_only=adapter_only, pictures=pictures, new=not overwrite)
     except FileExistsError:  # another process was faster
         raise UsageError(f"--output {target}: exists; name another file or add --overwrite.") from None
     return {
@@ -283,6 +288,15 @@ def _prepared_as(config: artifact.ModelConfig, mode: str | None, image_size: int
             "--preprocess checkpoint: nothing says how this network's pictures are resized; add --image-size N."
         )
     return replace(config, preprocess=preprocess)
+
+
+def _with_range(config: artifact.ModelConfig, value_range: str | None) -> artifact.ModelConfig:
+    if value_range is None:
+        return config
+    try:
+        return replace(config, value_ranges=ValueRanges.chosen(*read_bounds(value_range)))
+    except ValueError as error:
+        raise UsageError(f"--value-range {value_range}: {error}.") from None
 
 
 @contextmanager

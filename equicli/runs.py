@@ -35,6 +35,7 @@ class _Recorded(BaseModel):
 
     data: str
     seed: int = 0
+    max_pixels: int | None = None
     evaluation: EvaluationSettings = EvaluationSettings()
 
 

@@ -20,6 +20,7 @@ from equicli.cli.options import (
     Head,
     ImageSize,
     Json,
+    MaxPixels,
     Mean,
     ModelArg,
     OnDevice,
@@ -32,6 +33,7 @@ from equicli.cli.options import (
     Revision,
     Std,
     UseEma,
+    ValueRange,
     plain,
 )
 from equicli.cli.output import Output
@@ -58,6 +60,8 @@ def adapt_command(
             show_default="classification",
         ),
     ] = None,
+    value_range: ValueRange = None,
+    max_pixels: MaxPixels = None,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.", rich_help_panel=DATA),
@@ -223,6 +227,8 @@ def adapt_command(
         "train_base": train_base or None,
         "epochs": epochs,
         "batch_size": batch_size,
+        "value_range": value_range,
+        "max_pixels": max_pixels,
         "seed": seed,
         "device": device,
         "precision": plain(precision),

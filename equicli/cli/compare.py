@@ -16,6 +16,7 @@ from equicli.cli.options import (
     Group,
     ImageSize,
     Json,
+    MaxPixels,
     Mean,
     ModelArg,
     OnDevice,
@@ -27,6 +28,7 @@ from equicli.cli.options import (
     Rotate,
     Std,
     UseEma,
+    ValueRange,
     plain,
 )
 from equicli.cli.output import Output
@@ -99,6 +101,8 @@ def compare_command(
     std: Std = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
+    value_range: ValueRange = None,
+    max_pixels: MaxPixels = None,
     device: OnDevice = None,
     recipe: Recipe = None,
     settings: Annotated[
@@ -150,6 +154,8 @@ def compare_command(
         "std": std,
         "epochs": epochs,
         "batch_size": batch_size,
+        "value_range": value_range,
+        "max_pixels": max_pixels,
         "rotate": plain(rotate),
         "device": device,
     }

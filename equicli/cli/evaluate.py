@@ -15,6 +15,7 @@ from equicli.cli.options import (
     RUNNING,
     ImageSize,
     Json,
+    MaxPixels,
     ModelArg,
     Overwrite,
     OwnModel,
@@ -23,6 +24,7 @@ from equicli.cli.options import (
     Quiet,
     Rotate,
     RunArgument,
+    ValueRange,
     own_network,
 )
 from equicli.cli.output import Output
@@ -82,6 +84,8 @@ def evaluate_command(
             show_default="those in the file",
         ),
     ] = None,
+    value_range: ValueRange = None,
+    max_pixels: MaxPixels = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.", rich_help_panel=RUNNING)] = 32,
     device: Annotated[str, typer.Option(help=DEVICE_HELP, rich_help_panel=RUNNING)] = "auto",
     precision: Annotated[
@@ -127,6 +131,8 @@ def evaluate_command(
         preprocess=preprocess.value if preprocess else None,
         image_size=image_size,
         batch_size=batch_size,
+        value_range=value_range,
+        max_pixels=max_pixels,
         device=device,
         precision=precision.value,
         strict=strict,

@@ -156,6 +156,18 @@ Std = Annotated[
         show_default="the network's own",
     ),
 ]
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW:HIGH",
+        help="Black and white in pictures of more than 8 bits.",
+        rich_help_panel=DATA,
+        show_default="theirs, else what the training split has",
+    ),
+]
+MaxPixels = Annotated[
+    int | None, typer.Option(min=1, help="Skip larger pictures.", rich_help_panel=DATA, show_default="178956970")
+]
 Group = Annotated[
     str | None,
     typer.Option(

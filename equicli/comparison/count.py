@@ -61,7 +61,10 @@ def count(
     config = artifact.read_config(run.model)
     model = artifact.load(run.model, network=_own_network(part.config))
     alone = part.system == "vanilla"
-    batches = Batches(model, images.samples, BATCH, part.config.evaluation.rotate, strict=part.config.strict)
+    said = part.config
+    batches = Batches(
+        model, images.samples, BATCH, said.evaluation.rotate, max_pixels=said.max_pixels, strict=said.strict
+    )
     # A network that was trained is met once; and off the grid views are too many to keep.
     shared = not config.trained_base and elements.exact and as_finite(parse_group(config.group)).exact
     cache = None if not shared else caches.of(config.prediction_network, model.prediction_network)

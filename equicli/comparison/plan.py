@@ -19,7 +19,7 @@ _OWN = (
     *(f"training.{key}" for key in "prior_weight contrast_weight artifact_weight task_weight crop".split()),
 )
 # What would make rows that cannot be compared: sections and keys.
-_NOT_SWEPT = "data split seed group padding prior network task evaluation".split()
+_NOT_SWEPT = "data value_range max_pixels split seed group padding prior network task evaluation".split()
 
 
 class _System:

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from equicli.data.decode import UnreadableImageError, read_picture
+from equicli.data.decode import PLAIN, Decoder, UnreadableImageError, memory_of
 from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Sample
 from equicli.errors import EquicliError
@@ -40,16 +40,24 @@ class Loader(Generic[T]):
     """
 
     def __init__(
-        self, samples: Sequence[Sample], prepare: Callable[[Tensor], T], batch_size: int, *, strict: bool = False
+        self,
+        samples: Sequence[Sample],
+        prepare: Callable[[Tensor], T],
+        batch_size: int,
+        *,
+        decoder: Decoder = PLAIN,
+        strict: bool = False,
     ) -> None:
         """
         Args:
             prepare: what is made of each decoded picture, uint8 (3, h, w), in a thread beside.
+            decoder: opens the files.
             strict: stop at the first unreadable file.
         """
         self.samples = samples
         self.prepare = prepare
         self.batch_size = batch_size
+        self.decoder = decoder
         self.strict = strict
         self.unreadable: dict[Path, str] = {}
         self.fingerprints: dict[Path, bytes] = {}
@@ -99,9 +107,10 @@ class Loader(Generic[T]):
                 pool.shutdown(cancel_futures=True)
 
     def _open(self, path: Path) -> T:
-        picture = read_picture(path)
+        picture = self.decoder.read(path)
         self.fingerprints[path] = fingerprint(path)  # of the file, which is in memory yet
-        return self.prepare(picture)
+        with memory_of(path, (picture.shape[-2], picture.shape[-1])):
+            return self.prepare(picture)
 
 
 def _stack(prepared: Iterable[tuple[int, T]]) -> Batch[T]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from equicli.adapted import AdaptedModel
+from equicli.data.decode import MAX_PIXELS, Decoder
 from equicli.data.folders import Dataset, Sample, recorded_split
 from equicli.data.loading import Batch, Loader
 from equicli.devices import device_of
@@ -81,11 +82,19 @@ class Batches:
     """
 
     def __init__(
-        self, model: AdaptedModel, samples: Sequence[Sample], batch_size: int, rotate: str, *, strict: bool = False
+        self,
+        model: AdaptedModel,
+        samples: Sequence[Sample],
+        batch_size: int,
+        rotate: str,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        strict: bool = False,
     ) -> None:
         self.model, self.samples, self.rotate = model, samples, rotate
         prepare: Callable[[Tensor], Tensor] = (lambda picture: picture) if rotate == "file" else model.preprocess
-        self._loader = Loader(samples, prepare, batch_size, strict=strict)
+        decoder = Decoder(model.value_ranges, max_pixels)
+        self._loader = Loader(samples, prepare, batch_size, decoder=decoder, strict=strict)
         self._shape: tuple[torch.Size, Path] | None = None
 
     def count_seen(self, seen: Collection[bytes]) -> int:

@@ -14,6 +14,7 @@ import equicli
 from equicli.adapted import AdaptedModel
 from equicli.artifact import ModelConfig
 from equicli.data.loading import tell_unreadable
+from equicli.errors import EquicliError, is_out_of_memory
 from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.cost import cost_of
 from equicli.evaluation.evaluate import Evaluation, InputBatch, record_systems
@@ -123,18 +124,23 @@ def record_images(
                 sample.append(model.tensors(few if square else list(few)))
             yield batch
 
-    evaluation = record_systems(
-        model,
-        task,
-        tracked(),
-        targets,
-        elements,
-        prior=config.prior,
-        systems=systems,
-        cache=cache,
-        device=device,
-        precision=precision,
-    )
+    try:
+        evaluation = record_systems(
+            model,
+            task,
+            tracked(),
+            targets,
+            elements,
+            prior=config.prior,
+            systems=systems,
+            cache=cache,
+            device=device,
+            precision=precision,
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EquicliError("not enough memory for a batch: lower --batch-size, or --max-pixels.") from error
     return evaluation, sample[0]
 
 

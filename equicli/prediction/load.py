@@ -11,6 +11,7 @@ from torch import nn
 
 from equicli.errors import EquicliError, UsageError
 from equicli.prediction import python_source, timm_source, torchvision_source, transformers_source
+from equicli.prediction.channels import fit_channels
 from equicli.prediction.checkpoint import Allowance, load_own, read_checkpoint
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.head import replace_head
@@ -94,7 +95,7 @@ def load_network(
     if image_size is not None and found.spec.library == "timm" and "img_size" not in request.arguments:
         found = timm_source.resize(found, image_size)
     found.network.eval()
-    return found
+    return fit_channels(found)
 
 
 def _agreed_size(arguments: Mapping[str, Scalar], image_size: int | None) -> int | None:

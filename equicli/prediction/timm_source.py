@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from timm.data import resolve_data_config
 from torch import nn
 
-from equicli.data.normalization import Finite, Normalization, Positive
+from equicli.data.normalization import Deviations, Means, Normalization
 from equicli.data.preprocess import INTERPOLATIONS, Interpolation, Preprocess, Side
 from equicli.errors import EquicliError, UsageError, did_you_mean, reason, shown
 from equicli.prediction.checkpoint import Allowance, load_weights, read_weights
@@ -135,8 +135,8 @@ class _Published(BaseModel):
     """What is believed of a published configuration; other entries are ignored."""
 
     input_size: tuple[int, Side, Side] | None = None
-    mean: tuple[Finite, Finite, Finite] | None = None
-    std: tuple[Positive, Positive, Positive] | None = None
+    mean: Means | None = None
+    std: Deviations | None = None
     crop_pct: Annotated[float, Field(ge=0.1, le=10)] | None = None
     crop_mode: str | None = None
     interpolation: str | None = None
@@ -184,6 +184,8 @@ def _build(
             f"{source}: config.json has {first['loc'][0]} = {shown(first['input'])}: {first['msg']}."
         ) from None
     arguments: dict[str, Any] = dict(request.arguments)
+    if (channels := (published.get("input_size") or (3,))[0]) != 3:
+        arguments.setdefault("in_chans", channels)  # timm takes it from there, and who rebuilds the network from here
     file = f"{source}, {weights.name}" if weights else ""
     # Read here and not by timm, whose older versions unpickle.
     state = read_weights(weights, file) if weights else None

@@ -16,7 +16,7 @@ from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior, near_chance
 from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig, names_code
-from equicli.data.decode import UnreadableImageError, read_picture
+from equicli.data.decode import Decoder, UnreadableImageError
 from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Dataset, Sample, Split, recorded_split, split_folder
 from equicli.data.loading import in_threads, tell_unreadable
@@ -43,6 +43,7 @@ from equicli.training.features import Features
 from equicli.training.images import TrainingImages, read_training_images
 from equicli.training.loop import fit
 from equicli.training.objective import Objective, TaskLoss
+from equicli.training.value_ranges import find_value_ranges
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         """Bring a picture of the folder to the pose that the network expects."""
         return act(group, inverse(group, pose), picture, padding=config.padding)
 
-    first = _first_picture(split)
+    ranges = find_value_ranges(split.train, config.value_range, config.max_pixels, progress)
+    decoder = Decoder(ranges, config.max_pixels)
+    first = _first_picture(split, decoder)
     shown = found.preprocess.normalization(found.preprocess(turn_back(first)).to(device))[None]
     binding = task.bind(found, data, shown, progress)
     if binding.head_needed:
@@ -102,6 +105,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         turn_back=turn_back,
         device=device,
         batch_size=training.batch_size,
+        decoder=decoder,
         strict=config.strict,
         progress=progress,
     )
@@ -134,6 +138,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         padding=config.padding,
         policy=policy,
         trained_base=training.train_base,
+        value_ranges=decoder.ranges,
     )
     if resume:
         _check_resumed(run, model_config)
@@ -247,7 +252,7 @@ def _create_canonicalizer(
     """Make a new canonicalizer, and find one pose before anything is read or written: a size may not be for it."""
     torch.manual_seed(config.seed)
     kind = REGISTRY[config.canonicalizer.kind]
-    context = Context(group, found.preprocess.normalization)
+    context = Context(group, found.preprocess.normalization.rgb())
     canonicalizer = kind.create(config.canonicalizer, context).to(device).eval()
     if not canonicalizer.finds_poses:
         return canonicalizer
@@ -338,11 +343,11 @@ def _describe(found: PretrainedNetwork) -> str:
     return f"{source['model']} ({millions:.2f} M parameters{origin}{weights})"
 
 
-def _first_picture(split: Split) -> Tensor:
+def _first_picture(split: Split, decoder: Decoder) -> Tensor:
     """The first readable training picture, uint8 (3, h, w)."""
     for sample in split.train:
         try:
-            return read_picture(sample.path)
+            return decoder.read(sample.path)
         except UnreadableImageError:
             continue  # told when all are read
     raise EquicliError(f"{split.train[0].path.parent}: none of {len(split.train)} training images can be read.")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from equicli.data.decode import Decoder
 from equicli.data.folders import Sample, Split
 from equicli.data.loading import Loader
 from equicli.data.preprocess import Preprocess
@@ -61,6 +62,7 @@ def read_training_images(
     turn_back: Callable[[Tensor], Tensor],
     device: torch.device,
     batch_size: int,
+    decoder: Decoder,
     strict: bool,
     progress: Progress,
 ) -> TrainingImages:
@@ -72,6 +74,7 @@ def read_training_images(
         keep: whether anything is kept at all.
         features_of: a prediction network whose last layer's inputs are to be collected. head: that layer's name.
         turn_back: brings pictures of the folder, uint8 (3, h, w), to the pose that this network expects.
+        decoder: opens the files.
 
     Raises:
         EquicliError: an image cannot be read (strict), none can, or inputs of the network are of several sizes.
@@ -89,8 +92,8 @@ def read_training_images(
         return _Prepared(kept, aspect, look(picture) if keep and validation else None, shown)
 
     loaders = [
-        Loader(split.train, prepare, batch_size, strict=strict),
-        Loader(split.validation, partial(prepare, validation=True), batch_size, strict=strict),
+        Loader(split.train, prepare, batch_size, decoder=decoder, strict=strict),
+        Loader(split.validation, partial(prepare, validation=True), batch_size, decoder=decoder, strict=strict),
     ]
     first_of = (0, len(split.train))
     batches = ((batch, first) for loader, first in zip(loaders, first_of, strict=True) for batch in loader)
