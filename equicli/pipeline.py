@@ -65,6 +65,7 @@ def evaluate(
     path: str | None,
     *,
     data: str | None = None,
+    test_split: str | None = None,
     network: nn.Module | None = None,
     checkpoint: str | None = None,
     rotations: int | None = 4,
@@ -84,6 +85,7 @@ def evaluate(
     Args:
         path: a run folder or an exported file; None is the latest run.
         data: a dataset folder; None is the one that the run recorded.
+        test_split: the folder of test images in it.
         network: the prediction network, where it is the user's own code.
         checkpoint: the prediction network's weights, for an adapter exported without them.
         rotations: turn by each element of C_n; None is each element of the adapted group.
@@ -103,7 +105,7 @@ def evaluate(
     settings = run.read_settings() if run else {}
     rotate = rotate or settings.get("evaluation", {}).get("rotate", "file")
     config = _prepared_as(config, preprocess, image_size)
-    images = find_samples(task, data, run, progress)
+    images = find_samples(task, data, run, progress, test_split=test_split, strict=strict)
     labels = task.rebind(images.data, config.labels, config.class_names)
     if labels != config.labels:
         progress.say("labels: folder names match classes of the network's own")

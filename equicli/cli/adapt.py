@@ -39,8 +39,16 @@ def adapt(
         typer.Option(help="Zero-shot networks: lines such as 'a photo of a {}.', or YAML of prompts by class."),
     ] = None,
     head: Annotated[
-        str | None, typer.Option(help="auto fits a linear head where classes do not match; none refuses.")
+        str | None, typer.Option(help="auto fits a linear head where classes do not match; none refuses; new: always.")
     ] = None,
+    class_map: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Output of each class folder: JSON, YAML or lines of text.")
+    ] = None,
+    train_split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Folder of training images in DATA; '.' is DATA itself.")
+    ] = None,
+    val_split: Annotated[str | None, typer.Option(metavar="NAME", help="Folder of validation images in DATA.")] = None,
+    test_split: Annotated[str | None, typer.Option(metavar="NAME", help="Folder of test images in DATA.")] = None,
     preprocess: Preprocessing = None,
     image_size: ImageSize = None,
     mean: Mean = None,
@@ -112,6 +120,10 @@ def adapt(
         **{f"model_args.{key}": value for key, value in (parse_pair(a, "--model-arg") for a in model_arg or [])},
         "prompts": prompts,
         "head": head,
+        "class_map": class_map,
+        "train_split": train_split,
+        "val_split": val_split,
+        "test_split": test_split,
         "preprocess": preprocess,
         "image_size": image_size,
         "mean": mean,

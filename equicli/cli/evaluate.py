@@ -40,6 +40,9 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="Image folder; default: the test images recorded in the run.")
     ] = None,
+    test_split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Folder of test images in the image folder.")
+    ] = None,
     rotations: Annotated[
         int | None, typer.Option(help="Turn every test image by each rotation of C_n; default: 4.")
     ] = None,
@@ -93,6 +96,7 @@ def evaluate(
     metrics, folder = pipeline.evaluate(
         run,
         data=data,
+        test_split=test_split,
         network=own_network(model, model_arg),
         checkpoint=checkpoint,
         rotations=None if elements is Elements.group else 4 if rotations is None else rotations,

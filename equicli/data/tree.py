@@ -163,10 +163,13 @@ class FileTree:
                 known = reason if reason in (OWN, ANNOTATION) and why == NO_PICTURE else why
                 files.setdefault(known, []).extend(folder / name for name in names)
             for name in listing.hidden:
-                inside = [Path(path) / n for path, _, names in os.walk(folder / name) for n in names]
-                files.setdefault(HIDDEN, []).extend(inside)
+                files.setdefault(HIDDEN, []).extend(self._unread_below(folder / name))
         files[CIRCLE] = sorted(self._circles)
         return LeftOut({why: tuple(paths) for why, paths in files.items() if paths}, tuple(empty))
+
+    def _unread_below(self, folder: Path) -> list[Path]:
+        below = [(Path(path), names) for path, _, names in os.walk(folder)]
+        return [path / name for path, names in below if place_of(path) not in self._read for name in names]
 
     def _everything(self) -> Iterator[tuple[Path, str | None]]:
         """Each folder that is here or was read, once, and the reason where it is set aside."""

@@ -133,6 +133,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         start_run(run, config.model_dump(mode="json"), split.paths(data.root), model_config.to_json() + "\n")
         if features is not None:
             features.write(run.features)
+    run.append_log({"used": len(data.samples), "left_out": data.left_out.counts()})
     run.append_log({"unreadable": {str(path): why for path, why in images.unreadable.items()}})
     if trains:
         modules = [canonicalizer, found.network] if training.train_base else [canonicalizer]
@@ -151,6 +152,7 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
 
 def _open_data(config: AdaptConfig, task: Task, run: Run, progress: Progress, *, resume: bool) -> tuple[Dataset, Split]:
     data = task.open(Path(config.data))
+    data.tell(progress, strict=config.strict)
     if resume:  # images that came since must not move any between the parts
         split = recorded_split(data, run.read_split())
     else:
