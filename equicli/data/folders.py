@@ -59,7 +59,7 @@ class Dataset:
             progress.say(line)
         if strict and (fault := self.left_out.fault()) is not None:
             path, why = fault
-            raise EquicliError(f"{path}: one of the {why}. Mend or remove it, or run without --strict to leave it out.")
+            raise EquicliError(f"{path}: left out ({why}). Mend or remove it, or run without --strict.")
 
     def with_targets(self, target: Callable[[Sample], Any]) -> "Dataset":
         """The same images, for a task to which class folders mean nothing, each with a target of its own or None."""

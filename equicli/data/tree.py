@@ -23,17 +23,18 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 # Why files are not used.
-HIDDEN = "files of hidden and system folders, or hidden themselves"
+HIDDEN = "files hidden or of the system"
 OWN = "files of equicli's own outputs"
-NO_PICTURE = "files that are no pictures"
-DANGLING = "links that lead nowhere"
-SPECIAL = "pipes, sockets and devices"
-UNREADABLE = "folders that may not be read"
+NO_PICTURE = "files other than pictures"
+DANGLING = "links to nowhere"
+SPECIAL = "files of a special kind, such as pipes"
+UNREADABLE = "folders without permission to read"
 BESIDE = "pictures beside what is read"
-UNLABELLED = "unlabelled pictures beside labelled ones"
-ANNOTATION = "files that belong to pictures, as masks and labels do"
+UNLABELLED = "pictures without labels beside labelled ones"
+ANNOTATION = "files of masks and labels"
 LOOSE = "pictures beside class folders"
-CIRCLE = "links to folders that are read by another name"
+CIRCLE = "links to folders that are read anyway"
+EMPTY = "folders without a picture"
 # `--strict` stops at these: they should have been pictures.
 FAULTS = (DANGLING, UNREADABLE, LOOSE)
 
@@ -63,14 +64,14 @@ class LeftOut:
 
     def line(self) -> str | None:
         """All in one line; None where nothing was left out."""
-        told = [f"{len(paths)} {reason} ({_examples(reason, paths)})" for reason, paths in self.files.items()]
-        if self.empty:
-            told.append(f"{len(self.empty)} folders without a picture ({_few(path.name for path in self.empty)})")
+        everything = {**self.files, **({EMPTY: self.empty} if self.empty else {})}
+        told = [f"{_counted(len(paths), reason)} ({_examples(reason, paths)})" for reason, paths in everything.items()]
         return f"left out: {', '.join(told)}" if told else None
 
     def fault(self) -> tuple[Path, str] | None:
-        """The first file that should have been a picture, and what is wrong with all like it."""
-        return next(((self.files[reason][0], reason) for reason in FAULTS if reason in self.files), None)
+        """The first file that should have been a picture, and how many of its kind there are."""
+        found = next((reason for reason in FAULTS if reason in self.files), None)
+        return None if found is None else (self.files[found][0], _counted(len(self.files[found]), found))
 
 
 class FileTree:
@@ -264,6 +265,11 @@ def _why_not(entry: "os.DirEntry[str]") -> str | None:
     if not path.is_file():
         return SPECIAL
     return None if path.suffix.lower() in IMAGE_SUFFIXES or is_picture(path) else NO_PICTURE
+
+
+def _counted(count: int, things: str) -> str:
+    noun, _, rest = things.partition(" ")
+    return f"{count} {noun if count != 1 else noun.removesuffix('s')} {rest}"
 
 
 def _examples(reason: str, paths: Iterable[Path]) -> str:

@@ -15,6 +15,7 @@ from PIL import Image
 from equicli.data.folders import Dataset, open_folder, recorded_split, split_folder
 from equicli.data.layouts import SplitNames
 from equicli.data.names import class_name, names_part
+from equicli.data.tree import CIRCLE
 from equicli.errors import EquicliError, UsageError
 
 # A layout: paths of one-byte pictures by their folder, where `a b` are two files `a.png` and `b.png`.
@@ -189,14 +190,14 @@ TOLD: dict[str, tuple[Files, list[str]]] = {
     "an archive": (under("imagenette2/train") | under("imagenette2/val"), ["imagenette2, the one folder", "val for"]),
     "names of parts": (under("Training") | under("Testing"), ["Training for train, ", "Testing for test"]),
     "a class called train": ({"bus": "a", "train": "b"}, ["'train' is taken for a class", "--train-split 'train'"]),
-    "unlabelled test": (under("train") | {"test": "x y"}, ["test has no class folders", "2 unlabelled pictures"]),
+    "unlabelled test": (under("train") | {"test": "x y"}, ["test has no class folders", "2 pictures without labels"]),
     "nested classes": ({"animals/cats": "a", "animals/dogs": "b", "plants": "c"}, ["'animals', not 'animals/cats'"]),
-    "an empty class": (PETS | {"cow": ""}, ["1 folders without a picture (cow)"]),
-    "other files": (PETS | {"cat": "a a.txt b.txt", "dog": "b c.csv"}, ["3 files that are no pictures (.txt, .csv)"]),
-    "hidden": (PETS | {"cat": "a .DS_Store", "__MACOSX/cat": "._a"}, ["2 files of hidden", ".DS_Store"]),
-    "masks": ({"images": "a", "masks": "a"}, ["1 files that belong to pictures"]),
+    "an empty class": (PETS | {"cow": ""}, ["1 folder without a picture (cow)"]),
+    "other files": (PETS | {"cat": "a a.txt b.txt", "dog": "b c.csv"}, ["3 files other than pictures (.txt, .csv)"]),
+    "hidden": (PETS | {"cat": "a .DS_Store", "__MACOSX/cat": "._a"}, ["2 files hidden", ".DS_Store"]),
+    "masks": ({"images": "a", "masks": "a"}, ["1 file of masks"]),
     "our own": (PETS | {"runs/r": "resolved.yaml split.json"}, ["2 files of equicli's own"]),
-    "beside parts": (under("train") | under("test") | {"more": "x"}, ["1 pictures beside what is read (x.png)"]),
+    "beside parts": (under("train") | under("test") | {"more": "x"}, ["1 picture beside what is read (x.png)"]),
     "two cases": ({"train/Cat": "a", "train/b": "b", "test/cat": "c"}, ["cat in test is the class Cat"]),
     "parts of classes": ({"a/train": "a", "a/test": "b", "b/train": "c", "b/test": "d"}, ["<class>/train/"]),
 }  # fmt: skip
@@ -247,7 +248,7 @@ def test_links_are_followed_and_circles_end(tmp_path: Path) -> None:
     (data / "cow").symlink_to(pool / "more")
     found = open_folder(data)
     assert read(found) == {"train cat": "a d c", "train dog": "b photo"}
-    assert "4 links to folders that are read by another name" in told(found, strict=True)
+    assert "4 links to folders that are read anyway" in told(found, strict=True)
 
 
 def test_parts_may_be_links_into_one_pool(tmp_path: Path) -> None:
@@ -274,9 +275,9 @@ def test_links_that_lead_nowhere_and_pipes_are_told_and_strict_stops_at_links(tm
     os.mkfifo(data / "dog" / "pipe.png")
     found = open_folder(data)
     assert read(found) == ONE
-    assert "2 links that lead nowhere (gone.png, self.png)" in told(found)
-    assert "1 pipes, sockets and devices (pipe.png)" in told(found)
-    with pytest.raises(EquicliError, match=r"gone\.png: one of the links that lead nowhere"):
+    assert "2 links to nowhere (gone.png, self.png)" in told(found)
+    assert "1 file of a special kind, such as pipes (pipe.png)" in told(found)
+    with pytest.raises(EquicliError, match=r"gone\.png: left out \(2 links to nowhere\)"):
         told(found, strict=True)
 
 
@@ -291,8 +292,8 @@ def test_folders_that_may_not_be_read_are_told(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(os, "scandir", refuse)
     found = open_folder(data)
-    assert read(found) == ONE and "1 folders that may not be read (secret)" in told(found)
-    with pytest.raises(EquicliError, match="secret: one of the folders that may not be read"):
+    assert read(found) == ONE and "1 folder without permission to read (secret)" in told(found)
+    with pytest.raises(EquicliError, match="secret: left out"):
         told(found, strict=True)
 
 
@@ -393,7 +394,7 @@ def test_every_file_is_used_or_told(
         return
     every = {Path(path) / name for path, _, names in os.walk(root) for name in names}
     used = [sample.path for sample in data.samples]
-    told = [path for reason, paths in data.left_out.files.items() if "by another name" not in reason for path in paths]
+    told = [path for reason, paths in data.left_out.files.items() if reason != CIRCLE for path in paths]
     assert len(used) == len(set(used)) and len(told) == len(set(told))
     own = {path.resolve() for path in used}  # a link to a folder is another name of its files
     reached = {path.resolve() if path.exists() else path for path in [*used, *told]}
