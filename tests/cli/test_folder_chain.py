@@ -1,5 +1,6 @@
 """The most dangerous folders, from adapt to evaluate."""
 
+import io
 import json
 import os
 import re
@@ -112,21 +113,10 @@ def test_split_names_are_no_classes(cli, tmp_path: Path) -> None:
     assert again["n"] == 12
 
 
-def test_named_parts_are_those_of_evaluation_too(cli, tmp_path: Path) -> None:
-    untrained(tmp_path)
-    for part in ("a", "b"):
-        fill(tmp_path / "data" / part, {"cat": 1, "dog": 9})
-    refused = cli("adapt", "data", *TINY, "-o", "run", cwd=tmp_path)
-    assert refused.returncode == 1 and "--train-split 'a' --test-split 'b'" in refused.stderr
-    named = ("--train-split", "a", "--test-split", "b")
-    assert cli("adapt", "data", *TINY, *named, "-o", "run", cwd=tmp_path).returncode == 0
-    assert answer(cli, tmp_path, "evaluate", "run")["n"] == 8
-
-
 ODD = [os.fsdecode(b"caf\xe9"), "a\nb", "[red] {x} %s 🐱", "-x"]
 
 
-def test_any_name_and_any_litter_go_from_the_folder_itself_to_every_report(cli, run_cli, tmp_path: Path) -> None:
+def test_any_name_and_any_litter_go_from_the_folder_itself_to_every_report(cli, tmp_path: Path) -> None:
     here = tmp_path / "[data] %s"
     fill(here, {name: 3 * number for number, name in enumerate(ODD)}, each=6)
     untrained(here)
@@ -147,5 +137,21 @@ def test_any_name_and_any_litter_go_from_the_folder_itself_to_every_report(cli, 
     assert r"caf\xe9" in (run / "README.md").read_text(encoding="utf-8", errors="surrogateescape")
     split = json.loads((run / "split.json").read_text(encoding="utf-8"))
     assert all((here / name).is_file() for part in split.values() for name in part)
-    plain = run_cli("inspect", cwd=here, env={"LC_ALL": "C", "PYTHONIOENCODING": "ascii"})
-    assert plain.returncode == 0, plain.stderr
+    (here / ODD[1] / "broken\n.png").write_bytes(b"x")
+    refused = cli("evaluate", "--data", ".", "--test-split", ODD[1], "--strict", cwd=here)
+    assert refused.returncode == 1 and len(errors := refused.stderr.splitlines()) >= 1 and r"broken\n.png" in errors[-1]
+
+
+def test_a_terminal_of_ascii_shows_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    from equicli.cli.output import Output
+
+    written = [io.TextIOWrapper(io.BytesIO(), "ascii", errors=errors) for errors in ("replace", "backslashreplace")]
+    monkeypatch.setattr("sys.stdout", written[0])
+    monkeypatch.setattr("sys.stderr", written[1])
+    out = Output()
+    for name in ODD:
+        out.say(f"data: {name}")
+        out.result(name, {})
+    for stream in written:
+        stream.flush()
+        assert len(stream.buffer.getvalue().splitlines()) >= len(ODD)
