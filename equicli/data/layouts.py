@@ -91,7 +91,7 @@ def _read_found(tree: FileTree, base: Path, layout: Layout) -> None:
     if splits and _read_splits(tree, base, children, found, layout):
         return
     if len(children) == 1 and not splits and not tree.images(base) and _wraps(tree, children[0]):
-        layout.remarks.append(f"reading {shown(children[0].relative_to(tree.root))}, the one folder with pictures here")
+        layout.remarks[:] = [f"reading {shown(children[0].relative_to(tree.root))}, the one folder with pictures here"]
         _read_found(tree, children[0], layout)
     elif not _read_splits_of_classes(tree, children, layout):
         _refuse_guesses(tree, children)
@@ -137,10 +137,10 @@ def _read_splits(
             )
             return False
         if len(splits) == 1:
-            (part,) = splits
+            flag = _FLAGS[TEST if TRAIN in splits else TRAIN]
             raise EquicliError(
-                f"{others[0]}: a class beside the split '{shown(named[0].name)}'. Move it into "
-                f"{shown(named[0].name)}, or away; or say {_FLAGS[part]} '{shown(named[0].name)}'."
+                f"{others[0]}: a class beside the split '{shown(named[0].name)}', or a split by another name. Move it "
+                f"into {shown(named[0].name)}, or away; or say {flag} '{shown(others[0].name)}'."
             )
         for path in others:
             tree.leave(path, BESIDE)
@@ -148,15 +148,19 @@ def _read_splits(
     if bare is not None and TRAIN not in found:
         raise EquicliError(f"{bare}: no images here, though '{shown(named[0].name)}' has some.")
     layout.empty += tree.without_pictures(base)
-    tree.leave_loose(base)
     parts = {part: _read_part(tree, _one(part, found[part]), layout) for part in LABELLED if part in found}
     for path in found.get("unlabelled", ()):
         tree.leave(path, UNLABELLED)
     layout.parts |= _without_unlabelled(tree, parts, layout)
-    told = ", ".join(f"{shown(part.folder.relative_to(tree.root))} for {name}" for name, part in parts.items())
     if any(path.name not in LABELLED for path in named) or base != tree.root:
-        layout.remarks.append(f"folders are read by their names: {told}")
+        layout.remarks.append(f"folders are read by their names: {_described(tree.root, layout.parts)}")
     return True
+
+
+def _described(root: Path, parts: Mapping[str, Part]) -> str:
+    """Which folder serves as what: without test images, validation images are tested on."""
+    serves = {name: TEST if name == VALIDATION and TEST not in parts else name for name in parts}
+    return ", ".join(f"{shown(part.folder.relative_to(root))} for {serves[name]}" for name, part in parts.items())
 
 
 def _without_unlabelled(tree: FileTree, parts: Mapping[str, Part], layout: Layout) -> dict[str, Part]:
@@ -221,14 +225,20 @@ def _unwrap(tree: FileTree, folder: Path) -> Path:
         return folder
     inner = inside[0]
     own, again = names_part(folder.name), names_part(inner.name)
-    same = plain(inner.name) == plain(folder.name) or (own is not None and again is not None and own[0] == again[0])
+    same = _without_numbers(inner.name) == _without_numbers(folder.name) or (
+        bool(tree.folders(inner)) and own is not None and again is not None and own[0] == again[0]
+    )
     more = len(tree.folders(inner)) > 1 and not tree.images(inner)
     return _unwrap(tree, inner) if same or more or plain(inner.name) in WRAPPERS else folder
 
 
+def _without_numbers(name: str) -> str:
+    return "".join(letter for letter in plain(name) if not letter.isdigit())
+
+
 def _refuse_guesses(tree: FileTree, children: Sequence[Path]) -> None:
     """Refuse folders of which nobody can tell whether they are classes or parts."""
-    inside = {child: {path.name for path in tree.folders(child)} for child in children}
+    inside = {child: {path.name for path in tree.folders(_unwrap(tree, child))} for child in children}
     names = {child.name for child in children}
     for child, inner in inside.items():
         if len(inner & (names - {child.name})) > 1:
@@ -264,6 +274,11 @@ def _read_part(
                 ".tif, .webp or another of the formats that are read."
             )
         return Part(base, {})
+    if any(tree.folders(path) for paths in _parts(children).values() for path in paths) and len(_parts(children)) > 1:
+        raise EquicliError(
+            f"{base}: holds parts of its own ({_named(path.name for path in children)}). Name one with "
+            f"{_FLAGS[TRAIN]} and another with {_FLAGS[TEST]}, or name {shown(base.name)} as DATA."
+        )
     if loose:
         _refuse_many(tree, base, children, loose)
         tree.leave_loose(base)
@@ -287,8 +302,8 @@ def _read_part(
 
 def _refuse_many(tree: FileTree, base: Path, children: Sequence[Path], loose: Sequence[Path]) -> None:
     inside = sum(len(tree.images(child)) for child in children)
-    if len(loose) > inside:
+    if len(loose) >= inside or len(children) == 1:
         raise EquicliError(
-            f"{loose[0]}: an image beside class folders, as {len(loose)} are, more than in the class folders. "
-            "Move them into one of these, or away."
+            f"{loose[0]}: an image beside class folders, as are {len(loose)}: no fewer than in these, or beside one "
+            "alone. Move them into one of them, or away."
         )

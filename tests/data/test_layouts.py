@@ -89,6 +89,15 @@ READ: dict[str, tuple[Files, dict[str, str]]] = {
         {"bus": "a", "test": "b", "train": "c"},
         {"train bus": "a", "train test": "b", "train train": "c"},
     ),
+    "classes called by words for parts": (
+        {"train/eval": "a", "train/dev": "b", "test/eval": "c"},
+        {"train dev": "b", "train eval": "a", "test eval": "c"},
+    ),
+    "tiny ImageNet": (
+        {"set/train/n1/images": "a", "set/train/n2/images": "b", "set/val/images": "c", "set/test/images": "d"},
+        {"train n1": "a", "train n2": "b"},
+    ),
+    "test1 without labels": ({"train": "cat.0.jpg dog.1.jpg", "test1": "1.jpg"}, {"train": "cat.0 dog.1", "test": "1"}),
     "a class called freight train": (
         {"freight_train": "a", "passenger_train": "b"},
         {"train freight_train": "a", "train passenger_train": "b"},
@@ -141,11 +150,14 @@ REFUSED: dict[str, tuple[Files, list[str]]] = {
     "a copy beside classes": (PETS | under("pets"), ["pets", "(cat, dog)", "copy"]),
     "two datasets": (under("a/train") | under("a/test") | under("b/train") | under("b/test"), ["Name one of them as DATA"]),
     "parts within one class only": ({"cat/train": "a", "cat/test": "b", "dog": "c"}, ["dog", "'cat' has test and train"]),
-    "a class beside the one part": (under("test") | {"cow": "a"}, ["cow: a class beside the split 'test'", "--test-split"]),
+    "a class beside the one part": (under("test") | {"cow": "a"}, ["cow: a class beside the split 'test'", "--train-split 'cow'"]),
     "a class that train has not": (under("train") | {"test/cow": "a"}, ["test/cow", "no such class"]),
     "a class in two cases, and one in a third": ({"train/A b": "a", "train/a b": "b", "test/A B": "c"}, ["no such class"]),
     "labels in test alone": ({"train": "a", "test/cat": "b"}, ["class folders"]),
     "more pictures beside class folders than in them": ({"": "a b c", "cat": "d", "dog": "e"}, ["beside class folders"]),
+    "folds wrapped": (under("rps/rps") | under("rps-test-set/rps-test-set"), ["rps", "--test-split 'rps-test-set'"]),
+    "as many pictures beside one folder": ({"": "a b", "sub": "c d"}, ["beside class folders"]),
+    "parts within a part": (under("train/train") | under("train/val") | under("test"), ["train: holds parts of its own"]),
     "no pictures": ({"cat": "a.txt", "dog": "b.csv"}, ["no images"]),
     "nothing": ({"": ""}, ["no images"]),
 }  # fmt: skip
@@ -187,7 +199,7 @@ def test_a_part_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 TOLD: dict[str, tuple[Files, list[str]]] = {
-    "an archive": (under("imagenette2/train") | under("imagenette2/val"), ["imagenette2, the one folder", "val for"]),
+    "an archive": (under("imagenette2/train") | under("imagenette2/val"), ["imagenette2, the one folder", "val for test"]),
     "names of parts": (under("Training") | under("Testing"), ["Training for train, ", "Testing for test"]),
     "a class called train": ({"bus": "a", "train": "b"}, ["'train' is taken for a class", "--train-split 'train'"]),
     "unlabelled test": (under("train") | {"test": "x y"}, ["test has no class folders", "2 pictures without labels"]),
