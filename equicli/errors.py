@@ -12,6 +12,9 @@ class EquicliError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
 
 class UsageError(EquicliError):
     """The command line or the configuration is wrong; nothing was started (exit code 2)."""
@@ -33,8 +36,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 def shown(text: object) -> str:
     """What a file of others says, for an error: printable, on one line and not long."""
     whole = str(text)
-    printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in whole[:_MAX_SHOWN])
-    return printable + "…" * (len(whole) > _MAX_SHOWN)
+    return printable(whole[:_MAX_SHOWN]) + "…" * (len(whole) > _MAX_SHOWN)
+
+
+def printable(text: object) -> str:
+    """A text, such as a file's name, on one line that every terminal shows: escapes stand for what does not print."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -80,6 +80,7 @@ def evaluate(
     path: str | None,
     *,
     data: str | None = None,
+    test_split: str | None = None,
     network: nn.Module | None = None,
     checkpoint: str | None = None,
     rotations: int | None = None,
@@ -103,6 +104,7 @@ def evaluate(
     Args:
         path: a run folder or an exported file; None is the latest run.
         data: a dataset folder; None is the one that the run recorded.
+        test_split: the folder of test images in it.
         network: the prediction network, where it is the user's own code.
         checkpoint: the prediction network's weights, for an adapter exported without them.
         rotations: turn by each element of C_n.
@@ -128,7 +130,7 @@ def evaluate(
         rotate = rotate or (recorded.evaluation.rotate if recorded else "file")
         max_pixels = max_pixels or (recorded and recorded.max_pixels) or MAX_PIXELS
         config = _with_range(_prepared_as(config, preprocess, image_size), value_range)
-        images = find_samples(task, data, run, progress)
+        images = find_samples(task, data, run, progress, test_split=test_split, strict=strict)
         labels = task.rebind(images.data, config.labels, config.class_names)
         if labels != config.labels:
             progress.say("labels: folder names match classes of the network's own")

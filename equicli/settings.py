@@ -40,9 +40,12 @@ class CanonicalizerSettings(Settings):
 
 
 class TaskSettings(Settings):
-    """What every task's settings have; each kind adds its own."""
+    """What every task's settings have, of its data; each kind adds its own."""
 
     kind: str
+    train_split: str | None = Field(None, description="folder of training images; '.' is DATA itself, without parts")
+    val_split: str | None = Field(None, description="folder of validation images in DATA")
+    test_split: str | None = Field(None, description="folder of test images in DATA")
 
 
 class NetworkSettings(Settings):

@@ -205,7 +205,7 @@ def test_unknown_keys_of_a_recipe_are_named(recipe, text: str) -> None:
         ("std=[-1, 1, 1]", ["std"]),
         ("group=q4", ["group", "q4"]),
         ("group=4", ["--group 4: not a group"]),
-        ("head=never", ["head = 'never'", "'auto' or 'none'"]),
+        ("head=never", ["head = 'never'", "'auto', 'none' or 'new'"]),
         ("device=gpu", ["device = 'gpu'"]),
         ("strict=maybe", ["strict = 'maybe'"]),
         ("seed=-1", ["seed = -1"]),

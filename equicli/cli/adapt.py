@@ -60,6 +60,39 @@ def adapt_command(
             show_default="classification",
         ),
     ] = None,
+    class_map: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Output of each class folder: JSON, YAML or lines of text.",
+            rich_help_panel=DATA,
+            show_default="by name, else by order",
+        ),
+    ] = None,
+    train_split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Folder of training images in DATA; '.' is DATA itself.",
+            rich_help_panel=DATA,
+            show_default="train, training, …",
+        ),
+    ] = None,
+    val_split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Folder of validation images in DATA.",
+            rich_help_panel=DATA,
+            show_default="val, valid, …",
+        ),
+    ] = None,
+    test_split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Folder of test images in DATA.", rich_help_panel=DATA, show_default="test, testing, …"
+        ),
+    ] = None,
     value_range: ValueRange = None,
     max_pixels: MaxPixels = None,
     strict: Annotated[
@@ -89,7 +122,7 @@ def adapt_command(
     head: Annotated[
         Head | None,
         typer.Option(
-            help="Where classes do not match: auto fits a linear head, none refuses.",
+            help="Where classes do not match: auto fits a linear head, none refuses; new: always fits one.",
             rich_help_panel=NETWORK,
             show_default="auto",
         ),
@@ -214,6 +247,10 @@ def adapt_command(
         **{f"model_args.{key}": value for key, value in (parse_pair(a, "--model-arg") for a in model_arg or [])},
         "prompts": prompts,
         "head": plain(head),
+        "class_map": class_map,
+        "train_split": train_split,
+        "val_split": val_split,
+        "test_split": test_split,
         "preprocess": plain(preprocess),
         "image_size": image_size,
         "mean": mean,

@@ -41,6 +41,15 @@ def evaluate_command(
         str | None,
         typer.Option(help="Image folder.", rich_help_panel=DATA, show_default="the test images recorded in the run"),
     ] = None,
+    test_split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Folder of test images in the image folder.",
+            rich_help_panel=DATA,
+            show_default="as in the run, else test, testing, …",
+        ),
+    ] = None,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.", rich_help_panel=DATA),
@@ -123,6 +132,7 @@ def evaluate_command(
     _, folder = pipeline.evaluate(
         run,
         data=data,
+        test_split=test_split,
         network=own_network(model, model_arg),
         checkpoint=checkpoint,
         rotations=rotations,

@@ -44,6 +44,7 @@ class Rotate(str, Enum):
 class Head(str, Enum):
     auto = "auto"
     none = "none"
+    new = "new"
 
 
 class Padding(str, Enum):

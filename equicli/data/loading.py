@@ -14,7 +14,7 @@ from torch import Tensor
 from equicli.data.decode import PLAIN, Decoder, UnreadableImageError, memory_of
 from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Sample
-from equicli.errors import EquicliError
+from equicli.errors import EquicliError, printable
 from equicli.progress import Progress
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ def _stack(prepared: Iterable[tuple[int, T]]) -> Batch[T]:
 def tell_unreadable(unreadable: Mapping[Path, str], progress: Progress) -> None:
     """List skipped files."""
     for path, why in unreadable.items():
-        progress.say(f"skipped {path}: {why}")
+        progress.say(f"skipped {printable(path)}: {why}")
     if unreadable:
         progress.say(f"{len(unreadable)} unreadable images skipped (--strict stops instead)")
 

@@ -33,23 +33,37 @@ class EvaluationSamples:
     split: str
 
 
-def find_samples(task: Task, data: str | None, run: Run | None, progress: Progress) -> EvaluationSamples:
-    """The test samples of a folder; of that which a run was made from, also moved or copied, those that it held out.
+def find_samples(
+    task: Task,
+    data: str | None,
+    run: Run | None,
+    progress: Progress,
+    *,
+    test_split: str | None = None,
+    strict: bool = False,
+) -> EvaluationSamples:
+    """The test samples of a folder; of that which a run was made from, also moved or copied, those that it
+    held out.
 
     Args:
         data: a dataset folder; None is the one that the run recorded.
+        test_split: the folder of test images in it; None is what the run was told, or looks for it by its name.
 
     Raises:
-        UsageError: neither names a folder. EquicliError: there are no test images.
+        UsageError: neither names a folder. EquicliError: there are no test images; or, in strict mode, something is
+            left out that should have been a picture.
     """
     recorded = Path(run.read_settings()["data"]) if run else None
     root = Path(expand_path(data)) if data is not None else recorded
     if root is None:
         raise UsageError("an exported file records no data folder; name one with --data.")
-    folder = task.open(root)
+    names = _recorded_names(run, root) | ({} if test_split is None else {"test_split": test_split})
+    folder = task.with_splits(names).open(root) if names else task.open(root)
+    folder.tell(progress, strict=strict)
     split = "test"
-    own = recorded is not None and root.resolve() == recorded.resolve()
-    moved = [] if own or run is None or not run.split.is_file() else _moved_test_samples(folder, run.read_split())
+    own = recorded is not None and root.resolve() == recorded.resolve() and test_split is None
+    known = run is not None and not own and test_split is None and run.split.is_file()
+    moved = _moved_test_samples(folder, run.read_split()) if run is not None and known else []
     if own and run is not None:
         samples = recorded_split(folder, {"train": [], "validation": [], "test": run.read_split()["test"]}).test
     elif moved:
@@ -72,6 +86,13 @@ def _moved_test_samples(folder: Dataset, recorded: Mapping[str, Sequence[str]]) 
     if 2 * sum(name in samples for name in names) < len(names):
         return []
     return [samples[name] for name in recorded["test"] if name in samples]
+
+
+def _recorded_names(run: Run | None, root: Path) -> dict[str, str]:
+    """The folders that a run was told are parts, where this dataset has them, too."""
+    told = run.read_settings().get("task", {}) if run else {}
+    names = {key: told.get(key) for key in ("train_split", "val_split", "test_split")}
+    return {key: name for key, name in names.items() if name is not None and (root / name).is_dir()}
 
 
 class Batches:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from equicli.data.folders import Dataset, Sample, open_folder
+from equicli.data.layouts import SplitNames
 from equicli.errors import EquicliError
 from equicli.groups import PlanarGroup
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
@@ -79,9 +80,18 @@ class Task:
 
     def stored(self) -> dict[str, Any]:
         """Settings that evaluation needs again, as plain values; artifacts keep them."""
-        return self.settings.model_dump(mode="json", exclude={"kind"})  # type: ignore[no-any-return]
+        return self.settings.model_dump(mode="json", exclude=set(TaskSettings.model_fields))  # type: ignore[no-any-return]
 
     # Data
+
+    @property
+    def split_names(self) -> SplitNames:
+        """The folders that the user names as parts."""
+        return SplitNames(self.settings.train_split, self.settings.val_split, self.settings.test_split)
+
+    def with_splits(self, names: Mapping[str, str | None]) -> "Task":
+        """The same task with folders named as parts: `train_split`, `val_split` and `test_split`."""
+        return type(self)(self.settings.model_copy(update=dict(names)))
 
     def open(self, root: Path) -> Dataset:
         """Read a dataset folder: its samples with their targets, and its splits. Here images without labels.
@@ -89,7 +99,7 @@ class Task:
         Raises:
             UsageError: there is no such folder. EquicliError: it does not hold what the task needs; names the file.
         """
-        return open_folder(root).with_targets(lambda sample: None)
+        return open_folder(root, self.split_names).with_targets(lambda sample: None)
 
     def targets(self, samples: Sequence[Sample], data: Dataset, labels: Mapping[str, int]) -> list[Any] | None:
         """What is right for each sample, in the frame of its picture; None where nothing says.

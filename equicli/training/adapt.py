@@ -148,6 +148,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         if features is not None:
             features.write(run.features)
     become_latest(run, progress)
+    run.append_log({"used": len(data.samples), "left_out": data.left_out.counts()})
     run.append_log({"unreadable": {str(path): why for path, why in images.unreadable.items()}})
     if trains:
         modules = [canonicalizer, found.network] if training.train_base else [canonicalizer]
@@ -193,6 +194,7 @@ def _open_data(config: AdaptConfig, task: Task, run: Run, progress: Progress, *,
         data = task.open(Path(config.data))
         of = config.split
         split = split_folder(data, validation=of.validation_fraction, test=of.test_fraction, seed=of.seed)
+    data.tell(progress, strict=config.strict)
     progress.say(
         f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images"
         + (f" in {len(data.classes)} classes" if data.classes else "" if split.train[0].target else ", unlabelled")

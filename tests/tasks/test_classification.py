@@ -115,16 +115,20 @@ def test_a_network_that_fails_on_these_images_names_their_size_and_the_options(e
     [
         (("ant", "Bee", "cat"), 3, ("bee", "cat"), {"bee": 1, "cat": 2}, "match the checkpoint's 3 classes"),
         (("ant", "bee"), 2, ("ant", "wasp"), None, "not classes of the checkpoint (2 outputs)"),
+        (("a", "b", "c"), 3, ("0", "1", "2"), {"0": 0, "1": 1, "2": 2}, "are the numbers of 3 outputs"),
+        (("a", "b", "c"), 3, ("0", "1"), None, "not classes of the checkpoint"),
+        (("caf\u00e9", "b"), 2, ("cafe\u0301",), {"cafe\u0301": 0}, "match"),
         ((None,), 2, ("ant", "bee"), {"ant": 0, "bee": 1}, "sorted folders (ant = 0 … bee = 1)"),
         ((None,), 3, ("ant", "bee"), None, "3 outputs, the data 2 class folders"),
     ],
-    ids=["names", "other names", "numbers", "neither"],
+    ids=["names", "other names", "numbers of outputs", "some numbers", "accents", "as many", "neither"],
 )
 def test_labels_are_matched_by_name_then_by_number_and_it_is_said_how(
     class_names, outputs, folders, labels, words
 ) -> None:
-    found, line = match_labels(named(*class_names), outputs, folders)
-    assert found == labels
+    matched = match_labels(named(*class_names), outputs, folders)
+    assert matched.outputs == labels
+    line = matched.reason
     assert line.startswith("labels: ") and words in line and "\n" not in line
 
 

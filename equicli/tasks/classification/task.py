@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from equicli.data.folders import Dataset, Sample, open_folder
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import EquicliError, UsageError, shown
 from equicli.groups import PlanarGroup
-from equicli.prediction.classes import match_classes
+from equicli.prediction.classes import find_label, match_classes
 from equicli.prediction.head import set_head
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.prompts import class_prompts
@@ -23,9 +23,11 @@ from equicli.prediction.zero_shot import TwoTowers
 from equicli.progress import Progress
 from equicli.settings import LocalPath, TaskSettings
 from equicli.tasks.classification.chance import tell_chance
+from equicli.tasks.classification.class_map import read_class_map
 from equicli.tasks.classification.confusion import changing_classes
 from equicli.tasks.classification.head import fit_head
-from equicli.tasks.classification.labels import match_labels, refuse_labels
+from equicli.tasks.classification.labels import match_labels, names_of_empty, refuse_labels
+from equicli.tasks.classification.order import better_order, choose_order
 from equicli.tasks.task import Binding, Records, Task
 
 TOP = 5
@@ -35,7 +37,10 @@ class ClassificationSettings(TaskSettings):
     """How folders and outputs are matched."""
 
     kind: Literal["classification"] = "classification"
-    head: Literal["auto", "none"] = Field("auto", description="fit a linear head where the classes do not match")
+    head: Literal["auto", "none", "new"] = Field(
+        "auto", description="auto: fit a linear head where the classes do not match; new: in any case"
+    )
+    class_map: LocalPath | None = Field(None, description="output of each class folder: a JSON, YAML or text file")
     prompts: LocalPath | None = Field(None, description="of a zero-shot network's classes: a text or YAML file")
 
 
@@ -55,18 +60,19 @@ class Classification(Task):
         return {}  # heads and prompts are in the network by then
 
     def open(self, root: Path) -> Dataset:
-        return open_folder(root)
+        return open_folder(root, self.split_names)
 
     def targets(self, samples: Sequence[Sample], data: Dataset, labels: Mapping[str, int]) -> list[Any] | None:
         if not data.classes or not labels:
             return None
-        unknown = [name for name in data.classes if name not in labels]
+        found = {name: find_label(name, labels) for name in data.classes}
+        unknown = [name for name, output in found.items() if output is None]
         if unknown:
             raise EquicliError(
-                f"class folder '{unknown[0]}' is none of the {len(labels)} classes that this model was adapted to, "
-                "and not all folders are named as classes of its network's own."
+                f"class folder '{shown(unknown[0])}' is none of the {len(labels)} classes that this model was adapted "
+                "to, and not all folders are named as classes of its network's own."
             )
-        outputs = [labels[name] for name in data.classes]
+        outputs = list(found.values())
         return [outputs[sample.target] for sample in samples]
 
     def prepare(self, found: PretrainedNetwork, data: Dataset, progress: Progress) -> PretrainedNetwork:
@@ -100,19 +106,31 @@ class Classification(Task):
         if not data.classes:
             progress.say("labels: none in this folder; accuracy is agreement with the network's own upright prediction")
             return Binding({}, class_names=found.class_names or ())
-        labels, reason = match_labels(found, outputs, data.classes)
-        if labels is None and settings.head == "none":
-            raise refuse_labels(reason)
-        fitting = "; fitting a linear head on frozen features (--head auto)" if labels is None else ""
-        progress.say(reason + fitting)
-        if labels is None:
+        if settings.head == "new":
+            progress.say("labels: fitting a new linear head on frozen features (--head new)")
             return Binding({}, head_needed=True)
+        if settings.class_map is not None:
+            labels = read_class_map(settings.class_map, data.classes, outputs)
+            progress.say(f"labels: outputs of {len(labels)} classes from {Path(settings.class_map).name}")
+            return Binding(labels, class_names=found.class_names or ())
+        empty = [path.name for path in data.left_out.empty]
+        matched = match_labels(found, outputs, data.classes, names_of_empty(data.classes, empty))
+        if matched.outputs is None and settings.head == "none":
+            raise refuse_labels(matched.reason)
+        fitting = "; fitting a linear head on frozen features (--head auto)" if matched.outputs is None else ""
+        progress.say(matched.reason + fitting)
+        if matched.outputs is None:
+            return Binding({}, head_needed=True)
+        labels = matched.outputs
+        if matched.other is not None:
+            labels, checked = choose_order(found, matched, data.train, data.classes, example.device)
+            progress.say(f"labels: {checked}")
         return Binding(labels, class_names=found.class_names or ())
 
     def rebind(
         self, data: Dataset, labels: Mapping[str, int], class_names: Sequence[Sequence[str]]
     ) -> Mapping[str, int]:
-        if labels.keys() >= set(data.classes):
+        if all(find_label(name, labels) is not None for name in data.classes):
             return labels
         outputs = match_classes(data.classes, class_names)
         return labels if outputs is None else dict(zip(data.classes, outputs, strict=True))
@@ -199,7 +217,8 @@ class Classification(Task):
 
     def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
         target = records["target"][:, 0]
-        return _tell_chance(records) or changing_classes(records["prediction"], target, elements, labels)
+        told = better_order(records, labels) or _tell_chance(records)
+        return told or changing_classes(records["prediction"], target, elements, labels)
 
     def near_chance(self, records: Records) -> bool:
         return bool(_tell_chance(records))
