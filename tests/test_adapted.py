@@ -173,7 +173,7 @@ def test_a_copied_or_compiled_model_gives_the_same_output(group, copied):
 
 
 @torch.inference_mode()
-def test_a_pickled_model_gives_the_same_output_in_another_process(model, tmp_path):
+def test_a_pickled_model_gives_the_same_output_in_another_process(model, tmp_path, run_code):
     x = noise(3, 32)
     with (tmp_path / "model.pkl").open("wb") as file:
         pickle.dump((model, x, model(x)), file)
@@ -182,8 +182,7 @@ def test_a_pickled_model_gives_the_same_output_in_another_process(model, tmp_pat
         "model, x, output = pickle.load(open(sys.argv[1], 'rb'))\n"
         "torch.testing.assert_close(model(x), output, atol=1e-5, rtol=0)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "model.pkl")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = run_code(code, tmp_path / "model.pkl")
     assert done.returncode == 0, done.stderr
 
 

@@ -668,7 +668,7 @@ def test_an_adapter_of_any_kind_gives_the_same_outputs_as_the_whole_model(path, 
 
 
 @pytest.mark.usefixtures("escnn")
-def test_nothing_but_torch_is_needed_to_load_an_equivariant_or_steerable_artifact(tmp_path):
+def test_nothing_but_torch_is_needed_to_load_an_equivariant_or_steerable_artifact(tmp_path, run_code):
     """In a process that cannot import escnn."""
     for name, (kind, group, settings) in {"gcnn": KINDS[0], "steerable": KINDS[3], "escnn": ESCNN}.items():
         _, model, config = of_kind(kind, group, settings)
@@ -678,8 +678,8 @@ def test_nothing_but_torch_is_needed_to_load_an_equivariant_or_steerable_artifac
         "import equicli, torch\n"
         "for name in sys.argv[1:]: assert equicli.load(name)(torch.zeros(1, 3, 32, 32)).shape == (1, 6)\n"
     )
-    files = [str(file) for file in sorted(tmp_path.glob("*.safetensors"))]
-    done = subprocess.run([sys.executable, "-c", script, *files], capture_output=True, text=True, check=False)
+    files = sorted(tmp_path.glob("*.safetensors"))
+    done = run_code(script, *files)
     assert len(files) == 3 and done.returncode == 0, done.stderr
 
 

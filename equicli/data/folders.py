@@ -205,15 +205,20 @@ def recorded_split(folder: Dataset, recorded: Mapping[str, Sequence[str]]) -> Sp
     Raises:
         EquicliError: recorded images are gone.
     """
-    samples = {s.path.relative_to(folder.root).as_posix(): s for s in folder.samples}
-    alike = {normal(name): sample for name, sample in samples.items()}
-    found = {
-        part: {name: samples.get(name) or alike.get(normal(name)) for name in names} for part, names in recorded.items()
-    }
+    found = match_recorded(folder, recorded)
     gone = [name for part in found.values() for name, sample in part.items() if sample is None]
     if gone:
         raise EquicliError(f"{folder.root / gone[0]}: recorded in the run, but gone ({len(gone)} such files).")
     return Split(**{part: tuple(s for s in named.values() if s is not None) for part, named in found.items()})
+
+
+def match_recorded(folder: Dataset, recorded: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Sample | None]]:
+    """By part, the sample of each file that `Split.paths` recorded; None of one that is gone."""
+    samples = {s.path.relative_to(folder.root).as_posix(): s for s in folder.samples}
+    alike = {normal(name): sample for name, sample in samples.items()}
+    return {
+        part: {name: samples.get(name) or alike.get(normal(name)) for name in names} for part, names in recorded.items()
+    }
 
 
 def _divide(samples: Sequence[Sample], share: float, seed: str) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:

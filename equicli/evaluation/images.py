@@ -9,7 +9,7 @@ from torch import Tensor
 
 from equicli.adapted import AdaptedModel
 from equicli.data.decode import MAX_PIXELS, Decoder
-from equicli.data.folders import Dataset, Sample, recorded_split
+from equicli.data.folders import Dataset, Sample, match_recorded, recorded_split
 from equicli.data.loading import Batch, Loader
 from equicli.devices import device_of
 from equicli.errors import EquicliError, UsageError
@@ -81,11 +81,11 @@ def find_samples(
 
 def _moved_test_samples(folder: Dataset, recorded: Mapping[str, Sequence[str]]) -> list[Sample]:
     """The recorded test samples of a folder that has at least half of the recorded files; else none."""
-    samples = {sample.path.relative_to(folder.root).as_posix(): sample for sample in folder.samples}
-    names = [name for part in recorded.values() for name in part]
-    if 2 * sum(name in samples for name in names) < len(names):
+    found = match_recorded(folder, recorded)
+    samples = [sample for part in found.values() for sample in part.values()]
+    if 2 * sum(sample is not None for sample in samples) < len(samples):
         return []
-    return [samples[name] for name in recorded["test"] if name in samples]
+    return [sample for sample in found["test"].values() if sample is not None]
 
 
 def _recorded_names(run: Run | None, root: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig, names_code
 from equicli.data.decode import Decoder, UnreadableImageError
 from equicli.data.fingerprint import fingerprint
-from equicli.data.folders import Dataset, Sample, Split, recorded_split, split_folder
+from equicli.data.folders import Dataset, Sample, Split, match_recorded, recorded_split, split_folder
 from equicli.data.loading import in_threads, tell_unreadable
 from equicli.data.preprocess import Preprocess
 from equicli.data.source import Resident
@@ -210,7 +210,7 @@ def _open_recorded(config: AdaptConfig, task: Task, run: Run, progress: Progress
     recorded = run.read_split()
     try:
         data = task.open(Path(config.data))
-        gone = {name for name in recorded["test"] if not (data.root / name).exists()}
+        gone = {name for name, sample in match_recorded(data, recorded)["test"].items() if sample is None}
         split = recorded_split(data, {**recorded, "test": [name for name in recorded["test"] if name not in gone]})
     except EquicliError as error:
         raise type(error)(f"{error} If the folder moved, name it: --resume {run.folder} DATA") from error

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import NamedTuple
 from unittest import mock
 
 import pytest
+
+from tests.conftest import Shared
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -46,9 +49,29 @@ class Quickstart(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def quickstart(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
+def quickstart(cli: Cli, shared: Shared) -> Quickstart:
     """`equicli quickstart` run in an empty folder; tests must not change what it wrote."""
-    here = tmp_path_factory.mktemp("quickstart")
-    result = cli("quickstart", cwd=here)
-    assert result.returncode == 0, result.stderr
-    return Quickstart(here / "quickstart", result.stdout, result.stderr)
+
+    def make(here: Path) -> None:
+        result = cli("quickstart", cwd=here)
+        assert result.returncode == 0, result.stderr
+        (here / "stdout").write_text(result.stdout)
+        (here / "stderr").write_text(result.stderr)
+
+    here = shared("quickstart", make)
+    return Quickstart(here / "quickstart", (here / "stdout").read_text(), (here / "stderr").read_text())
+
+
+@pytest.fixture(scope="session")
+def few(quickstart: Quickstart, shared: Shared) -> Path:
+    """A folder with some of the digits in `data`, and `network.safetensors` that knows them; leave it as it is."""
+
+    def make(here: Path) -> None:
+        for split, count in (("train", 30), ("test", 12)):
+            for label in sorted((quickstart.folder / "data" / split).iterdir()):
+                (here / "data" / split / label.name).mkdir(parents=True)
+                for image in sorted(label.iterdir())[:count]:
+                    shutil.copy(image, here / "data" / split / label.name)
+        shutil.copy(quickstart.folder / "network.safetensors", here)
+
+    return shared("few", make)

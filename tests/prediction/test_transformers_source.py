@@ -629,9 +629,9 @@ def test_without_transformers_the_remedy_is_named(monkeypatch) -> None:
         transformers_source.transformers.cache_clear()
 
 
-def test_transformers_is_imported_only_where_it_is_asked_for() -> None:
+def test_transformers_is_imported_only_where_it_is_asked_for(run_code) -> None:
     script = "import sys, equicli.prediction.load; sys.exit('transformers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    assert run_code(script).returncode == 0
 
 
 def test_loading_says_nothing_and_leaves_its_logging_as_it_was(hub, capfd) -> None:
