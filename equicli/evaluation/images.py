@@ -45,6 +45,8 @@ def find_samples(task: Task, data: str | None, run: Run | None, progress: Progre
     root = Path(expand_path(data)) if data is not None else recorded
     if root is None:
         raise UsageError("an exported file records no data folder; name one with --data.")
+    if data is None and not root.exists():
+        raise UsageError(f"{root}: the data folder of this run is gone; name where it lies now with --data.")
     folder = task.open(root)
     split = "test"
     own = recorded is not None and root.resolve() == recorded.resolve()
