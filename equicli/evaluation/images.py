@@ -57,6 +57,8 @@ def find_samples(
     root = Path(expand_path(data)) if data is not None else recorded
     if root is None:
         raise UsageError("an exported file records no data folder; name one with --data.")
+    if data is None and not root.exists():
+        raise UsageError(f"{root}: the data folder of this run is gone; name where it lies now with --data.")
     names = _recorded_names(run, root) | ({} if test_split is None else {"test_split": test_split})
     folder = task.with_splits(names).open(root) if names else task.open(root)
     folder.tell(progress, strict=strict)

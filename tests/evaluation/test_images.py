@@ -153,6 +153,8 @@ def test_of_a_run_whose_folder_was_moved_or_copied_the_recorded_test_images_are_
     found = find_samples(CLASSIFICATION, str(data), run, told)
     assert (names(found), found.split) == (["bee/2.png", "ant/2.png"], "test")
     assert len(told.lines) == 1 and "its 2 test images" in told.lines[0]
+    with pytest.raises(UsageError, match="gone; name where it lies now with --data"):
+        find_samples(CLASSIFICATION, None, run, Silent())
     (data / "bee" / "2.png").unlink()  # what is left of them
     assert names(find_samples(CLASSIFICATION, str(data), run, Silent())) == ["ant/2.png"]
 
