@@ -85,11 +85,6 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(cli, folder, arguments
     assert not (folder.parent / "runs").exists()
 
 
-def test_an_empty_class_is_named(cli, folder: Path) -> None:
-    (folder / "train" / "cat").mkdir()
-    check(cli("adapt", "data", *MODEL, cwd=folder.parent), 1, str(Path("data/train/cat")), "empty class")
-
-
 def test_a_checkpoint_of_another_shape_names_the_tensor_and_both_shapes(cli, folder: Path) -> None:
     import timm
 

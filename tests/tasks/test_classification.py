@@ -267,8 +267,9 @@ def answering(answer: object, *class_names: str | None) -> PretrainedNetwork:
 
 def test_a_network_whose_classes_do_not_fit_gets_a_head_unless_that_is_forbidden() -> None:
     found = answering(torch.zeros(1, 3), None)
-    binding, (line,) = bind(found, folder(0, 1))
-    assert binding.head_needed and binding.labels == {} and "fitting a linear head" in line
+    binding, (reason, line) = bind(found, folder(0, 1))
+    assert binding.head_needed and binding.labels == {} and "2 class folders" in reason
+    assert "fitting a linear head" in line
     with pytest.raises(UsageError, match="--head none"):
         bind(found, folder(0, 1), head="none")
 

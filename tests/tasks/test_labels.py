@@ -168,6 +168,19 @@ def test_digits_are_no_classes_of_imagenet() -> None:
     assert matched.outputs == {str(i): i for i in range(1000)}
 
 
+@pytest.mark.parametrize("names", [None, [f"class {i}" for i in range(20)]])
+def test_some_numbers_are_outputs_where_the_network_says_so(data: Dataset, names: list[str] | None) -> None:
+    labels, told = bind(network(names=names, outputs=20), data)
+    assert labels == IN_NATURAL and "numbers of outputs, as 48 of 48" in told
+
+    class Other(Red):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images).roll(5, dims=1)
+
+    labels, told = bind(replace(network(names=names, outputs=20), network=Other(20)), data)
+    assert labels == {} and "fitting a linear head" in told
+
+
 def test_a_new_head_is_fitted_whatever_the_classes_are(data: Dataset) -> None:
     told = Told()
     settings = Classification.Settings(head="new")
@@ -236,6 +249,13 @@ def test_a_class_map_wins_over_every_order(data: Dataset, tmp_path: Path) -> Non
     (tmp_path / "map.json").write_text(json.dumps({str(i): 11 - i for i in range(12)}))
     labels, told = bind(network(), data, class_map=str(tmp_path / "map.json"))
     assert labels == {str(i): 11 - i for i in range(12)} and "from map.json" in told
+
+
+def test_a_class_map_that_nothing_would_use_is_refused(data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"map\.json: --head new fits outputs of its own"):
+        bind(network(), data, class_map=str(Path("map.json")), head="new")
+    with pytest.raises(UsageError, match=r"map\.json: this folder has no class folders"):
+        bind(network(), replace(data, classes=()), class_map=str(Path("map.json")))
 
 
 def test_labels_of_a_run_are_found_whatever_their_case_and_encoding() -> None:

@@ -18,12 +18,14 @@ class Matched:
 
     order, other: where folders were numbered in one order and the other one differs, what it is called, and the outputs
     by the other.
+    numbers: where nothing fits, the outputs that folders would be if their names are numbers of outputs.
     """
 
     outputs: dict[str, int] | None
     reason: str
     order: str = ""
     other: dict[str, int] | None = None
+    numbers: dict[str, int] | None = None
 
 
 def match_labels(found: PretrainedNetwork, outputs: int, classes: Sequence[str], empty: Sequence[str] = ()) -> Matched:
@@ -39,17 +41,24 @@ def match_labels(found: PretrainedNetwork, outputs: int, classes: Sequence[str],
         matched = _by_name(found.class_names, outputs, classes)
         if matched is not None:
             return matched
-        return Matched(None, f"labels: the folder names are not classes of the checkpoint ({outputs} outputs)")
+        reason = f"labels: the folder names are not classes of the checkpoint ({outputs} outputs)"
+        return Matched(None, reason, numbers=_as_numbers(classes, outputs))
     if outputs == len(classes):
         return _by_order(found.spec.library, classes, classes)
     if outputs == len(classes) + len(empty):
         return _by_order(found.spec.library, classes, sorted({*classes, *empty}))
-    return Matched(None, f"labels: the network has {outputs} outputs, the data {len(classes)} class folders")
+    reason = f"labels: the network has {outputs} outputs, the data {len(classes)} class folders"
+    return Matched(None, reason, numbers=_as_numbers(classes, outputs))
 
 
 def orders(names: Sequence[str]) -> dict[str, list[str]]:
     """Names in each order in which libraries number class folders."""
     return {TEXT: list(names), NATURAL: sorted(names, key=natural_key)}
+
+
+def _as_numbers(classes: Sequence[str], outputs: int) -> dict[str, int] | None:
+    numbers = {name: int(name) for name in classes if name.isdecimal() and int(name) < outputs}
+    return numbers if len(set(numbers.values())) == len(classes) else None
 
 
 def _by_name(class_names: Sequence[Sequence[str]], outputs: int, classes: Sequence[str]) -> Matched | None:

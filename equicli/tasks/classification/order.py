@@ -1,4 +1,4 @@
-"""Checking in which order class folders were numbered when a network was trained: by what it says of pictures."""
+"""Checking how class folders were numbered when a network was trained: by what it says of pictures."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,7 @@ def choose_order(
         The output of each class, and what was found, in words.
     """
     assert matched.outputs is not None and matched.other is not None
-    some = _some_of_each(samples)
-    said = _predictions(found, some, device)
-    n = len(said)
-    own = sum(prediction == matched.outputs[classes[target]] for target, prediction in said)
-    others = sum(prediction == matched.other[classes[target]] for target, prediction in said)
+    (own, others), n = count_right(found, (matched.outputs, matched.other), samples, classes, device)
     counts = f"of {n} training images {own} are right in this order and {others} in the other"
     if n and _clearly_better(others, own, n):
         other = TEXT if matched.order == NATURAL else NATURAL
@@ -37,6 +33,20 @@ def choose_order(
     if n and _clearly_better(own, others, n):
         return matched.outputs, counts
     return matched.outputs, f"{counts}, which decides nothing; --class-map FILE says which output is which class"
+
+
+def count_right(
+    found: PretrainedNetwork,
+    guesses: Sequence[Mapping[str, int]],
+    samples: Sequence[Sample],
+    classes: Sequence[str],
+    device: torch.device,
+) -> tuple[list[int], int]:
+    """How many of some labelled images are right by each guess of the classes' outputs; and of how many."""
+    said = _predictions(found, _some_of_each(samples), device)
+    return [sum(prediction == outputs[classes[target]] for target, prediction in said) for outputs in guesses], len(
+        said
+    )
 
 
 def better_order(records: Mapping[str, Tensor], labels: Mapping[str, int]) -> list[str]:

@@ -27,7 +27,8 @@ from equicli.tasks.classification.class_map import read_class_map
 from equicli.tasks.classification.confusion import changing_classes
 from equicli.tasks.classification.head import fit_head
 from equicli.tasks.classification.labels import match_labels, names_of_empty, refuse_labels
-from equicli.tasks.classification.order import better_order, choose_order
+from equicli.tasks.classification.order import better_order, choose_order, count_right
+from equicli.tasks.intervals import wilson
 from equicli.tasks.task import Binding, Records, Task
 
 TOP = 5
@@ -100,32 +101,48 @@ class Classification(Task):
                 "the network returns probabilities, it seems, and no logits: its last softmax should be left out, as "
                 "what is told of calibration, symmetrization and energy takes logits"
             )
+        if settings.class_map is not None and (settings.head == "new" or not data.classes):
+            why = "--head new fits outputs of its own" if data.classes else "this folder has no class folders"
+            raise UsageError(f"--class-map {settings.class_map}: {why}; leave it out.")
         if not data.classes and settings.prompts is not None and found.class_names is not None:
             progress.say("labels: none in this folder; outputs are named by the prompts")
             return Binding({name: output for output, (name, *_) in enumerate(found.class_names)})
         if not data.classes:
             progress.say("labels: none in this folder; accuracy is agreement with the network's own upright prediction")
             return Binding({}, class_names=found.class_names or ())
-        if settings.head == "new":
-            progress.say("labels: fitting a new linear head on frozen features (--head new)")
+        labels = None if settings.head == "new" else self._find_labels(found, data, outputs, example.device, progress)
+        if labels is None:
+            progress.say(f"labels: fitting a linear head on frozen features (--head {settings.head})")
             return Binding({}, head_needed=True)
+        return Binding(labels, class_names=found.class_names or ())
+
+    def _find_labels(
+        self, found: PretrainedNetwork, data: Dataset, outputs: int, device: torch.device, progress: Progress
+    ) -> dict[str, int] | None:
+        """The output of each class folder, and tell how it was decided; None where a head is to be fitted."""
+        settings: ClassificationSettings = self.settings
         if settings.class_map is not None:
             labels = read_class_map(settings.class_map, data.classes, outputs)
             progress.say(f"labels: outputs of {len(labels)} classes from {Path(settings.class_map).name}")
-            return Binding(labels, class_names=found.class_names or ())
+            return labels
         empty = [path.name for path in data.left_out.empty]
         matched = match_labels(found, outputs, data.classes, names_of_empty(data.classes, empty))
+        if matched.outputs is None and matched.numbers is not None:
+            (right,), n = count_right(found, (matched.numbers,), data.train, data.classes, device)
+            if n and wilson(right, n)[0] > 1 / len(data.classes):
+                progress.say(
+                    "labels: folder names are taken for numbers of outputs, as "
+                    f"{right} of {n} training images are right"
+                )
+                return matched.numbers
         if matched.outputs is None and settings.head == "none":
             raise refuse_labels(matched.reason)
-        fitting = "; fitting a linear head on frozen features (--head auto)" if matched.outputs is None else ""
-        progress.say(matched.reason + fitting)
-        if matched.outputs is None:
-            return Binding({}, head_needed=True)
-        labels = matched.outputs
-        if matched.other is not None:
-            labels, checked = choose_order(found, matched, data.train, data.classes, example.device)
-            progress.say(f"labels: {checked}")
-        return Binding(labels, class_names=found.class_names or ())
+        progress.say(matched.reason)
+        if matched.outputs is None or matched.other is None:
+            return matched.outputs
+        labels, checked = choose_order(found, matched, data.train, data.classes, device)
+        progress.say(f"labels: {checked}")
+        return labels
 
     def rebind(
         self, data: Dataset, labels: Mapping[str, int], class_names: Sequence[Sequence[str]]
