@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from equicli.data.decode import Decoder
+from equicli.data.decode import PLAIN, Decoder
 from equicli.data.folders import Sample, Split
 from equicli.data.loading import Loader
 from equicli.data.preprocess import Preprocess
@@ -62,7 +62,7 @@ def read_training_images(
     turn_back: Callable[[Tensor], Tensor],
     device: torch.device,
     batch_size: int,
-    decoder: Decoder,
+    decoder: Decoder = PLAIN,
     strict: bool,
     progress: Progress,
 ) -> TrainingImages:
