@@ -7,15 +7,19 @@ environment, signals, closed streams, what is imported. Images are tiny and few,
 """
 
 import atexit
+import contextlib
+import io
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import hypothesis
 import pytest
@@ -76,6 +80,7 @@ def real_data() -> Path:
 
 
 Shared = Callable[[str, Callable[[Path], None]], Path]
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
@@ -125,17 +130,43 @@ def escnn() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def run_code(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
+def cli() -> Cli:
+    """`cli("adapt", …, cwd=…)`: what `equicli` would print and return. Warnings are errors here, too."""
+
+    def run(*args: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
+        from equicli.cli import main
+
+        out, err, here = io.StringIO(), io.StringIO(), Path.cwd()
+        os.chdir(cwd)
+        try:
+            with (
+                mock.patch.object(sys, "argv", ["equicli", *map(str, args)]),
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+                pytest.raises(SystemExit) as stop,
+            ):
+                main()
+        finally:
+            os.chdir(here)
+        return subprocess.CompletedProcess(args, int(stop.value.code or 0), out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_code(tmp_path_factory: pytest.TempPathFactory) -> Cli:
     """Run Python code in a new process: `run_code("import equicli; …", …, cwd=…)`."""
 
-    def run(code: str, *args: object, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(
+        code: str, *args: object, cwd: Path | None = None, timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
         return run_forked(code, [str(arg) for arg in args], cwd or tmp_path_factory.mktemp("empty"), timeout)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def run_cli(run_code: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run_cli(run_code: Cli) -> Cli:
     """Run `equicli` in a new process: `run_cli("adapt", …, cwd=…)`."""
 
     def run(*args: object, **options: object) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,5 @@
 import copy
 import pickle
-import subprocess
-import sys
 
 import pytest
 import timm
