@@ -2,20 +2,24 @@
 
 How to keep the suite fast: it runs on every core (pytest-xdist), one thread a test. What takes a second to make is made
 once for all workers (`shared`). Commands run in this process (`cli`). What needs a process is forked from one that has
-imported torch (`run_cli`, `run_code`); a new interpreter takes seconds of imports, so it is for what a fork cannot show: an
-environment, signals, closed streams, what is imported. Images are tiny and few, and so are networks.
+imported torch (`run_cli`, `run_code`); a new interpreter takes seconds of imports, so it is for what a fork cannot
+show: an environment, signals, closed streams, what is imported. Images are tiny and few, and so are networks.
 """
 
 import atexit
+import contextlib
+import io
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import hypothesis
 import pytest
@@ -76,6 +80,7 @@ def real_data() -> Path:
 
 
 Shared = Callable[[str, Callable[[Path], None]], Path]
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
@@ -125,7 +130,31 @@ def escnn() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def run_code(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
+def cli() -> Cli:
+    """`cli("adapt", …, cwd=…)`: what `equicli` would print and return. Warnings are errors here, too."""
+
+    def run(*args: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
+        from equicli.cli import main
+
+        out, err, here = io.StringIO(), io.StringIO(), Path.cwd()
+        os.chdir(cwd)
+        try:
+            with (
+                mock.patch.object(sys, "argv", ["equicli", *map(str, args)]),
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+                pytest.raises(SystemExit) as stop,
+            ):
+                main()
+        finally:
+            os.chdir(here)
+        return subprocess.CompletedProcess(args, int(stop.value.code or 0), out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_code(tmp_path_factory: pytest.TempPathFactory) -> Cli:
     """Run Python code in a new process: `run_code("import equicli; …", …, cwd=…)`."""
 
     def run(
@@ -137,9 +166,7 @@ def run_code(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subproce
 
 
 @pytest.fixture(scope="session")
-def run_cli(
-    run_code: Callable[..., subprocess.CompletedProcess[str]],
-) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run_cli(run_code: Cli) -> Cli:
     """Run `equicli` in a new process: `run_cli("adapt", …, cwd=…)`."""
 
     def run(*args: object, **options: object) -> subprocess.CompletedProcess[str]:

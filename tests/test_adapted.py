@@ -1,8 +1,6 @@
 import copy
 import pickle
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest

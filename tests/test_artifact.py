@@ -1,7 +1,5 @@
 import json
 import struct
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import product

@@ -1,8 +1,6 @@
 import copy
 import math
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch

@@ -1,45 +1,12 @@
-"""The command line in this process, which spares a torch import a call, and one quickstart for all tests."""
+"""One quickstart for all tests, and some of its digits."""
 
-import contextlib
-import io
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-from unittest import mock
 
 import pytest
 
-from tests.conftest import Shared
-
-Cli = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture(scope="session")
-def cli() -> Cli:
-    """`cli("adapt", …, cwd=…)`: what `equicli` would print and return. Warnings are errors here, too."""
-
-    def run(*args: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
-        from equicli.cli import main
-
-        out, err, here = io.StringIO(), io.StringIO(), Path.cwd()
-        os.chdir(cwd)
-        try:
-            with (
-                mock.patch.object(sys, "argv", ["equicli", *map(str, args)]),
-                contextlib.redirect_stdout(out),
-                contextlib.redirect_stderr(err),
-                pytest.raises(SystemExit) as stop,
-            ):
-                main()
-        finally:
-            os.chdir(here)
-        return subprocess.CompletedProcess(args, int(stop.value.code or 0), out.getvalue(), err.getvalue())
-
-    return run
+from tests.conftest import Cli, Shared
 
 
 class Quickstart(NamedTuple):
@@ -75,3 +42,13 @@ def few(quickstart: Quickstart, shared: Shared) -> Path:
         shutil.copy(quickstart.folder / "network.safetensors", here)
 
     return shared("few", make)
+
+
+@pytest.fixture
+def fewer(few: Path, tmp_path: Path) -> Path:
+    """A copy of `few` with ten training images of each class, and four test images."""
+    here = shutil.copytree(few, tmp_path / "fewer")
+    for folder in (here / "data").glob("*/*"):
+        for image in sorted(folder.iterdir())[10 if folder.parent.name == "train" else 4 :]:
+            image.unlink()
+    return here

@@ -19,7 +19,7 @@ def command(*more: object) -> tuple[object, ...]:
 
 @pytest.fixture(scope="session")
 def compared(cli, few: Path, shared) -> Path:
-    """The comparison's folder, in a folder that has the data, too; leave it as it is."""
+    """The comparison's folder, in a folder that has the data, too; all that is made of it again is the same."""
 
     def make(here: Path) -> None:
         shutil.copytree(few, here, dirs_exist_ok=True)
@@ -88,10 +88,9 @@ def test_a_run_of_the_comparison_says_what_it_is(cli, compared: Path, tmp_path: 
     assert "at all poses" not in plain and "fine-tuned" not in plain
 
 
-def test_what_is_finished_is_taken_over(cli, compared: Path, tmp_path: Path) -> None:
-    here = shutil.copytree(compared.parents[1], tmp_path / "here")
+def test_what_is_finished_is_taken_over(cli, compared: Path) -> None:
     before = rows_of(compared)
-    again = cli(*command("--json"), cwd=here)
+    again = cli(*command("--json"), cwd=compared.parents[1])
     assert again.returncode == 0 and again.stderr.count("finished before") == 8
     after = {row["system"]: row for row in json.loads(again.stdout)["systems"]}
     for name, row in before.items():
@@ -153,10 +152,10 @@ def test_runs_that_others_could_have_been_tested_on_are_refused(cli, few: Path, 
     assert refused.returncode == 2 and "holds no comparison" in refused.stderr
 
 
-def test_a_group_off_the_grid_is_compared_with_its_oracle(cli, few: Path, tmp_path: Path) -> None:
+def test_a_group_off_the_grid_is_compared_with_its_oracle(cli, fewer: Path, tmp_path: Path) -> None:
     base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
     chosen = ("--systems", "equioptadapt,energy,symmetrization,frame", "--seeds", "1", "--group", "c8")
-    result = cli(*base, *chosen, "--set", "artifact_weight=0.1", "-o", tmp_path / "o", "--json", cwd=few)
+    result = cli(*base, *chosen, "--set", "artifact_weight=0.1", "-o", tmp_path / "o", "--json", cwd=fewer)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
     rows = {row["system"]: row["mean"] for row in document["systems"]}

@@ -4,7 +4,6 @@ import copy
 import hashlib
 import json
 import pickle
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, replace
