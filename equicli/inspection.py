@@ -47,8 +47,8 @@ def find_artifact(name: str | None) -> Path | None:
         return None
     if path.is_dir() and not (run.trained or run.begun):
         raise UsageError(
-            f"{name}: a folder, but no run and no model with a config.json. Name a run folder, an exported file or a "
-            "model."
+            f"{name}: a folder, but no run. Name a run folder, an exported file or a model; "
+            f"a folder that transformers wrote is the model transformers:{name}."
         )
     # What is written as a path is not looked for on the Hub.
     written_as_path = name.startswith(("/", "./", "../", "~", f"{RUNS}/")) or name.endswith("/")

@@ -33,7 +33,7 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
         if "/" in name:
             raise UsageError(
                 f"--model {name}: neither a network of timm's nor a repository, which is written owner/name. "
-                "A folder that timm or transformers wrote has a config.json."
+                f"A folder that transformers wrote is transformers:{name}."
             )
         if name in torchvision.models.list_models(module=torchvision.models):
             raise UsageError(f"--model {name}: timm knows no such network. Did you mean 'torchvision:{name}'?")
