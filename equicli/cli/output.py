@@ -125,7 +125,14 @@ class Output:
         first = " " + label.ljust(LABEL if label else 0)
         width, rest = self._stdout.width, " " * len(first)
         joined = text.replace(" %", "\N{NO-BREAK SPACE}%")  # a number stays with its unit
-        lines = textwrap.wrap(joined, width, initial_indent=first, subsequent_indent=rest, break_long_words=False)
+        lines = textwrap.wrap(
+            joined,
+            width,
+            initial_indent=first,
+            subsequent_indent=rest,
+            break_long_words=False,
+            break_on_hyphens=False,  # options are copied
+        )
         for line in lines:
             self._stdout.print(line.replace("\N{NO-BREAK SPACE}", " "), markup=False, soft_wrap=True)
 
