@@ -107,13 +107,13 @@ def alone_in(folder: Path, *, new: bool = False) -> Iterator[None]:
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=not new)
-    try:
-        with _locked(folder):
+    with _locked(folder):
+        try:
             yield
-    finally:
-        with suppress(OSError):  # not empty: it is in use
-            for path in missing:
-                path.rmdir()
+        finally:  # only by who holds it: it may be another's by now
+            with suppress(OSError):  # not empty: it is in use
+                for path in missing:
+                    path.rmdir()
 
 
 def check_writable(folder: Path) -> None:
@@ -141,6 +141,8 @@ def _locked(folder: Path) -> Iterator[None]:
             ) from None
         except OSError:  # some network file systems lock no folders: then names alone protect
             pass
+        if not os.fstat(handle).st_nlink:
+            raise UsageError(f"{folder}: another equicli has just removed it; try again.")
         yield
     finally:
         os.close(handle)

@@ -193,6 +193,17 @@ def test_a_folder_is_held_until_the_end_and_removed_where_it_stayed_empty(tmp_pa
         pass
 
 
+def test_who_is_refused_does_not_remove_the_folder_that_another_has_just_made(tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    exists = type(folder).exists
+    with alone_in(folder):
+        monkeypatch.setattr(type(folder), "exists", lambda path: path != folder and exists(path))
+        with pytest.raises(UsageError, match="another equicli"), alone_in(folder):
+            pass
+        monkeypatch.undo()
+        assert folder.is_dir()
+
+
 HOLD = """
 import sys, time
 from pathlib import Path
