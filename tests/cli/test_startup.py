@@ -81,3 +81,26 @@ def test_a_configuration_is_checked_without_a_library_of_networks() -> None:
         "sys.exit(bool({'timm', 'torchvision', 'transformers', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_evaluating_imports_nothing_that_draws_and_no_library_that_it_does_not_ask(
+    run_code, quickstart, few, tmp_path
+) -> None:
+    code = (
+        "import sys; sys.argv[0] = 'equicli'\n"
+        "from equicli.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "assert not {'matplotlib', 'transformers', 'sklearn', 'escnn'} & set(sys.modules)"
+    )
+    done = run_code(
+        code,
+        "evaluate",
+        quickstart.folder / "model.safetensors",
+        "--data",
+        few / "data",
+        "-o",
+        tmp_path / "o",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
