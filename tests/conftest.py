@@ -1,8 +1,8 @@
 """What every test shares: no network, a home of its own, real data where it is given, and the command line.
 
-How to keep the suite fast: it runs on every core (pytest-xdist), one thread a test. What takes a second to make is made
-once for all workers (`shared`). Commands run in this process (`cli`). What needs a process is forked from one that has
-imported torch (`run_cli`, `run_code`); a new interpreter takes seconds of imports, so it is for what a fork cannot
+How to keep the suite fast: it runs on every core (pytest-xdist), one thread a test. What takes a second to make is
+made once for all workers (`shared`). Commands run in this process (`cli`). What needs a process is forked from one that
+has imported torch (`run_cli`, `run_code`); a new interpreter takes seconds of imports, so it is for what a fork cannot
 show: an environment, signals, closed streams, what is imported. Images are tiny and few, and so are networks.
 """
 
@@ -80,7 +80,8 @@ def real_data() -> Path:
 
 
 Shared = Callable[[str, Callable[[Path], None]], Path]
-Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+Process = subprocess.CompletedProcess[str]
+Cli = Callable[..., Process]
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +134,7 @@ def escnn() -> ModuleType:
 def cli() -> Cli:
     """`cli("adapt", …, cwd=…)`: what `equicli` would print and return. Warnings are errors here, too."""
 
-    def run(*args: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    def run(*args: object, cwd: Path) -> Process:
         from equicli.cli import main
 
         out, err, here = io.StringIO(), io.StringIO(), Path.cwd()
@@ -157,9 +158,7 @@ def cli() -> Cli:
 def run_code(tmp_path_factory: pytest.TempPathFactory) -> Cli:
     """Run Python code in a new process: `run_code("import equicli; …", …, cwd=…)`."""
 
-    def run(
-        code: str, *args: object, cwd: Path | None = None, timeout: float = 300
-    ) -> subprocess.CompletedProcess[str]:
+    def run(code: str, *args: object, cwd: Path | None = None, timeout: float = 300) -> Process:
         return run_forked(code, [str(arg) for arg in args], cwd or tmp_path_factory.mktemp("empty"), timeout)
 
     return run
@@ -169,7 +168,7 @@ def run_code(tmp_path_factory: pytest.TempPathFactory) -> Cli:
 def run_cli(run_code: Cli) -> Cli:
     """Run `equicli` in a new process: `run_cli("adapt", …, cwd=…)`."""
 
-    def run(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
+    def run(*args: object, **options: object) -> Process:
         return run_code("import sys; sys.argv[0] = 'equicli'; from equicli.cli import main; main()", *args, **options)
 
     return run
