@@ -257,12 +257,12 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 def _why_not(entry: "os.DirEntry[str]") -> str | None:
     """Why an entry that is no folder is no picture; None where it is one."""
-    path = Path(entry.path)
     if is_hidden(entry.name):
         return HIDDEN
-    if not os.path.exists(path):  # noqa: PTH110 - older versions of pathlib raise where links go in a circle
+    path = Path(entry.path)
+    if entry.is_symlink() and not os.path.exists(path):  # noqa: PTH110 - pathlib of 3.10 raises where it goes in a circle
         return DANGLING
-    if not path.is_file():
+    if not entry.is_file():
         return SPECIAL
     return None if path.suffix.lower() in IMAGE_SUFFIXES or is_picture(path) else NO_PICTURE
 
