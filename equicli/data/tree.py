@@ -186,8 +186,10 @@ class FileTree:
             yield folder, reason
             listing = self.listing(folder)
             for name in reversed(listing.folders):
-                if name not in listing.links or place_of(folder / name) in self._read:
+                if name not in listing.links:
                     waiting.append((folder / name, reason))
+                elif place_of(folder / name) in self._read:
+                    waiting.insert(0, (folder / name, reason))  # after all folders that have a name of their own here
 
     def _below(self, folder: Path, seen: set[Place], circles: set[Path]) -> Iterator[Path]:
         """A folder and those below it; links to places that were seen are not followed but added to `circles`."""
