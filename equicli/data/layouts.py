@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from equicli.data.names import WRAPPERS, class_name, names_part, plain
-from equicli.data.tree import BESIDE, UNLABELLED, FileTree
+from equicli.data.archives import unwrap, wraps
+from equicli.data.names import class_name, names_part, parts_of
+from equicli.data.tree import BESIDE, UNLABELLED, UNREADABLE, FileTree
 from equicli.errors import EquicliError, UsageError, did_you_mean, shown
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -68,7 +69,7 @@ def _read_given(tree: FileTree, given: Mapping[str, str], layout: Layout) -> Non
     inside = [folder for folder in folders.values() if folder != tree.root]
     if folders.get(TRAIN) != tree.root:
         beside = {folder.parent for folder in folders.values()}
-        found = _parts([path for parent in sorted(beside) for path in tree.folders(parent) if path not in inside])
+        found = parts_of([path for parent in sorted(beside) for path in tree.folders(parent) if path not in inside])
         folders |= {part: _one(part, paths) for part, paths in found.items() if part in LABELLED and part not in given}
     for part, folder in folders.items():
         layout.parts[part] = _read_part(tree, folder, layout, without=inside if folder == tree.root else ())
@@ -86,29 +87,16 @@ def _resolve(root: Path, name: str, flag: str) -> Path:
 def _read_found(tree: FileTree, base: Path, layout: Layout) -> None:
     """Read a folder without being told what is which."""
     children = tree.folders(base)
-    found = _parts(children)
+    found = parts_of(children)
     splits = {part: paths for part, paths in found.items() if part in LABELLED}
     if splits and _read_splits(tree, base, children, found, layout):
         return
-    if len(children) == 1 and not splits and not tree.images(base) and _wraps(tree, children[0]):
+    if len(children) == 1 and not splits and not tree.images(base) and wraps(tree, children[0]):
         layout.remarks[:] = [f"reading {shown(children[0].relative_to(tree.root))}, the one folder with pictures here"]
         _read_found(tree, children[0], layout)
     elif not _read_splits_of_classes(tree, children, layout):
         _refuse_guesses(tree, children)
-        layout.parts[TRAIN] = _read_part(tree, base, layout, unwrap=False)
-
-
-def _parts(folders: Iterable[Path]) -> dict[str, list[Path]]:
-    """Folders by the part that they name: those that say nothing else, or the same beside it (`flowers_train`,
-    `flowers_test`)."""
-    said: dict[str, dict[str, list[Path]]] = {}
-    for folder in folders:
-        if (named := names_part(folder.name)) is not None:
-            said.setdefault(named[1], {}).setdefault(named[0], []).append(folder)
-    if "" in said:
-        return said[""]
-    together = [parts for parts in said.values() if len(parts) > 1]
-    return together[0] if len(together) == 1 else {}
+        layout.parts[TRAIN] = _read_part(tree, base, layout, wrapped=False)
 
 
 def _one(part: str, folders: Sequence[Path]) -> Path:
@@ -129,7 +117,7 @@ def _read_splits(
     others = [path for path in children if path not in named]
     if others:
         splits = {part: paths for part, paths in found.items() if part in LABELLED}
-        labelled = any(tree.folders(_unwrap(tree, path)) for paths in splits.values() for path in paths)
+        labelled = any(tree.folders(unwrap(tree, path)) for paths in splits.values() for path in paths)
         if not labelled:
             layout.remarks.append(
                 f"'{shown(named[0].name)}' is taken for a class, as '{shown(others[0].name)}' stands beside it; "
@@ -182,7 +170,7 @@ def _without_unlabelled(tree: FileTree, parts: Mapping[str, Part], layout: Layou
 
 def _read_splits_of_classes(tree: FileTree, children: Sequence[Path], layout: Layout) -> bool:
     """Read `<class>/train/…`, where every class has its own parts."""
-    split = {child: found for child in children if len(found := _parts(tree.folders(child))) > 1}
+    split = {child: found for child in children if len(found := parts_of(tree.folders(child))) > 1}
     if not split or len(children) < 2:
         return False
     whole = [child for child in children if child not in split or tree.images(child)]
@@ -210,35 +198,9 @@ def _read_splits_of_classes(tree: FileTree, children: Sequence[Path], layout: La
     return True
 
 
-def _wraps(tree: FileTree, folder: Path) -> bool:
-    """Whether the only folder here is no class, but what an archive was unpacked into."""
-    inside = tree.folders(folder)
-    if not inside or tree.images(folder):
-        return plain(folder.name) in WRAPPERS or plain(folder.name) == plain(folder.parent.name)
-    return len(inside) > 1 or bool(_parts(inside)) or _wraps(tree, inside[0])
-
-
-def _unwrap(tree: FileTree, folder: Path) -> Path:
-    """The folder with the classes, or the pictures, of a part: archives wrap them (`seg_train/seg_train`)."""
-    inside = tree.folders(folder)
-    if len(inside) != 1 or tree.images(folder):
-        return folder
-    inner = inside[0]
-    own, again = names_part(folder.name), names_part(inner.name)
-    same = _without_numbers(inner.name) == _without_numbers(folder.name) or (
-        bool(tree.folders(inner)) and own is not None and again is not None and own[0] == again[0]
-    )
-    more = len(tree.folders(inner)) > 1 and not tree.images(inner)
-    return _unwrap(tree, inner) if same or more or plain(inner.name) in WRAPPERS else folder
-
-
-def _without_numbers(name: str) -> str:
-    return "".join(letter for letter in plain(name) if not letter.isdigit())
-
-
 def _refuse_guesses(tree: FileTree, children: Sequence[Path]) -> None:
     """Refuse folders of which nobody can tell whether they are classes or parts."""
-    inside = {child: {path.name for path in tree.folders(_unwrap(tree, child))} for child in children}
+    inside = {child: {path.name for path in tree.folders(unwrap(tree, child))} for child in children}
     names = {child.name for child in children}
     for child, inner in inside.items():
         if len(inner & (names - {child.name})) > 1:
@@ -261,20 +223,25 @@ def _named(names: Iterable[str]) -> str:
 
 
 def _read_part(
-    tree: FileTree, folder: Path, layout: Layout, *, without: Sequence[Path] = (), unwrap: bool = True
+    tree: FileTree, folder: Path, layout: Layout, *, without: Sequence[Path] = (), wrapped: bool = True
 ) -> Part:
     """The classes of one part."""
-    base = _unwrap(tree, folder) if unwrap and not without else folder
+    base = unwrap(tree, folder) if wrapped and not without else folder
     children = [path for path in tree.folders(base) if path not in without]
     loose = tree.images(base)
     if not children:
+        if UNREADABLE in tree.listing(folder).aside:
+            raise EquicliError(f"{folder}: may not be read; change its permissions.")
         if not loose:
             raise EquicliError(
                 f"{folder}: no images here. Expected <class>/<image>, or images in the folder itself: .jpg, .png, "
                 ".tif, .webp or another of the formats that are read."
             )
         return Part(base, {})
-    if any(tree.folders(path) for paths in _parts(children).values() for path in paths) and len(_parts(children)) > 1:
+    if (
+        any(tree.folders(path) for paths in parts_of(children).values() for path in paths)
+        and len(parts_of(children)) > 1
+    ):
         raise EquicliError(
             f"{base}: holds parts of its own ({_named(path.name for path in children)}). Name one with "
             f"{_FLAGS[TRAIN]} and another with {_FLAGS[TEST]}, or name {shown(base.name)} as DATA."

@@ -3,6 +3,8 @@
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
 
 # The words by which folders name a part of a dataset, in any case; `names_part` says what may stand beside them.
 PARTS = {
@@ -63,6 +65,19 @@ def names_part(folder: str) -> tuple[str, str] | None:
     if len(parts) != 1:
         return None
     return parts.pop(), " ".join(word for word in words if word not in _PART_OF and word not in _FILLERS)
+
+
+def parts_of(folders: Iterable[Path]) -> dict[str, list[Path]]:
+    """Folders by the part that they name: those that say nothing else, or the same beside it (`flowers_train`,
+    `flowers_test`)."""
+    said: dict[str, dict[str, list[Path]]] = {}
+    for folder in folders:
+        if (named := names_part(folder.name)) is not None:
+            said.setdefault(named[1], {}).setdefault(named[0], []).append(folder)
+    if "" in said:
+        return said[""]
+    together = [parts for parts in said.values() if len(parts) > 1]
+    return together[0] if len(together) == 1 else {}
 
 
 def _unglue(word: str) -> list[str]:

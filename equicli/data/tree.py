@@ -186,8 +186,10 @@ class FileTree:
             yield folder, reason
             listing = self.listing(folder)
             for name in reversed(listing.folders):
-                if name not in listing.links or place_of(folder / name) in self._read:
+                if name not in listing.links:
                     waiting.append((folder / name, reason))
+                elif place_of(folder / name) in self._read:
+                    waiting.insert(0, (folder / name, reason))  # after all folders that have a name of their own here
 
     def _below(self, folder: Path, seen: set[Place], circles: set[Path]) -> Iterator[Path]:
         """A folder and those below it; links to places that were seen are not followed but added to `circles`."""
@@ -257,12 +259,12 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 def _why_not(entry: "os.DirEntry[str]") -> str | None:
     """Why an entry that is no folder is no picture; None where it is one."""
-    path = Path(entry.path)
     if is_hidden(entry.name):
         return HIDDEN
-    if not os.path.exists(path):  # noqa: PTH110 - older versions of pathlib raise where links go in a circle
+    path = Path(entry.path)
+    if entry.is_symlink() and not os.path.exists(path):  # noqa: PTH110 - pathlib of 3.10 raises where it goes in a circle
         return DANGLING
-    if not path.is_file():
+    if not entry.is_file():
         return SPECIAL
     return None if path.suffix.lower() in IMAGE_SUFFIXES or is_picture(path) else NO_PICTURE
 

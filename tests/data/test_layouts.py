@@ -307,6 +307,8 @@ def test_folders_that_may_not_be_read_are_told(tmp_path: Path, monkeypatch: pyte
     assert read(found) == ONE and "1 folder without permission to read (secret)" in told(found)
     with pytest.raises(EquicliError, match="secret: left out"):
         told(found, strict=True)
+    with pytest.raises(EquicliError, match="secret: may not be read"):
+        open_folder(data / "secret")
 
 
 @pytest.mark.parametrize("name", ["photo", "photo.txt", "photo.jpg_large", "scan.dat", "IMG_1.MPO"])
