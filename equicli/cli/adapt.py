@@ -281,11 +281,9 @@ def adapt_command(
             if run.begun and not run.finished:
                 out.say(f"to go on: equicli adapt --resume {run.folder}{_own(config)}")
             raise
-    elements = metrics["elements"]
-    turns = f"--rotations {elements[1:]}" if elements[0] == "c" else "--elements group"
     own = _own(config)
     out.say(f"\nwrote {run.folder}/")
-    measure = f"equicli evaluate {turns}{own}"
+    measure = f"equicli evaluate{own}"
     if metrics["near_chance"]:
         parts = " and ".join(metrics["near_chance"])
         out.say(f"next: adapt anew, as is said above, for this is near chance ({parts}); measure it all the same with")
