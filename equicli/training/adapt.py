@@ -1,9 +1,7 @@
 """From a configuration to a run folder with an adapted model in it."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,24 +14,21 @@ from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior, near_chance
 from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig, names_code
-from equicli.data.decode import Decoder, UnreadableImageError
-from equicli.data.fingerprint import fingerprint
-from equicli.data.folders import Dataset, Sample, Split, match_recorded, recorded_split, split_folder
-from equicli.data.loading import in_threads, tell_unreadable
+from equicli.data.decode import Decoder
+from equicli.data.folders import Dataset, Sample, Split
+from equicli.data.loading import tell_unreadable
 from equicli.data.preprocess import Preprocess
 from equicli.data.source import Resident
-from equicli.devices import find_device, place
-from equicli.errors import EquicliError, UsageError, reason
+from equicli.devices import find_device
+from equicli.errors import EquicliError, reason
 from equicli.groups import Group, parse_group
 from equicli.groups.action import act
 from equicli.groups.elements import inverse
 from equicli.policy import policy_of
 from equicli.prediction.head import find_head
-from equicli.prediction.identity import state_sha256
 from equicli.prediction.inputs import Pictures, Tensors
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
-from equicli.prediction.python_source import refuse_lazy
 from equicli.prediction.signature import asking
 from equicli.progress import Progress
 from equicli.runs import Run, become_latest, start_run
@@ -43,6 +38,7 @@ from equicli.training.features import Features
 from equicli.training.images import TrainingImages, read_training_images
 from equicli.training.loop import fit
 from equicli.training.objective import Objective, TaskLoss
+from equicli.training.start import check_resumed, first_picture, load_frozen, open_data, tell_copies
 from equicli.training.value_ranges import find_value_ranges
 
 
@@ -73,8 +69,8 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     device = find_device(config.device)
     task, training = make_task(config.task), config.training
     policy = policy_of(config.policy)
-    data, split = _open_data(config, task, run, progress, resume=resume)
-    found = _load_network(config, task, data, device, progress)
+    data, split = open_data(config, task, run, progress, resume=resume)
+    found = load_frozen(config, task, data, device, progress)
     group, prior = parse_group(config.group), Prior.of(config.prior)
 
     pose = group.find(*prior.main)
@@ -86,7 +82,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
 
     ranges = find_value_ranges(split.train, config.value_range, config.max_pixels, progress)
     decoder = Decoder(ranges, config.max_pixels)
-    first = _first_picture(split, decoder)
+    first = first_picture(split, decoder)
     shown = found.preprocess.normalization(found.preprocess(turn_back(first)).to(device))[None]
     binding = task.bind(found, data, shown, progress)
     if binding.head_needed:
@@ -141,7 +137,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         value_ranges=decoder.ranges,
     )
     if resume:
-        _check_resumed(run, model_config)
+        check_resumed(run, model_config)
         run.write_settings(config.model_dump(mode="json"))  # the folder may have moved, epochs may be more
     else:
         start_run(run, config.model_dump(mode="json"), split.paths(data.root), model_config.to_json() + "\n")
@@ -160,7 +156,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     model = model_config.assemble(canonicalizer.ship(), found.network.eval())
     learned = images.fingerprints.values() if trains or binding.head_needed else ()
     write_artifact(run.model, model, model_config, pictures=frozenset(learned))
-    _tell_copies(split, images.fingerprints, progress)
+    tell_copies(split, images.fingerprints, progress)
     _clear(run)
     readable = tuple(sample for sample in split.validation if sample.path not in images.unreadable)
     return Adapted(model, model_config, data, readable)
@@ -169,7 +165,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
 def _take_up(config: AdaptConfig, run: Run, progress: Progress) -> Adapted:
     """What an earlier call made, and was stopped before it was reported on."""
     progress.say(f"{run.model} is there: only its reports are missing")
-    data, split = _open_data(config, make_task(config.task), run, progress, resume=True)
+    data, split = open_data(config, make_task(config.task), run, progress, resume=True)
     wanted = config.network
     own = load_network(wanted.model, arguments=wanted.model_args).network if names_code(wanted.model) else None
     model = artifact.load(run.model, network=own)
@@ -185,67 +181,6 @@ def _clear(run: Run) -> None:
     """Remove what only training needed."""
     for needed_to_resume in (run.state, run.features):
         needed_to_resume.unlink(missing_ok=True)
-
-
-def _open_data(config: AdaptConfig, task: Task, run: Run, progress: Progress, *, resume: bool) -> tuple[Dataset, Split]:
-    if resume:  # images that came since must not move any between the parts
-        data, split = _open_recorded(config, task, run, progress)
-    else:
-        data = task.open(Path(config.data))
-        of = config.split
-        split = split_folder(data, validation=of.validation_fraction, test=of.test_fraction, seed=of.seed)
-    data.tell(progress, strict=config.strict)
-    progress.say(
-        f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images"
-        + (f" in {len(data.classes)} classes" if data.classes else "" if split.train[0].target else ", unlabelled")
-    )
-    unlabelled = [sample for sample in split.train + split.validation if sample.target is None]
-    if config.training.task_weight and unlabelled:
-        raise UsageError(f"task_weight: the task's loss needs labels, and {unlabelled[0].path} has none; leave it out.")
-    return data, split
-
-
-def _open_recorded(config: AdaptConfig, task: Task, run: Run, progress: Progress) -> tuple[Dataset, Split]:
-    """The folder, and the images in it that the run was begun with; test images are not needed to go on."""
-    recorded = run.read_split()
-    try:
-        data = task.open(Path(config.data))
-        gone = {name for name, sample in match_recorded(data, recorded)["test"].items() if sample is None}
-        split = recorded_split(data, {**recorded, "test": [name for name in recorded["test"] if name not in gone]})
-    except EquicliError as error:
-        raise type(error)(f"{error} If the folder moved, name it: --resume {run.folder} DATA") from error
-    if gone:
-        progress.say(f"{len(gone)} of the run's test images are gone: training goes on without, evaluating needs them")
-    return data, split
-
-
-def _load_network(
-    config: AdaptConfig, task: Task, data: Dataset, device: torch.device, progress: Progress
-) -> PretrainedNetwork:
-    """The prediction network, frozen and on the device, with the preprocessing that was asked for."""
-    wanted = config.network
-    found = load_network(
-        wanted.model,
-        checkpoint=wanted.checkpoint,
-        arguments=wanted.model_args,
-        image_size=wanted.image_size,
-        revision=wanted.revision,
-        ema=wanted.ema,
-    )
-    refuse_lazy(found.network)
-    progress.say(f"prediction network: {_describe(found)}")
-    for remark in found.remarks:
-        progress.say(remark)
-    if "sha256" not in found.provenance:
-        progress.say("no --checkpoint: taking the weights that your code returns, as they are")
-    state = state_sha256(found.network)  # no name tells which weights own code returns
-    found = task.prepare(found, data, progress)
-    place(found.network.requires_grad_(False), device)
-    return replace(
-        found,
-        preprocess=found.preprocess.override(wanted.preprocess, wanted.mean, wanted.std),
-        provenance={**found.provenance, "state_sha256": state},
-    )
 
 
 def _create_canonicalizer(
@@ -333,60 +268,3 @@ def _train(
         progress.say(f"keeping epoch {epoch}, though training learned next to nothing: {rate}")
     else:
         progress.say(f"keeping epoch {epoch}, the best by its {best} on {of}")
-
-
-def _describe(found: PretrainedNetwork) -> str:
-    """One line on what was loaded."""
-    source = found.provenance
-    millions = sum(p.numel() for p in found.network.parameters()) / 1e6
-    origin = f", revision {source['revision']}" if "revision" in source else ""
-    file = source.get("checkpoint") or source.get("file")
-    weights = f", weights {file} (sha256 {source['sha256'][:12]}…)" if file else ""
-    return f"{source['model']} ({millions:.2f} M parameters{origin}{weights})"
-
-
-def _first_picture(split: Split, decoder: Decoder) -> Tensor:
-    """The first readable training picture, uint8 (3, h, w)."""
-    for sample in split.train:
-        try:
-            return decoder.read(sample.path)
-        except UnreadableImageError:
-            continue  # told when all are read
-    raise EquicliError(f"{split.train[0].path.parent}: none of {len(split.train)} training images can be read.")
-
-
-def _tell_copies(split: Split, read: Mapping[Path, bytes], progress: Progress) -> None:
-    """Say how many test images are copies of those that were trained on, or chose the epoch.
-
-    Only files whose size one of these has can be copies, and are opened.
-    """
-    sizes, seen = {path.stat().st_size for path in read}, set(read.values())
-
-    def is_copy(sample: Sample) -> bool:
-        try:
-            return sample.path.stat().st_size in sizes and fingerprint(sample.path) in seen
-        except OSError:
-            return False  # `evaluate` tells what cannot be read
-
-    found = in_threads(is_copy, split.test)
-    copies = [sample.path for sample, copy in zip(split.test, found, strict=True) if copy]
-    if copies:
-        progress.say(
-            f"{len(copies)} of {len(split.test)} test images are copies of training or validation images, such as "
-            f"{copies[0]}: figures on them will flatter; remove the copies"
-        )
-
-
-def _check_resumed(run: Run, config: ModelConfig) -> None:
-    """Refuse to go on where what the run was begun with is no longer the same."""
-    recorded, now = run.read_config(), json.loads(config.to_json())
-    changed = sorted(key for key in {*recorded, *now} if recorded.get(key) != now.get(key))
-    if not changed:
-        return
-    names = {
-        "provenance": "the prediction network's weights or prompts",
-        "canonicalizer": "the canonicalization network",
-        "labels": "the folder's classes",
-    }
-    what = next((names[key] for key in names if key in changed), changed[0])
-    raise EquicliError(f"--resume {run.folder}: {what} changed since; put back what was there, or start anew.")
