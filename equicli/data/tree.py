@@ -82,6 +82,7 @@ class FileTree:
         self._listings: dict[Place, Listing] = {}
         self._with_pictures: dict[Path, bool] = {}
         self._read: set[Place] = set()
+        self._entered: set[Place] = set()  # on the way to what is read
         self._aside: dict[Place, str] = {}
         self._loose: set[Place] = set()
         self._circles: set[Path] = set()
@@ -137,6 +138,7 @@ class FileTree:
         """
         pictures = []
         for folder in folders:
+            self._enter(folder)
             for path in self._below(folder, seen, self._circles):
                 self._read.add(place_of(path))
                 pictures += self.images(path)
@@ -144,8 +146,12 @@ class FileTree:
 
     def read_here(self, folder: Path) -> list[Path]:
         """The pictures in a folder itself, marked as used."""
+        self._enter(folder)
         self._read.add(place_of(folder))
         return self.images(folder)
+
+    def _enter(self, folder: Path) -> None:
+        self._entered |= {place_of(path) for path in folder.parents if path.is_relative_to(self.root)}
 
     def really_below(self, folders: Iterable[Path]) -> set[Place]:
         """Places below folders by names of their own, and above the whole."""
@@ -188,7 +194,7 @@ class FileTree:
             for name in reversed(listing.folders):
                 if name not in listing.links:
                     waiting.append((folder / name, reason))
-                elif place_of(folder / name) in self._read:
+                elif place_of(folder / name) in self._read | self._entered:
                     waiting.insert(0, (folder / name, reason))  # after all folders that have a name of their own here
 
     def _below(self, folder: Path, seen: set[Place], circles: set[Path]) -> Iterator[Path]:
