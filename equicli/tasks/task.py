@@ -1,7 +1,7 @@
 """What a task is. Training, evaluation, comparison and reports know tasks only by this."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -123,11 +123,14 @@ class Task:
         """Make a network for the task of the one that was loaded."""
         return found
 
-    def bind(self, found: PretrainedNetwork, data: Dataset, example: Any, progress: Progress) -> Binding:
+    def bind(
+        self, found: PretrainedNetwork, data: Dataset, example: Any, show: Callable[[Sample], Any], progress: Progress
+    ) -> Binding:
         """Check that a network goes with the data, by what it says of an example.
 
         Args:
             example: one input (1, 3, h, w) as the network takes it.
+            show: the same of any sample; raises UnreadableImageError.
 
         Raises:
             EquicliError: it fails on the example, or returns something else than the task's outputs.

@@ -82,9 +82,14 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
 
     ranges = find_value_ranges(split.train, config.value_range, config.max_pixels, progress)
     decoder = Decoder(ranges, config.max_pixels)
+
+    def show(picture: Tensor) -> Tensor:
+        """A picture of the folder as the network takes it."""
+        return found.preprocess.normalization(found.preprocess(turn_back(picture)).to(device))[None]
+
     first = first_picture(split, decoder)
-    shown = found.preprocess.normalization(found.preprocess(turn_back(first)).to(device))[None]
-    binding = task.bind(found, data, shown, progress)
+    shown = show(first)
+    binding = task.bind(found, data, shown, lambda sample: show(decoder.read(sample.path)), progress)
     if binding.head_needed:
         found = replace(found, spec=replace(found.spec, head=find_head(found.network, shown)))
     canonicalizer = _create_canonicalizer(config, group, found, task, first, device)

@@ -23,6 +23,10 @@ TASK = Classification()
 PLAIN = Preprocess(None, None, "bilinear", IMAGENET)
 
 
+def not_shown(sample: Sample) -> torch.Tensor:
+    raise AssertionError(f"{sample} is shown to the network, though nothing is to be decided")
+
+
 def told_by(network: nn.Module) -> list[str]:
     lines: list[str] = []
 
@@ -31,7 +35,7 @@ def told_by(network: nn.Module) -> list[str]:
             lines.append(text)
 
     found = PretrainedNetwork(network, NetworkSpec("python", "Answer"), PLAIN, None, {"model": "python"})
-    TASK.bind(found, Dataset(Path(), (), (), None), IMAGES[:1], Told())
+    TASK.bind(found, Dataset(Path(), (), (), None), IMAGES[:1], not_shown, Told())
     return lines
 
 
@@ -256,7 +260,7 @@ class Told(Silent):
 
 def bind(found: PretrainedNetwork, data: Dataset, **settings: object):
     told = Told()
-    return Classification(TASK.Settings(**settings)).bind(found, data, IMAGES[:1], told), told.lines
+    return Classification(TASK.Settings(**settings)).bind(found, data, IMAGES[:1], not_shown, told), told.lines
 
 
 def answering(answer: object, *class_names: str | None) -> PretrainedNetwork:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from equicli.data.folders import Dataset, open_folder
+from equicli.data.decode import read_picture
+from equicli.data.folders import Dataset, Sample, open_folder
 from equicli.data.normalization import Normalization
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
@@ -65,9 +66,15 @@ def data(tmp_path: Path) -> Dataset:
     return open_folder(tmp_path / "data")
 
 
+def shown(found: PretrainedNetwork, sample: Sample) -> Tensor:
+    return found.preprocess.normalization(found.preprocess(read_picture(sample.path)))[None]
+
+
 def bind(found: PretrainedNetwork, data: Dataset, **settings: object) -> tuple[dict[str, int], str]:
     told = Told()
-    binding = Classification(Classification.Settings(**settings)).bind(found, data, torch.zeros(1, 3, 2, 2), told)
+    binding = Classification(Classification.Settings(**settings)).bind(
+        found, data, torch.zeros(1, 3, 2, 2), lambda sample: shown(found, sample), told
+    )
     return dict(binding.labels), "\n".join(told.lines)
 
 
@@ -184,7 +191,10 @@ def test_some_numbers_are_outputs_where_the_network_says_so(data: Dataset, names
 def test_a_new_head_is_fitted_whatever_the_classes_are(data: Dataset) -> None:
     told = Told()
     settings = Classification.Settings(head="new")
-    binding = Classification(settings).bind(network(), data, torch.zeros(1, 3, 2, 2), told)
+    found = network()
+    binding = Classification(settings).bind(
+        found, data, torch.zeros(1, 3, 2, 2), lambda sample: shown(found, sample), told
+    )
     assert binding.head_needed and "--head new" in told.lines[-1]
 
 

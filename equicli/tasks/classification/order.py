@@ -1,12 +1,12 @@
 """Checking how class folders were numbered when a network was trained: by what it says of pictures."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from equicli.data.decode import UnreadableImageError, read_picture
+from equicli.data.decode import UnreadableImageError
 from equicli.data.folders import Sample
 from equicli.prediction.classes import natural_key
 from equicli.prediction.network import PretrainedNetwork
@@ -14,10 +14,12 @@ from equicli.tasks.classification.labels import NATURAL, TEXT, Matched
 from equicli.tasks.intervals import wilson
 
 MOST_IMAGES = 120
+# What a network takes of a sample, (1, c, h, w).
+Show = Callable[[Sample], Tensor]
 
 
 def choose_order(
-    found: PretrainedNetwork, matched: Matched, samples: Sequence[Sample], classes: Sequence[str], device: torch.device
+    found: PretrainedNetwork, matched: Matched, samples: Sequence[Sample], classes: Sequence[str], show: Show
 ) -> tuple[dict[str, int], str]:
     """Of two orders, take the one that a network's answers on labelled training images speak for.
 
@@ -25,7 +27,7 @@ def choose_order(
         The output of each class, and what was found, in words.
     """
     assert matched.outputs is not None and matched.other is not None
-    (own, others), n = count_right(found, (matched.outputs, matched.other), samples, classes, device)
+    (own, others), n = count_right(found, (matched.outputs, matched.other), samples, classes, show)
     counts = f"of {n} training images {own} are right in this order and {others} in the other"
     if n and _clearly_better(others, own, n):
         other = TEXT if matched.order == NATURAL else NATURAL
@@ -40,10 +42,10 @@ def count_right(
     guesses: Sequence[Mapping[str, int]],
     samples: Sequence[Sample],
     classes: Sequence[str],
-    device: torch.device,
+    show: Show,
 ) -> tuple[list[int], int]:
     """How many of some labelled images are right by each guess of the classes' outputs; and of how many."""
-    said = _predictions(found, _some_of_each(samples), device)
+    said = _predictions(found, _some_of_each(samples), show)
     return [sum(prediction == outputs[classes[target]] for target, prediction in said) for outputs in guesses], len(
         said
     )
@@ -83,14 +85,13 @@ def _some_of_each(samples: Sequence[Sample]) -> list[Sample]:
 
 
 @torch.inference_mode()
-def _predictions(found: PretrainedNetwork, samples: Sequence[Sample], device: torch.device) -> list[tuple[int, int]]:
+def _predictions(found: PretrainedNetwork, samples: Sequence[Sample], show: Show) -> list[tuple[int, int]]:
     """Target and prediction of each sample that can be read."""
     said = []
     for sample in samples:
         try:
-            shown = found.preprocess(read_picture(sample.path)).to(device)
+            logits = found.network(show(sample))
         except UnreadableImageError:
             continue  # told when all are read
-        logits = found.network(found.preprocess.normalization(shown)[None])
         said.append((int(sample.target), int(logits.argmax())))
     return said

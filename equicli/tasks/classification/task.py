@@ -27,7 +27,7 @@ from equicli.tasks.classification.class_map import read_class_map
 from equicli.tasks.classification.confusion import changing_classes
 from equicli.tasks.classification.head import fit_head
 from equicli.tasks.classification.labels import match_labels, names_of_empty, refuse_labels
-from equicli.tasks.classification.order import better_order, choose_order, count_right
+from equicli.tasks.classification.order import Show, better_order, choose_order, count_right
 from equicli.tasks.intervals import wilson
 from equicli.tasks.task import Binding, Records, Task
 
@@ -93,7 +93,7 @@ class Classification(Task):
             provenance={**found.provenance, "prompts": origin, "prompts_sha256": _sha256(prompts)},
         )
 
-    def bind(self, found: PretrainedNetwork, data: Dataset, example: Any, progress: Progress) -> Binding:
+    def bind(self, found: PretrainedNetwork, data: Dataset, example: Any, show: Show, progress: Progress) -> Binding:
         settings: ClassificationSettings = self.settings
         outputs = self.count_outputs(found.network, example)
         if _adds_up(try_network(found.network, self.signature, example)):
@@ -110,14 +110,14 @@ class Classification(Task):
         if not data.classes:
             progress.say("labels: none in this folder; accuracy is agreement with the network's own upright prediction")
             return Binding({}, class_names=found.class_names or ())
-        labels = None if settings.head == "new" else self._find_labels(found, data, outputs, example.device, progress)
+        labels = None if settings.head == "new" else self._find_labels(found, data, outputs, show, progress)
         if labels is None:
             progress.say(f"labels: fitting a linear head on frozen features (--head {settings.head})")
             return Binding({}, head_needed=True)
         return Binding(labels, class_names=found.class_names or ())
 
     def _find_labels(
-        self, found: PretrainedNetwork, data: Dataset, outputs: int, device: torch.device, progress: Progress
+        self, found: PretrainedNetwork, data: Dataset, outputs: int, show: Show, progress: Progress
     ) -> dict[str, int] | None:
         """The output of each class folder, and tell how it was decided; None where a head is to be fitted."""
         settings: ClassificationSettings = self.settings
@@ -128,7 +128,7 @@ class Classification(Task):
         empty = [path.name for path in data.left_out.empty]
         matched = match_labels(found, outputs, data.classes, names_of_empty(data.classes, empty))
         if matched.outputs is None and matched.numbers is not None:
-            (right,), n = count_right(found, (matched.numbers,), data.train, data.classes, device)
+            (right,), n = count_right(found, (matched.numbers,), data.train, data.classes, show)
             if n and wilson(right, n)[0] > 1 / len(data.classes):
                 progress.say(
                     "labels: folder names are taken for numbers of outputs, as "
@@ -140,7 +140,7 @@ class Classification(Task):
         progress.say(matched.reason)
         if matched.outputs is None or matched.other is None:
             return matched.outputs
-        labels, checked = choose_order(found, matched, data.train, data.classes, device)
+        labels, checked = choose_order(found, matched, data.train, data.classes, show)
         progress.say(f"labels: {checked}")
         return labels
 
