@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from equicli.prediction.checkpoint import read_weights
+from equicli.prediction.checkpoint import read_checkpoint
 
 RESNET = "python:tests.benchmarks.cifar_resnet:resnet"
 
@@ -68,6 +68,7 @@ def test_a_recipe_reproduces_vanilla_counts_and_gains_ten_points(cli, real_data,
     assert max(counts["adapted"]) - min(counts["adapted"]) <= metrics["adapted"]["ties"]
     assert metrics["adapted"]["avg_acc"] > metrics["vanilla"]["avg_acc"] + 0.10
 
-    original = read_weights(real_data / "checkpoints" / case.checkpoint)
+    original = read_checkpoint(real_data / "checkpoints" / case.checkpoint).weights
     stored = load_file(run / "model.safetensors")
-    assert all(torch.equal(stored[f"prediction_network.{name}"], value) for name, value in original.items())
+    kept = {name.removeprefix("module."): value for name, value in original.items()}
+    assert all(torch.equal(stored[f"prediction_network.{name}"], value) for name, value in kept.items())
