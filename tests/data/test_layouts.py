@@ -122,6 +122,10 @@ READ: dict[str, tuple[Files, dict[str, str]]] = {
         | {"System Volume Information": "e", "cat/.thumbnails": "f", "dog": "b ._b.png Thumbs.db .DS_Store"},
         ONE,
     ),
+    "classes called by words of system folders": (
+        {"volume": "a", "system": "b", "information": "c"},
+        {"train information": "c", "train system": "b", "train volume": "a"},
+    ),
     "annotations": (PETS | {"annotations": "a.xml", "labels": "b.txt"}, ONE),
     "a run folder": (PETS | {"runs/r/": "resolved.yaml split.json", "runs/r/figures": "loss"}, ONE),
     "what quickstart makes": (PETS | under("quickstart/data/train") | {"quickstart": "network.safetensors"}, ONE),
