@@ -1,6 +1,7 @@
 """The errors that a user can cause. Each is one line that names the file or flag and the remedy."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 _MAX_SHOWN = 200
@@ -47,7 +48,7 @@ def printable(text: object) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the nearest known word, or an empty string.
 
-    Of dotted words such as `canonicalizer.width`, what is behind the last dot may be near, too.
+    Of `canonicalizer.width` and `systems/energy`, what is behind the last dot or slash may be near, too.
     """
 
     def likeness(name: str) -> float:
@@ -59,5 +60,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" Did you mean '{near}'?" if near is not None and likeness(near) >= _NEAR else ""
 
 
-def _last(dotted: str) -> str:
-    return dotted.rpartition(".")[2]
+def _last(word: str) -> str:
+    return re.split(r"[./]", word)[-1]

@@ -1,6 +1,5 @@
 """What people write: paths, `key=value` pairs, YAML files and recipes. Read as text and data, never evaluated."""
 
-import difflib
 import os
 import re
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from equicli.errors import UsageError
+from equicli.errors import UsageError, did_you_mean
 
 
 def expand_path(path: str) -> str:
@@ -39,12 +38,31 @@ def expand_checkpoint(value: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads `1e-4` as a number, as YAML 1.2 and people do; PyYAML takes it for text."""
+    """Reads `1e-4` as a number, as YAML 1.2 and people do; PyYAML takes it for text. Keys are text, also `no`, `0`."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self.flatten_mapping(node)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
+
+
+def parse_yaml(text: str) -> Any:
+    """Read YAML as plain values.
+
+    Raises:
+        ValueError: it is not valid.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except Exception as error:  # of dates, numbers and depths that there are not, PyYAML raises anything
+        raise ValueError("no valid YAML") from error
 
 
 def parse_pair(text: str, flag: str) -> tuple[str, Any]:
@@ -53,8 +71,8 @@ def parse_pair(text: str, flag: str) -> tuple[str, Any]:
     if not separator or not key:
         raise UsageError(f"{flag} {text}: write it as key=value.")
     try:
-        return key, yaml.load(value, _Loader)
-    except yaml.YAMLError:
+        return key, parse_yaml(value)
+    except ValueError:
         raise UsageError(f"{flag} {text}: the value is not valid YAML.") from None
 
 
@@ -76,9 +94,7 @@ def load_recipe(name: str) -> dict[str, Any]:
         path = recipe_folder() / f"{name}.yaml"
         if not path.is_file():
             known = sorted(str(p.relative_to(recipe_folder()).with_suffix("")) for p in recipe_folder().rglob("*.yaml"))
-            by_name = {Path(recipe).name: recipe for recipe in known}
-            near = difflib.get_close_matches(Path(name).name, by_name, n=1)
-            hint = f" Did you mean '{by_name[near[0]]}'?" if near else f" Known: {', '.join(known)}."
+            hint = did_you_mean(name, known) or f" Known: {', '.join(known)}."
             raise UsageError(f"--recipe {name}: no such recipe.{hint} A recipe of your own is a .yaml file.")
     content = read_yaml(path, "--recipe")
     if not isinstance(content, dict):
@@ -93,8 +109,8 @@ def read_yaml(path: Path, flag: str) -> Any:
         UsageError: it cannot be read, or is not valid.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        return parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{flag} {path}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except ValueError:  # also of bytes that are no UTF-8
         raise UsageError(f"{flag} {path}: not a valid YAML file.") from None

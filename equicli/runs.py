@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 from equicli.errors import EquicliError, UsageError, shown
 from equicli.files import alone_in, append_line, check_writable, naming, write_atomically
 from equicli.progress import Progress
-from equicli.settings import EvaluationSettings
+from equicli.recipes import parse_yaml
+from equicli.settings import EvaluationSettings, fault
 
 RUNS = Path("runs")
 LATEST = "latest"
@@ -28,12 +29,21 @@ FILES = (
 ).split()
 
 
-class _Recorded(BaseModel):
+class RecordedParts(BaseModel):
+    """The folders that a user named as parts of the data."""
+
+    train_split: str | None = None
+    val_split: str | None = None
+    test_split: str | None = None
+
+
+class Recorded(BaseModel):
     """What is read of a run's settings without resolving them all."""
 
     data: str
     seed: int = 0
     max_pixels: int | None = None
+    task: RecordedParts = RecordedParts()
     evaluation: EvaluationSettings = EvaluationSettings()
 
 
@@ -77,21 +87,21 @@ class Run:
             UsageError: there is none. EquicliError: it is damaged.
         """
         try:
-            content = yaml.safe_load(self.settings.read_text(encoding="utf-8"))
-            _Recorded.model_validate(content)
+            content = parse_yaml(self.settings.read_text(encoding="utf-8"))
+            Recorded.model_validate(content)
         except OSError as error:
             raise UsageError(
                 f"{self.settings}: cannot be read ({error.strerror}). Is {self.folder} a run folder?"
             ) from None
         except ValidationError as error:
             raise self._damaged(self.settings, _first(error)) from None
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        except ValueError:  # also of bytes that are no UTF-8
             raise self._damaged(self.settings, "no valid YAML") from None
         return dict(content)
 
-    def recorded(self) -> "_Recorded":
-        """Data folder, seed and evaluation of the configuration that the run was made with."""
-        return _Recorded.model_validate(self.read_settings())
+    def recorded(self) -> Recorded:
+        """What is wanted of these settings again."""
+        return Recorded.model_validate(self.read_settings())
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Record the configuration that the run is made with."""
@@ -186,7 +196,7 @@ def _first(error: ValidationError) -> str:
     """What is wrong first, and where."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else "not what equicli wrote"
+    return f"{where} {fault(first)}" if where else "not what equicli wrote"
 
 
 def _mapping(text: bytes) -> dict[str, Any]:

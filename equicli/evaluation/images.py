@@ -53,7 +53,7 @@ def find_samples(
         UsageError: neither names a folder. EquicliError: there are no test images; or, in strict mode, something is
             left out that should have been a picture.
     """
-    recorded = Path(run.read_settings()["data"]) if run else None
+    recorded = Path(run.recorded().data) if run else None
     root = Path(expand_path(data)) if data is not None else recorded
     if root is None:
         raise UsageError("an exported file records no data folder; name one with --data.")
@@ -92,9 +92,8 @@ def _moved_test_samples(folder: Dataset, recorded: Mapping[str, Sequence[str]]) 
 
 def _recorded_names(run: Run | None, root: Path) -> dict[str, str]:
     """The folders that a run was told are parts, where this dataset has them, too."""
-    told = run.read_settings().get("task", {}) if run else {}
-    names = {key: told.get(key) for key in ("train_split", "val_split", "test_split")}
-    return {key: name for key, name in names.items() if name is not None and (root / name).is_dir()}
+    told = run.recorded().task.model_dump() if run else {}
+    return {part: name for part, name in told.items() if name is not None and (root / name).is_dir()}
 
 
 class Batches:

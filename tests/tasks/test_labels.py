@@ -226,6 +226,9 @@ def test_a_class_map_is_read_whatever_its_form(tmp_path: Path, name: str) -> Non
 def test_classes_that_are_numbers_are_mapped_as_well(tmp_path: Path) -> None:
     (tmp_path / "map.json").write_text(json.dumps({"0": 3, "10": 1, "2": 0}))
     assert read_class_map(str(tmp_path / "map.json"), ["0", "10", "2"], 4) == {"0": 3, "10": 1, "2": 0}
+    for name, content in {"list.json": '["0", "2", "10"]', "list.yaml": "[0, 2, 10]", "list.txt": "0\n2\n10\n"}.items():
+        (tmp_path / name).write_text(content)
+        assert read_class_map(str(tmp_path / name), ["0", "10", "2"], 3) == {"0": 0, "10": 2, "2": 1}
     (tmp_path / "map.txt").write_text("class 1\nclass 2\nclass 3\n")
     assert read_class_map(str(tmp_path / "map.txt"), ["class 1", "class 3"], 3) == {"class 1": 0, "class 3": 2}
 
@@ -240,6 +243,7 @@ def test_classes_that_are_numbers_are_mapped_as_well(tmp_path: Path) -> None:
         ("map.json", '{"ant": 0, "be": 1}', "no output for class folder 'bee'. Did you mean 'be'"),
         ("map.json", '{"ant": 0, "bee": 9}', "'bee' is output 9; the network has 0 to 2"),
         ("map.json", '{"0": "ant", "1": ["ant", "bee"]}', "'ant' has two outputs"),
+        ("map.json", '{"0": "e\u0301", "1": "\u00e9"}', "'\u00e9' has two outputs, 0, 1"),
         ("map.yaml", "a: [", "not a valid YAML file"),
         ("map.txt", b"\xff\xfe\x00", "not a text file"),
         ("none.txt", None, "cannot be read"),
@@ -253,6 +257,14 @@ def test_a_class_map_that_does_not_fit_is_refused_in_one_line(
     with pytest.raises(UsageError) as error:
         read_class_map(str(tmp_path / name), ["ant", "bee"], 3)
     assert words in str(error.value) and "--class-map" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_class_maps_take_words_of_yaml_for_names(tmp_path: Path) -> None:
+    (tmp_path / "map.yaml").write_text("yes: 1\nno: 0\n")
+    assert read_class_map(str(tmp_path / "map.yaml"), ["no", "yes"], 2) == {"no": 0, "yes": 1}
+    (tmp_path / "map.yaml").write_text("[no, yes]")
+    with pytest.raises(UsageError, match="'0: False' is no class"):
+        read_class_map(str(tmp_path / "map.yaml"), ["no", "yes"], 2)
 
 
 def test_a_class_map_wins_over_every_order(data: Dataset, tmp_path: Path) -> None:

@@ -49,29 +49,27 @@ def _read(path: Path) -> dict[str, int]:
     else:
         text = _read_text(path)
         content = _of_json(path, text) if suffix == ".json" else _of_lines(text)
-    if isinstance(content, list):
-        content = dict(enumerate(content))
-    if not isinstance(content, Mapping) or not content:
+    if not isinstance(content, Mapping | list) or not content:
         raise UsageError(f"--class-map {path}: wants a mapping from class to output, or a list of classes.")
-    return _directed(path, content)
-
-
-def _directed(path: Path, content: Mapping[Any, Any]) -> dict[str, int]:
-    """A mapping from class to output, also where the file has it the other way round."""
+    if isinstance(content, list):
+        return _of_outputs(path, dict(enumerate(content)))
     numbers = {str(key): _number(value) for key, value in content.items()}
-    if all(number is not None for number in numbers.values()):
-        return {normal(name): number for name, number in numbers.items() if number is not None}
+    if any(number is None for number in numbers.values()):
+        return _of_outputs(path, content)
+    return {normal(name): number for name, number in numbers.items() if number is not None}
+
+
+def _of_outputs(path: Path, content: Mapping[Any, Any]) -> dict[str, int]:
+    """From class to output, of what has the class, or several names of it, for each output."""
     mapping: dict[str, int] = {}
     for key, value in content.items():
         output = _number(key)
         names = value if isinstance(value, list) else [value]
-        if output is None or not names or not all(isinstance(name, str | int) for name in names):
+        if output is None or not names or not all(type(name) in (str, int) for name in names):  # a bool was a word
             raise UsageError(f"--class-map {path}: '{shown(key)}: {shown(value)}' is no class with its output.")
-        for name in names:
-            if mapping.setdefault(normal(str(name)), output) != output:
-                raise UsageError(
-                    f"--class-map {path}: '{shown(name)}' has two outputs, {mapping[str(name)]}, {output}."
-                )
+        for name in map(normal, map(str, names)):
+            if mapping.setdefault(name, output) != output:
+                raise UsageError(f"--class-map {path}: '{shown(name)}' has two outputs, {mapping[name]}, {output}.")
     return mapping
 
 
@@ -97,11 +95,11 @@ def _of_json(path: Path, text: str) -> Any:
         raise UsageError(f"--class-map {path}: not valid JSON.") from None
 
 
-def _of_lines(text: str) -> dict[Any, Any]:
+def _of_lines(text: str) -> dict[str, str] | list[str]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for pattern in (_CLASS_FIRST, _OUTPUT_FIRST):
         matches = [match for line in lines if (match := pattern.fullmatch(line))]
         pairs = {match[1]: match[2] for match in matches}
         if len(pairs) == len(lines):
             return pairs
-    return dict(enumerate(lines))
+    return lines
