@@ -15,9 +15,10 @@ from equicli.cli.options import (
     TRAINING,
     BatchSize,
     Checkpoint,
+    ClassMap,
     Epochs,
+    FitHead,
     Group,
-    Head,
     ImageSize,
     Json,
     MaxPixels,
@@ -28,11 +29,16 @@ from equicli.cli.options import (
     Padding,
     Precision,
     Preprocessing,
+    Prompts,
     Quiet,
     Recipe,
     Revision,
     Std,
+    Strict,
+    TestSplit,
+    TrainSplit,
     UseEma,
+    ValSplit,
     ValueRange,
     plain,
 )
@@ -60,45 +66,13 @@ def adapt_command(
             show_default="classification",
         ),
     ] = None,
-    class_map: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Output of each class folder: JSON, YAML or lines of text.",
-            rich_help_panel=DATA,
-            show_default="by name, else by order",
-        ),
-    ] = None,
-    train_split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Folder of training images in DATA; '.' is DATA itself.",
-            rich_help_panel=DATA,
-            show_default="train, training, …",
-        ),
-    ] = None,
-    val_split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Folder of validation images in DATA.",
-            rich_help_panel=DATA,
-            show_default="val, valid, …",
-        ),
-    ] = None,
-    test_split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Folder of test images in DATA.", rich_help_panel=DATA, show_default="test, testing, …"
-        ),
-    ] = None,
+    class_map: ClassMap = None,
+    train_split: TrainSplit = None,
+    val_split: ValSplit = None,
+    test_split: TestSplit = None,
     value_range: ValueRange = None,
     max_pixels: MaxPixels = None,
-    strict: Annotated[
-        bool,
-        typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.", rich_help_panel=DATA),
-    ] = False,
+    strict: Strict = False,
     model: Annotated[
         str | None,
         typer.Option(
@@ -111,22 +85,8 @@ def adapt_command(
     ema: UseEma = None,
     revision: Revision = None,
     model_arg: ModelArg = None,
-    prompts: Annotated[
-        str | None,
-        typer.Option(
-            help="Zero-shot networks: lines such as 'a photo of a {}.', or YAML of prompts by class.",
-            rich_help_panel=NETWORK,
-            show_default="'a photo of a <folder name>.'",
-        ),
-    ] = None,
-    head: Annotated[
-        Head | None,
-        typer.Option(
-            help="Where classes do not match: auto fits a linear head, none refuses; new: always fits one.",
-            rich_help_panel=NETWORK,
-            show_default="auto",
-        ),
-    ] = None,
+    prompts: Prompts = None,
+    head: FitHead = None,
     preprocess: Preprocessing = None,
     image_size: ImageSize = None,
     mean: Mean = None,
@@ -242,7 +202,7 @@ def adapt_command(
         "group": group,
         "task.kind": task,
         "checkpoint": checkpoint,
-        "ema": ema.value if ema else None,
+        "ema": plain(ema),
         "revision": revision,
         **{f"model_args.{key}": value for key, value in (parse_pair(a, "--model-arg") for a in model_arg or [])},
         "prompts": prompts,

@@ -24,6 +24,7 @@ from equicli.cli.options import (
     Quiet,
     Rotate,
     RunArgument,
+    Strict,
     ValueRange,
     own_network,
 )
@@ -50,10 +51,7 @@ def evaluate_command(
             show_default="as in the run, else test, testing, …",
         ),
     ] = None,
-    strict: Annotated[
-        bool,
-        typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.", rich_help_panel=DATA),
-    ] = False,
+    strict: Strict = False,
     rotations: Annotated[
         int | None,
         typer.Option(

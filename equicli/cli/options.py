@@ -130,6 +130,22 @@ ImageSize = Annotated[
         show_default="the network's own",
     ),
 ]
+Prompts = Annotated[
+    str | None,
+    typer.Option(
+        help="Zero-shot networks: lines such as 'a photo of a {}.', or YAML of prompts by class.",
+        rich_help_panel=NETWORK,
+        show_default="'a photo of a <folder name>.'",
+    ),
+]
+FitHead = Annotated[
+    Head | None,
+    typer.Option(
+        help="Where classes do not match: auto fits a linear head, none refuses; new: always fits one.",
+        rich_help_panel=NETWORK,
+        show_default="auto",
+    ),
+]
 Preprocessing = Annotated[
     Preprocess | None,
     typer.Option(
@@ -157,6 +173,39 @@ Std = Annotated[
         show_default="the network's own",
     ),
 ]
+ClassMap = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Output of each class folder: JSON, YAML or lines of text.",
+        rich_help_panel=DATA,
+        show_default="by name, else by order",
+    ),
+]
+TrainSplit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Folder of training images in DATA; '.' is DATA itself.",
+        rich_help_panel=DATA,
+        show_default="train, training, …",
+    ),
+]
+ValSplit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Folder of validation images in DATA.",
+        rich_help_panel=DATA,
+        show_default="val, valid, …",
+    ),
+]
+TestSplit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Folder of test images in DATA.", rich_help_panel=DATA, show_default="test, testing, …"
+    ),
+]
 ValueRange = Annotated[
     str | None,
     typer.Option(
@@ -168,6 +217,10 @@ ValueRange = Annotated[
 ]
 MaxPixels = Annotated[
     int | None, typer.Option(min=1, help="Skip larger pictures.", rich_help_panel=DATA, show_default="178956970")
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.", rich_help_panel=DATA),
 ]
 Group = Annotated[
     str | None,

@@ -57,7 +57,7 @@ def measure_systems(
         runs.append(train(part, folder, progress, overwrite=overwrite))
         _check_alike(runs[-1], runs[0])
     task = make_task(parts[0].config.task)
-    images = find_samples(task, None, runs[0], progress)
+    images = find_samples(task, None, runs[0], progress, strict=parts[0].config.strict)
     caches = Caches()
     counted, alone = count(parts[0], runs[0], task, images, elements, caches, device=device, progress=progress)
     for part, run in zip(parts[1:], runs[1:], strict=True):

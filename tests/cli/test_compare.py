@@ -208,6 +208,8 @@ def test_a_sweep_is_a_table_and_a_figure(cli, few: Path, tmp_path: Path) -> None
         (["--systems", "equiadpat"], ["--systems equiadpat", "Did you mean 'equiadapt'"]),
         (["--sweep", "width"], ["--sweep width", "key=value"]),
         (["--set", "canonicalizer.nothing=1"], ["canonicalizer.nothing=1", "no system compared"]),
+        (["--train-split", "nosuch"], ["--train-split nosuch: no such folder"]),
+        (["--class-map", "nosuch.json"], ["--class-map", "nosuch.json: cannot be read"]),
         (["--reference", "energy"], ["--reference energy", "is not compared", "equituning"]),
         (["-o", "network.safetensors"], ["--output network.safetensors", "is a file"]),
     ],

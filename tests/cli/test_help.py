@@ -72,6 +72,16 @@ def test_the_choices_of_a_flag_are_those_of_its_setting(choices, field) -> None:
     assert [choice.value for choice in choices] == list(get_args(field.annotation))
 
 
+def test_compare_takes_what_adapt_takes_of_data_and_network() -> None:
+    """Errors name these options as remedies, whichever of the two met them."""
+    of_both = {option.name for name, option in OPTIONS.items() if name.startswith("adapt ") and of_data(option)}
+    assert of_both - {"task"} <= {option.name for option in COMMANDS["compare"].params}
+
+
+def of_data(option) -> bool:
+    return getattr(option, "rich_help_panel", None) in (options.DATA, options.NETWORK)
+
+
 def test_help_names_every_task_and_canonicalizer() -> None:
     assert all(name in OPTIONS["adapt --task"].help for name in TASKS)
     assert all(re.search(rf"\b{name}\b", OPTIONS["adapt --canonicalizer"].help) for name in REGISTRY)
