@@ -116,6 +116,12 @@ def alone_in(folder: Path, *, new: bool = False) -> Iterator[None]:
                     path.rmdir()
 
 
+def from_here(path: Path) -> Path:
+    """The same path as people write it: relative to the working directory, where it lies below."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def check_writable(folder: Path) -> None:
     """Refuse a folder that exists and cannot be written to, before there is anything to write.
 

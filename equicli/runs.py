@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from equicli.errors import EquicliError, UsageError, shown
-from equicli.files import alone_in, append_line, check_writable, naming, write_atomically
+from equicli.files import alone_in, append_line, check_writable, from_here, naming, write_atomically
 from equicli.progress import Progress
 from equicli.recipes import parse_yaml
 from equicli.settings import EvaluationSettings, fault
@@ -315,7 +315,7 @@ def find_run(path: str | None) -> Run:
                 f"{gone or f'no run in {RUNS}/ yet'}: name a run folder or an exported file, or run `equicli adapt` "
                 "first."
             )
-        run = Run(_from_here(run.folder.resolve()))
+        run = Run(from_here(run.folder.resolve()))
         which = f"{run.folder}, the latest run"
     else:
         run = Run(Path(path))
@@ -376,9 +376,3 @@ def find_unfinished(path: str) -> Run:
         )
     check_writable(run.folder)
     return run
-
-
-def _from_here(folder: Path) -> Path:
-    """The same folder as people write it."""
-    here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder

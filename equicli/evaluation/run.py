@@ -21,6 +21,7 @@ from equicli.evaluation.evaluate import Evaluation, InputBatch, record_systems
 from equicli.evaluation.images import Batches
 from equicli.evaluation.metrics import metrics_document
 from equicli.evaluation.warnings import near_chance_of, warnings_of
+from equicli.files import from_here
 from equicli.groups import PlanarGroup
 from equicli.prediction.inputs import Inputs
 from equicli.progress import Progress
@@ -152,7 +153,7 @@ def provenance(config: ModelConfig, seed: int, device: torch.device, latest: Pat
     """
     command = ["equicli", *sys.argv[1:]] if Path(sys.argv[0]).stem in ("equicli", "__main__") else sys.argv
     if latest is not None and command[1:2] == ["evaluate"]:
-        command = [*command[:2], _from_here(latest), *command[2:]]
+        command = [*command[:2], str(from_here(latest)), *command[2:]]
     return {
         "model": config.provenance["model"],
         "revision": config.provenance.get("revision"),
@@ -166,8 +167,3 @@ def provenance(config: ModelConfig, seed: int, device: torch.device, latest: Pat
             **{name: version(name) for name in ("torch", "torchvision", "timm")},
         },
     }
-
-
-def _from_here(path: Path) -> str:
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
