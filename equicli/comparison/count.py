@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from equicli import artifact
 from equicli.comparison.systems import ORACLE, Part
-from equicli.config import AdaptConfig, names_code
 from equicli.data.loading import tell_unreadable
 from equicli.evaluation.alignment import align
 from equicli.evaluation.cache import Caches
@@ -19,10 +18,10 @@ from equicli.evaluation.images import Batches, EvaluationSamples
 from equicli.evaluation.metrics import equivariance
 from equicli.evaluation.run import record_images
 from equicli.groups import PlanarGroup, as_finite, parse_group
-from equicli.prediction.load import load_network
 from equicli.progress import Progress
 from equicli.runs import Run
 from equicli.tasks.task import Task
+from equicli.training.start import load_own_code
 
 BATCH = 64
 
@@ -59,7 +58,7 @@ def count(
         caches: what the networks of other parts returned.
     """
     config = artifact.read_config(run.model)
-    model = artifact.load(run.model, network=_own_network(part.config))
+    model = artifact.load(run.model, network=load_own_code(part.config.network))
     alone = part.system == "vanilla"
     said = part.config
     batches = Batches(
@@ -104,13 +103,6 @@ def count(
         told = {**_plain(task.measure(found.records[ORACLE], elements)), **free}
         counted.append(Counted(ORACLE, (), part.config.seed, found.records[ORACLE][task.score], told, {}))
     return counted, found
-
-
-def _own_network(config: AdaptConfig) -> nn.Module | None:
-    """A new prediction network where it is the user's own code, which artifacts do not hold."""
-    if not names_code(config.network.model):
-        return None
-    return load_network(config.network.model, arguments=config.network.model_args).network
 
 
 def _numbers(found: Evaluation, task: Task, config: artifact.ModelConfig) -> dict[str, float | None]:

@@ -13,7 +13,7 @@ from equicli.artifact import CanonicalizerSpec, ModelConfig, write_artifact
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior, near_chance
 from equicli.canonicalization.registry import REGISTRY
-from equicli.config import AdaptConfig, names_code
+from equicli.config import AdaptConfig
 from equicli.data.decode import Decoder
 from equicli.data.folders import Dataset, Sample, Split
 from equicli.data.loading import tell_unreadable
@@ -27,7 +27,6 @@ from equicli.groups.elements import inverse
 from equicli.policy import policy_of
 from equicli.prediction.head import find_head
 from equicli.prediction.inputs import Pictures, Tensors
-from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import asking
 from equicli.progress import Progress
@@ -38,7 +37,7 @@ from equicli.training.features import Features
 from equicli.training.images import TrainingImages, read_training_images
 from equicli.training.loop import fit
 from equicli.training.objective import Objective, TaskLoss
-from equicli.training.start import check_resumed, first_picture, load_frozen, open_data, tell_copies
+from equicli.training.start import check_resumed, first_picture, load_frozen, load_own_code, open_data, tell_copies
 from equicli.training.value_ranges import find_value_ranges
 
 
@@ -171,9 +170,7 @@ def _take_up(config: AdaptConfig, run: Run, progress: Progress) -> Adapted:
     """What an earlier call made, and was stopped before it was reported on."""
     progress.say(f"{run.model} is there: only its reports are missing")
     data, split = open_data(config, make_task(config.task), run, progress, resume=True)
-    wanted = config.network
-    own = load_network(wanted.model, arguments=wanted.model_args).network if names_code(wanted.model) else None
-    model = artifact.load(run.model, network=own)
+    model = artifact.load(run.model, network=load_own_code(config.network))
     run.write_settings(config.model_dump(mode="json"))
     become_latest(run, progress)
     _clear(run)

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from equicli.artifact import ModelConfig
-from equicli.config import AdaptConfig
+from equicli.config import AdaptConfig, names_code
 from equicli.data.decode import Decoder, UnreadableImageError
 from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Dataset, Sample, Split, match_recorded, recorded_split, split_folder
@@ -22,6 +22,7 @@ from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.python_source import refuse_lazy
 from equicli.progress import Progress
 from equicli.runs import Run
+from equicli.settings import NetworkSettings
 from equicli.tasks.task import Task
 
 
@@ -85,6 +86,13 @@ def load_frozen(
         preprocess=found.preprocess.override(wanted.preprocess, wanted.mean, wanted.std),
         provenance={**found.provenance, "state_sha256": state},
     )
+
+
+def load_own_code(wanted: NetworkSettings) -> nn.Module | None:
+    """A new prediction network where it is the user's own code, which artifacts do not hold."""
+    if not names_code(wanted.model):
+        return None
+    return load_network(wanted.model, arguments=wanted.model_args).network
 
 
 def _describe(found: PretrainedNetwork) -> str:
