@@ -32,8 +32,8 @@ from equicli.prediction.hub import ON_THE_HUB, open_checkpoint
 from equicli.prediction.load import load_network, rebuild_network
 from equicli.prediction.network import NetworkSpec
 from equicli.prediction.signature import CLASSIFIER, Signature
-from equicli.prediction.state_dicts import Ema
 from equicli.prediction.zero_shot import TwoTowers
+from equicli.settings import Ema
 
 FORMAT = 2
 # What an artifact may ask `load` to fetch, by the library of its prediction network.

@@ -18,10 +18,9 @@ from equicli.prediction.load import is_model_folder, load_network
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.python_source import refuse_lazy
 from equicli.prediction.signature import CLASSIFIER, try_network
-from equicli.prediction.state_dicts import Ema
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.runs import RUNS, Run, find_run
-from equicli.settings import Scalar
+from equicli.settings import Ema, Scalar
 
 # What safetensors calls the types that parameters have; others are counters and indices.
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}

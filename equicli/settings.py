@@ -8,6 +8,8 @@ from pydantic_core import ErrorDetails
 from equicli.recipes import expand_checkpoint, local_path
 
 Scalar = bool | int | float | str | None
+# Whether averaged weights are taken; `auto`: where a file has any.
+Ema = Literal["auto", "yes", "no"]
 
 LocalPath = Annotated[str, BeforeValidator(local_path)]
 # hf-hub:owner/name[@revision]/file, or a local file.
@@ -53,7 +55,7 @@ class NetworkSettings(Settings):
 
     model: str = Field(description="the prediction network")
     checkpoint: CheckpointPath | None = Field(None, description="a file of weights for the prediction network")
-    ema: Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no)] = Field(
+    ema: Annotated[Ema, BeforeValidator(_yes_or_no)] = Field(
         "auto", description="whether averaged weights in the checkpoint are taken; auto: where there are any"
     )
     revision: str | None = Field(None, description="branch, tag or commit of the Hub repository")

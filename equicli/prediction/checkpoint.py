@@ -18,7 +18,8 @@ from equicli.prediction.checkpoint_files import check_named_hash, files_of
 from equicli.prediction.file_kinds import find_kind
 from equicli.prediction.key_names import Fit, find_fits, harmless
 from equicli.prediction.pickles import read_pickle
-from equicli.prediction.state_dicts import Ema, StateDict, find_state_dict
+from equicli.prediction.state_dicts import StateDict, find_state_dict
+from equicli.settings import Ema
 
 # What depends on the size of the images that a network was built for.
 _OF_SIZE = re.compile(r"pos_emb|position_emb|relative_position|attn_mask|attention_bias")

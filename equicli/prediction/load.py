@@ -18,8 +18,7 @@ from equicli.prediction.head import replace_head
 from equicli.prediction.hub import download_first, open_checkpoint, split_revision
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
 from equicli.prediction.published_files import read_json
-from equicli.prediction.state_dicts import Ema
-from equicli.settings import Scalar
+from equicli.settings import Ema, Scalar
 
 # What may stand before the colon of `--model`.
 SOURCES = {

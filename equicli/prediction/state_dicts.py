@@ -3,15 +3,14 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, strided
 
 from equicli.errors import EquicliError, shown
 from equicli.prediction.file_kinds import ALONE
 from equicli.prediction.pickles import Ignored, holds_module
-
-Ema = Literal["auto", "yes", "no"]
+from equicli.settings import Ema
 
 # Where trainers put the weights: the first that is there is taken.
 _WEIGHTS = (

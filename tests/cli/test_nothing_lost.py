@@ -122,7 +122,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(cli, here
     (here / "locked").mkdir()
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked" and access(path, mode))
-    for room in ("equicli.training.adapt.load_network", "equicli.artifact.load", "equicli.quickstart.prepare"):
+    for room in ("equicli.training.adapt.open_data", "equicli.artifact.load", "equicli.quickstart.prepare"):
         monkeypatch.setattr(room, lambda *_, **__: pytest.fail("work was begun"))
     output = "locked/model.safetensors" if command[0] == "export" else "locked"
     result = cli(*command, "-o", output, cwd=here)
