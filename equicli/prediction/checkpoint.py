@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from equicli.errors import EquicliError, reason, shown
 from equicli.prediction.checkpoint_files import check_named_hash, files_of
 from equicli.prediction.file_kinds import find_kind
-from equicli.prediction.key_names import Fit, find_fits, harmless
+from equicli.prediction.key_names import KNOWN, Fit, find_fits, harmless
 from equicli.prediction.pickles import read_pickle
 from equicli.prediction.state_dicts import StateDict, find_state_dict
 from equicli.settings import Ema
@@ -145,7 +145,7 @@ def _choose(fits: list[Fit], name: str, ema: Ema, state: StateDict) -> tuple[Fit
         raise EquicliError(f"{name}: only averaged weights in it ({averaged[0].prefix}). Leave --ema out.")
     taken = averaged if averaged and ema != "no" else plain
     others = plain if taken is averaged else averaged
-    if len(taken) > 1 and taken[0].prefix not in ("", "model.", "net.", "network.", "module.", "backbone.", "encoder."):
+    if len(taken) > 1 and taken[0].prefix not in KNOWN:
         places = ", ".join(fit.prefix for fit in taken)
         raise EquicliError(f"{name}: holds this network several times ({shown(places)}). Save one of them alone.")
     return taken[0], others[0].prefix if others else None

@@ -81,10 +81,10 @@ def find_in_folder(folder: Path) -> Path | None:
     Raises:
         EquicliError: it cannot be told which, or they are in a form that cannot be read.
     """
-    for usual in WEIGHT_FILES:
-        if (folder / usual).is_file():
-            return folder / usual
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() or path.is_dir())
+    usual = first_of(folder, WEIGHT_FILES)
+    if usual is not None:
+        return usual
+    names = sorted(path.name for path in folder.iterdir())
     if ".metadata" in names or any(name.endswith(".distcp") for name in names):
         raise EquicliError(
             f"{folder}: a distributed checkpoint. Make one file of it: "
@@ -137,4 +137,5 @@ def check_named_hash(path: Path, name: str) -> None:
 
 
 def first_of(folder: Path, names: Sequence[str]) -> Path | None:
+    """The first of these files that a folder has."""
     return next((folder / name for name in names if (folder / name).is_file()), None)

@@ -8,8 +8,8 @@ from equicli.prediction.state_dicts import is_averaged
 
 # What DataParallel, torch.compile, FSDP and checkpointing put into names, before them or in the middle.
 _WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"))
-# Of several places that hold the whole network, the first that is one of these.
-_KNOWN = ("", "model.", "net.", "network.", "backbone.", "encoder.", "student.")
+# Of several places that hold the whole network, the first that is one of these is taken.
+KNOWN = ("", "module.", "model.", "net.", "network.", "backbone.", "encoder.")
 # What networks and their trainers keep beside the weights, and inference never needs.
 _HARMLESS = re.compile(
     r"(?i)(^|\.)(num_batches_tracked|position_ids|relative_position_index|relative_coords_table|attn_mask|n_averaged"
@@ -65,7 +65,7 @@ def _find(own: Collection[str], keys: Collection[str]) -> list[Fit]:
     prefixes = {key.removesuffix(s) for key in plain for s in sought if f".{key}".endswith(f".{s}")} or {""}
     hits = {prefix: sum(prefix + key in plain for key in needed) for prefix in prefixes}
     best = [prefix for prefix in prefixes if hits[prefix] == max(hits.values())]
-    best.sort(key=lambda prefix: (_KNOWN.index(prefix) if prefix in _KNOWN else len(_KNOWN), len(prefix), prefix))
+    best.sort(key=lambda prefix: (KNOWN.index(prefix) if prefix in KNOWN else len(KNOWN), len(prefix), prefix))
     return [_fit(own, plain, prefix, wrappers) for prefix in best]
 
 
