@@ -33,7 +33,7 @@ from equicli.prediction.load import load_network, rebuild_network
 from equicli.prediction.network import NetworkSpec
 from equicli.prediction.signature import CLASSIFIER, Signature
 from equicli.prediction.zero_shot import TwoTowers
-from equicli.settings import Ema
+from equicli.settings import Ema, fault
 
 FORMAT = 2
 # What an artifact may ask `load` to fetch, by the library of its prediction network.
@@ -227,7 +227,7 @@ def _damaged(error: ValidationError, *where: str) -> str:
     place = ".".join(map(str, (*where, *first["loc"])))
     if first["type"] == "unexpected_keyword_argument":
         return f"unknown field {shown(place)} in its configuration: written by a newer equicli; update equicli."
-    return f"damaged configuration at {shown(place)}: {shown(first['msg'])}."
+    return f"damaged configuration at {shown(place)}: {shown(fault(first))}."
 
 
 def _check(config: ModelConfig) -> None:

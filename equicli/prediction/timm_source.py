@@ -22,6 +22,7 @@ from equicli.prediction.hub import download, download_first, split_revision
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
 from equicli.prediction.published_files import read_json, refuse_other_problems
 from equicli.prediction.short_names import SHORT_NAMES
+from equicli.settings import fault
 
 
 def load(request: NetworkRequest) -> PretrainedNetwork:
@@ -181,7 +182,7 @@ def _build(
     except ValidationError as error:
         first = error.errors()[0]
         raise EquicliError(
-            f"{source}: config.json has {first['loc'][0]} = {shown(first['input'])}: {first['msg']}."
+            f"{source}: config.json has {first['loc'][0]} = {shown(first['input'])}: {fault(first)}."
         ) from None
     arguments: dict[str, Any] = dict(request.arguments)
     if (channels := (published.get("input_size") or (3,))[0]) != 3:
