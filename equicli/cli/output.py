@@ -65,7 +65,7 @@ class Output:
     def result(self, text: str, document: Mapping[str, Any]) -> None:
         """The command's result: the text for people, the document with `--json`."""
         with naming("standard output"):
-            print(json.dumps(document, indent=2) if self._json else text, flush=True)
+            self._print_json(document) if self._json else print(text, flush=True)
 
     def metrics(self, document: Mapping[str, Any]) -> None:
         """A metrics document: as the table, or as it is with `--json`."""

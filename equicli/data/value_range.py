@@ -6,16 +6,15 @@ A 16-bit file may hold 12-bit data, and floats lie between 0 and 1 or between -1
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
+from equicli.data.normalization import Finite
 from equicli.errors import EquicliError
 
 Kind = Literal["integers", "floats"]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 _BLOCK = 1 << 20  # values that are scaled at a time: scaling in float64 takes much memory
 _SLACK = 1e-3  # of a range: floats that were computed overshoot by their rounding

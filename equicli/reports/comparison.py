@@ -8,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from equicli.reports.table import what_is_scored
+
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]
 
@@ -102,7 +104,7 @@ def definitions(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What each column of the reports is."""
     title, elements = document["score"]["title"], document["elements"].upper()
     known = {
-        title: f"{_what(document)} on untouched images, in %; ± is the standard deviation over seeds",
+        title: f"{what_is_scored(document)} on untouched images, in %; ± is the standard deviation over seeds",
         f"{elements}-Avg {title}": f"its mean over all turns by {elements}",
         f"to {document['reference']}": "paired difference of that mean to this system's, and its 95 % interval",
         "worst": "the least of the turns",
@@ -123,14 +125,9 @@ def definitions(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, known[name]) for name, _ in columns(document) if name in known]
 
 
-def _what(document: Mapping[str, Any]) -> str:
-    agreement = document["labels"] == "agreement"
-    return "agreement with the upright vanilla prediction" if agreement else str(document["score"]["words"])
-
-
 def caption(document: Mapping[str, Any], width: int | None = None) -> str:
     """What is shown, and what its columns are; with `width` those of `columns`."""
-    what = _what(document)
+    what = what_is_scored(document)
     seeds = max(len(row["seeds"]) for row in document["systems"])
     spread = f"mean ± std over {seeds} seeds; " if seeds > 1 else ""
     over = " and seeds" if seeds > 1 else ""

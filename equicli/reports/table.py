@@ -47,8 +47,6 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
 
 
 def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
-    agreement = metrics["labels"] == "agreement"
-    what = "agreement with the upright vanilla prediction" if agreement else metrics["score"]["words"]
     of = f"{metrics['n']} of {metrics['of']}" if metrics.get("of") else f"{metrics['n']}"
     counted = f"all {of}" if metrics["split"] == "all" else f"{of} {metrics['split']}"
     shown = _angles(metrics, "adapted", shown=angles)
@@ -56,9 +54,15 @@ def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
     turned = "the preprocessed tensor" if metrics["rotate"] == "input" else "the picture, before preprocessing,"
     oracle = "; oracle: the network at the true pose" if "oracle" in metrics else ""
     return (
-        f"{counted} images; {what} in %, 95 % intervals; {counts}{turned} is turned by "
+        f"{counted} images; {what_is_scored(metrics)} in %, 95 % intervals; {counts}{turned} is turned by "
         f"{metrics['elements'].upper()}{oracle}{_prepared(metrics)}"
     )
+
+
+def what_is_scored(document: Mapping[str, Any]) -> str:
+    """What accuracy is, of an evaluation or a comparison."""
+    agreement = document["labels"] == "agreement"
+    return "agreement with the upright vanilla prediction" if agreement else str(document["score"]["words"])
 
 
 def left_out(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
@@ -72,8 +76,6 @@ def left_out(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
 def definitions(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What each row and column of the table is."""
     score, elements = metrics["score"]["title"], metrics["elements"].upper()
-    agreement = metrics["labels"] == "agreement"
-    what = "agreement with the upright vanilla prediction" if agreement else metrics["score"]["words"]
     angles = _angles(metrics, "adapted", shown=True)
     counted = "correct images" if angles and "correct" in angles[0] else f"{score}, in %,"
     rows = {
@@ -84,7 +86,7 @@ def definitions(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     }
     return [
         *((name, words) for name, words in rows.items() if name in metrics),
-        (score, f"{what} on untouched images, in %, and its 95 % interval"),
+        (score, f"{what_is_scored(metrics)} on untouched images, in %, and its 95 % interval"),
         (
             f"{elements}-Avg {score}",
             f"its mean over all turns by {elements}; the interval takes an image and its turned copies for one trial",
