@@ -6,24 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from equicli.reports.table import what_is_scored
+from equicli.reports.templating import HTML, LATEX, PLAIN
 
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]
-
-_SETTINGS: dict[str, Any] = {"undefined": StrictUndefined, "keep_trailing_newline": True}
-_SETTINGS |= {"trim_blocks": True, "lstrip_blocks": True}
-_LOADER = PackageLoader("equicli.reports", "templates")
-_PLAIN = Environment(loader=_LOADER, autoescape=False, **_SETTINGS)
-# LaTeX is full of braces.
-_LATEX = Environment(
-    loader=_LOADER, autoescape=False, variable_start_string="<<", variable_end_string=">>",
-    block_start_string="<%", block_end_string="%>", **_SETTINGS,
-)  # fmt: skip
-_HTML = Environment(loader=_LOADER, autoescape=True, **_SETTINGS)
-
 
 # Columns that a terminal of at least so many characters has, too.
 _FROM_WIDTH = {90: ("cost",), 115: ("residual", "identity rate"), 150: ("avg ECE", "trainable", "passes")}
@@ -47,9 +34,9 @@ def files(document: Mapping[str, Any]) -> dict[str, str]:
         "rows": [[_tex(cell) for cell in row] for row in context["rows"]],
     }
     return {
-        "compare.md": _PLAIN.get_template("compare.md").render(context),
-        "compare.tex": _LATEX.get_template("compare.tex").render({**context, **latex}),
-        "compare.html": _HTML.get_template("compare.html").render({**context, "figures": _figures(document)}),
+        "compare.md": PLAIN.get_template("compare.md").render(context),
+        "compare.tex": LATEX.get_template("compare.tex").render({**context, **latex}),
+        "compare.html": HTML.get_template("compare.html").render({**context, "figures": _figures(document)}),
     }
 
 

@@ -4,31 +4,21 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from equicli.canonicalization.registry import REGISTRY
 from equicli.reports import table
+from equicli.reports.templating import PLAIN
 from equicli.tasks.registry import find_task
-
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("equicli.reports", "templates"),
-    undefined=StrictUndefined,
-    keep_trailing_newline=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    autoescape=False,  # Markdown, not HTML
-)
 
 
 def report(metrics: Mapping[str, Any]) -> str:
     """The report of one evaluation, as Markdown."""
-    return _ENVIRONMENT.get_template("report.md").render(**_context(metrics))
+    return PLAIN.get_template("report.md").render(**_context(metrics))
 
 
 def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """A Hub model card, with metadata, for the run's artifact."""
     source = config["provenance"]
-    return _ENVIRONMENT.get_template("card.md").render(
+    return PLAIN.get_template("card.md").render(
         **_context(metrics),
         config=config,
         source=source,
