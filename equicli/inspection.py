@@ -28,7 +28,7 @@ _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat
 _BUFFER = re.compile(r"\.running_\w+$|^canonicalizer\.reference$")
 
 
-def find_artifact(name: str | None) -> Path | None:
+def artifact_named(name: str | None) -> Path | None:
     """Find the artifact that a name stands for; None where it can only be a model's name.
 
     Args:

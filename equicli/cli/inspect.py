@@ -32,11 +32,11 @@ def inspect_command(
     Example: equicli inspect vit_base
     """
     from equicli.errors import UsageError
-    from equicli.inspection import find_artifact, inspect_artifact, inspect_model
+    from equicli.inspection import artifact_named, inspect_artifact, inspect_model
     from equicli.recipes import expand_checkpoint, parse_pair
     from equicli.reports.listing import listing
 
-    artifact = find_artifact(name)
+    artifact = artifact_named(name)
     if artifact is None:
         assert name is not None
         found = inspect_model(
