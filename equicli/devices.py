@@ -49,12 +49,12 @@ def device_name(name: str) -> str:
     return name
 
 
-def wide(numbers: Tensor) -> Tensor:
+def in_float64(numbers: Tensor) -> Tensor:
     """The same numbers in float64: where they are, or on the CPU where that device has no float64."""
-    return numbers.to(wide_device(numbers.device)).double()
+    return numbers.to(float64_device(numbers.device)).double()
 
 
-def wide_device(device: torch.device) -> torch.device:
+def float64_device(device: torch.device) -> torch.device:
     """Where float64 is computed for a device: there, or on the CPU where it has none."""
     return torch.device("cpu") if device.type in _WITHOUT_FLOAT64 else device
 

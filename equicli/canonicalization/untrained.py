@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from equicli.canonicalization.canonicalizer import SIZE, Canonicalizer, Context, Pose
-from equicli.devices import wide
+from equicli.devices import in_float64
 from equicli.groups import FiniteGroup, Group, PlanarGroup
 from equicli.groups.action import inscribed_disc
 from equicli.prediction.inputs import Inputs
@@ -76,7 +76,7 @@ class FrameCanonicalizer(Canonicalizer):
     def forward(self, x: Tensor) -> Pose:
         """Find the pose of square images x (b, c, s, s): 0° is brighter at the top."""
         side = x.shape[-1]
-        brightness = wide(x).mean(dim=1)
+        brightness = in_float64(x).mean(dim=1)
         brightness = brightness * inscribed_disc(side).to(brightness.device)
         along = (torch.arange(side, device=brightness.device, dtype=torch.float64) + 0.5) / side - 0.5
         right, up = (brightness.sum(1) * along).sum(1), -(brightness.sum(2) * along).sum(1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from equicli.devices import moved, wide_device
+from equicli.devices import float64_device, moved
 from equicli.groups.elements import Element, Frame, act_on_frame, is_batch, matrix, round_to, singles, take_apart
 from equicli.groups.group import Group, is_finite
 
@@ -135,7 +135,7 @@ def _rotate(
 def _take_nearest(mask: Tensor, cos: float | Tensor, sin: float | Tensor, padding: str, canvas: Frame) -> Tensor:
     """Rotate about the centre, taking for each pixel the nearest one: no new value in any dtype, save padding's 0."""
     flat = _flatten(mask).flatten(2)  # (b, c, h·w)
-    numbers = torch.arange(1, flat.shape[-1] + 1, dtype=torch.float64, device=wide_device(mask.device))
+    numbers = torch.arange(1, flat.shape[-1] + 1, dtype=torch.float64, device=float64_device(mask.device))
     numbers = numbers.reshape(1, 1, *mask.shape[-2:])
     grid = _grid(numbers, cos, sin, canvas)
     found = functional.grid_sample(
