@@ -20,8 +20,8 @@ from equicli.devices import find_device, find_precision
 from equicli.errors import UsageError
 from equicli.evaluation.images import Batches, find_samples
 from equicli.evaluation.run import evaluate_images
+from equicli.evaluation.turns import turns_for
 from equicli.files import alone_in, check_writable, write_atomically
-from equicli.groups import PlanarGroup, is_finite, parse_group, parse_planar_group
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.hub import ON_THE_HUB
 from equicli.prediction.inputs import stays
@@ -62,7 +62,7 @@ def adapt(
         task,
         Batches(adapted.model, samples, EVALUATION_BATCH, config.evaluation.rotate, max_pixels=config.max_pixels),
         task.targets(samples, adapted.data, adapted.config.labels),
-        _default_elements(config.group),
+        turns_for(config.group),
         split="validation",
         seed=config.seed,
         device=find_device(config.device),
@@ -328,38 +328,6 @@ def _shown(document: dict[str, Any], show: Show) -> Iterator[None]:
         show(document)
     finally:
         yield
-
-
-def _default_elements(name: str) -> PlanarGroup:
-    """What images are turned by unless somebody says otherwise: the group itself, where it is C_n or D_n."""
-    group = parse_group(name)
-    return group if isinstance(group, PlanarGroup) else PlanarGroup(4 if is_finite(group) else 8)
-
-
-def turns_for(group: str, rotations: int | None = None, elements: str | None = None) -> PlanarGroup:
-    """What test images are turned by.
-
-    Args:
-        group: that was adapted.
-        rotations: C_n, whatever the group.
-        elements: without rotations, `group` itself, or only its `rotations`; None is what fits the group.
-
-    Raises:
-        UsageError: there are no such turns of images.
-    """
-    if rotations is not None:
-        try:
-            return parse_planar_group(f"c{rotations}")
-        except UsageError:
-            raise UsageError(f"--rotations {rotations}: the number of rotations must be from 1 to 360.") from None
-    fitting, adapted = _default_elements(group), parse_group(group)
-    if elements == "rotations":
-        return PlanarGroup(fitting.n)
-    if elements == "group" and not is_finite(adapted):
-        raise UsageError(f"--elements group: {group} has infinitely many elements; use --rotations, such as 8.")
-    if elements == "group" and not isinstance(adapted, PlanarGroup):
-        raise UsageError(f"--elements group: reports turn images by C_n and D_n, not by {group}; use --rotations.")
-    return fitting
 
 
 def _write_reports(

@@ -1,9 +1,9 @@
-"""What images are turned by when nobody says it, and what is refused before anything heavy is loaded."""
+"""What images are turned by when nobody says it, and what is refused."""
 
 import pytest
 
 from equicli.errors import UsageError
-from equicli.pipeline import turns_for
+from equicli.evaluation.turns import turns_for
 
 
 @pytest.mark.parametrize(
