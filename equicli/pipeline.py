@@ -15,10 +15,10 @@ from equicli.comparison.compare import measure_systems
 from equicli.comparison.systems import Part, choose_reference
 from equicli.config import AdaptConfig
 from equicli.data.decode import MAX_PIXELS
-from equicli.data.value_range import ValueRanges, read_bounds
 from equicli.devices import find_device, find_precision
 from equicli.errors import UsageError
 from equicli.evaluation.images import Batches, find_samples
+from equicli.evaluation.overrides import Overrides
 from equicli.evaluation.run import evaluate_images
 from equicli.evaluation.turns import turns_for
 from equicli.files import alone_in, check_writable, write_atomically
@@ -112,8 +112,7 @@ def evaluate(
             group, or of one with infinitely many elements C8.
         rotate: `file`, pictures as they would come turned, or `input`, preprocessed tensors; None is what the run's
             configuration says, or `file`.
-        preprocess, image_size: in place of the artifact's own preprocessing; see `Preprocess.override`.
-        value_range: LOW:HIGH, in place of the artifact's own; see `data.value_range`.
+        preprocess, image_size, value_range: in place of the artifact's own; see `Overrides`.
         max_pixels: larger pictures are not read; None is what the run's configuration says, or `MAX_PIXELS`.
         output: folder to write into; None is the run folder.
         show: is given the document before it is written, so that it is not lost where it cannot be.
@@ -129,7 +128,8 @@ def evaluate(
         recorded = run.recorded() if run else None
         rotate = rotate or (recorded.evaluation.rotate if recorded else "file")
         max_pixels = max_pixels or (recorded and recorded.max_pixels) or MAX_PIXELS
-        config = _with_range(_prepared_as(config, preprocess, image_size), value_range)
+        overrides = Overrides(preprocess, image_size, value_range)
+        config = overrides.apply(config)
         images = find_samples(task, data, run, progress, test_split=test_split, strict=strict)
         labels = task.rebind(images.data, config.labels, config.class_names)
         if labels != config.labels:
@@ -152,7 +152,6 @@ def evaluate(
         if image_size is not None:
             example = torch.zeros(1, config.preprocess.normalization.channels, image_size, image_size)
             try_network(model.prediction_network, config.signature, example)
-        overrides = {"--preprocess": preprocess, "--image-size": image_size, "--value-range": value_range}
         metrics = evaluate_images(
             model,
             config,
@@ -165,12 +164,12 @@ def evaluate(
             device=chosen_device,
             precision=precision,
             seen=artifact.read_pictures_seen(file),
-            overrides={flag: value for flag, value in overrides.items() if value},
+            overrides=overrides.by_flag(),
             latest=run.folder if run and path is None else None,
             progress=progress,
         )
         # The model card stays with what the run was made for.
-        card = data is None and not any(overrides.values()) and precision == "fp32"
+        card = data is None and not overrides.by_flag() and precision == "fp32"
         with _shown(metrics, show):
             _write_reports(run, folder, metrics, config, card=card and folder == file.parent)
         return metrics, folder
@@ -276,29 +275,6 @@ def compare(
             for name, text in comparison_report.files(document).items():
                 write_atomically(folder / name, text)
     return document, folder
-
-
-def _prepared_as(config: artifact.ModelConfig, mode: str | None, image_size: int | None) -> artifact.ModelConfig:
-    """The same with the preprocessing that was asked for in place of its own."""
-    if mode == "none" and image_size is not None:
-        raise UsageError("--image-size resizes, which --preprocess none forbids; give one of them.")
-    if mode is None and image_size is None:
-        return config
-    preprocess = config.preprocess.override(mode or "checkpoint", image_size=image_size)
-    if mode == "checkpoint" and preprocess.size is None:
-        raise UsageError(
-            "--preprocess checkpoint: nothing says how this network's pictures are resized; add --image-size N."
-        )
-    return replace(config, preprocess=preprocess)
-
-
-def _with_range(config: artifact.ModelConfig, value_range: str | None) -> artifact.ModelConfig:
-    if value_range is None:
-        return config
-    try:
-        return replace(config, value_ranges=ValueRanges.chosen(*read_bounds(value_range)))
-    except ValueError as error:
-        raise UsageError(f"--value-range {value_range}: {error}.") from None
 
 
 @contextmanager
