@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 
 from equicli import artifact
+from equicli.claims import find_run
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.prediction.checkpoint_files import sha256_of
@@ -19,7 +20,7 @@ from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.python_source import refuse_lazy
 from equicli.prediction.signature import CLASSIFIER, try_network
 from equicli.prediction.zero_shot import TwoTowers
-from equicli.runs import RUNS, Run, find_run
+from equicli.runs import RUNS, Run
 from equicli.settings import Ema, Scalar
 
 # What safetensors calls the types that parameters have; others are counters and indices.

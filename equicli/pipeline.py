@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from equicli import artifact
+from equicli.claims import find_artifact, plan_export, short_name
 from equicli.comparison.compare import measure_systems
 from equicli.comparison.systems import Part, choose_reference
 from equicli.config import AdaptConfig
@@ -29,7 +30,7 @@ from equicli.prediction.signature import try_network
 from equicli.progress import Progress
 from equicli.reports import comparison as comparison_report
 from equicli.reports import markdown
-from equicli.runs import RUNS, Run, become_latest, find_artifact, plan_export, short_name
+from equicli.runs import RUNS, Run, become_latest
 from equicli.tasks.registry import find_task, make_task
 from equicli.training.adapt import train_canonicalizer
 

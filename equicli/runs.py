@@ -1,11 +1,8 @@
-"""Run folders: where a run's files lie, which run is the latest, and what may be overwritten."""
+"""Run folders: where a run's files lie, what is read of them, and which run is the latest."""
 
-import itertools
 import json
-import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from equicli.errors import EquicliError, UsageError, shown
-from equicli.files import alone_in, append_line, check_writable, from_here, naming, write_atomically
+from equicli.files import append_line, naming, write_atomically
 from equicli.progress import Progress
 from equicli.recipes import parse_yaml
 from equicli.settings import EvaluationSettings, fault
@@ -214,73 +211,8 @@ def _mapping(text: bytes) -> dict[str, Any]:
     return found
 
 
-def short_name(model: str) -> str:
-    """What stands for a model in the name of a folder."""
-    path = model.rpartition(":")[2].rstrip("/\\")
-    if path.endswith("."):  # the folder itself, or one above
-        path = str(Path(path).resolve())
-    return re.split(r"[/\\]", path)[-1].partition("@")[0][:100] or "model"
-
-
-def new_run(output: str | None, model: str, group: str, *, overwrite: bool) -> Run:
-    """Choose the folder of a new run: `output`, or `runs/<model>-<group>-<time>`. Nothing is written yet.
-
-    Raises:
-        UsageError: the folder exists and may not be overwritten, or is no run folder.
-    """
-    if output is None:
-        stem = f"{short_name(model)}-{group}-{time.strftime('%Y%m%d-%H%M%S')}"
-        names = (stem if n == 1 else f"{stem}-{n}" for n in itertools.count(1))
-        return next(Run(RUNS / name, latest=True) for name in names if not (RUNS / name).exists())
-    run = Run(Path(output).resolve() if Path(output).is_symlink() else Path(output), latest=True)
-    if run.folder.is_dir() and not any(run.folder.iterdir()):
-        check_writable(run.folder)
-    elif run.folder.exists():
-        if not run.begun:
-            raise UsageError(f"--output {run.folder}: exists and is not a run folder; name another.")
-        if not overwrite:
-            remedy = "" if run.finished else f" To go on with this unfinished run: --resume {run.folder}."
-            raise UsageError(f"--output {run.folder}: exists; name another folder or add --overwrite.{remedy}")
-        check_writable(run.folder)
-    return run
-
-
-@contextmanager
-def claim_new(output: str | None, model: str, group: str, *, overwrite: bool) -> Iterator[Run]:
-    """Choose the folder of a new run as `new_run` does, make it, and hold it until the end.
-
-    Raises:
-        UsageError: see `new_run`; or another process holds the folder.
-        OSError: the folder cannot be made.
-    """
-    with ExitStack() as held:
-        while True:
-            run = new_run(output, model, group, overwrite=overwrite)
-            try:
-                held.enter_context(alone_in(run.folder, new=output is None))
-                break
-            except FileExistsError:
-                if not run.folder.exists():
-                    raise
-                # Another process took the name in the same moment.
-        if output is not None:  # what was true before the folder was held may be so no longer
-            new_run(output, model, group, overwrite=overwrite)
-        yield run
-
-
-@contextmanager
-def claim_unfinished(path: str) -> Iterator[Run]:
-    """Find an unfinished run as `find_unfinished` does, and hold its folder until the end.
-
-    Raises:
-        UsageError: see `find_unfinished`; or another process holds the folder.
-    """
-    with alone_in(find_unfinished(path).folder):
-        yield find_unfinished(path)
-
-
 def start_run(run: Run, settings: Mapping[str, Any], split: Mapping[str, Any], config: str) -> None:
-    """Remove an earlier run's files, which `new_run` allowed, and record what this run is made from."""
+    """Remove an earlier run's files, which `claims.new_run` allowed, and record what this run is made from."""
     run.remove()
     try:
         run.write(run.split.name, split)
@@ -299,80 +231,3 @@ def become_latest(run: Run, progress: Progress) -> None:
         run.point_latest()
     except OSError as error:
         progress.say(f"{error.filename} could not be set ({error.strerror}); name the run folder instead")
-
-
-def find_run(path: str | None) -> Run:
-    """Return the run of a folder or of the artifact in it; the latest one without a path.
-
-    Raises:
-        UsageError: there is none, or its model is not there yet.
-    """
-    if path is None:
-        run = Run(RUNS / LATEST)
-        if not run.folder.exists():
-            gone = f"{run.folder} points to {run.folder.readlink()}, which is gone" if run.folder.is_symlink() else None
-            raise UsageError(
-                f"{gone or f'no run in {RUNS}/ yet'}: name a run folder or an exported file, or run `equicli adapt` "
-                "first."
-            )
-        run = Run(from_here(run.folder.resolve()))
-        which = f"{run.folder}, the latest run"
-    else:
-        run = Run(Path(path))
-        if not run.folder.is_dir():
-            raise UsageError(f"{path}: no such run folder. RUN is a run folder or an exported .safetensors file.")
-        which = path
-    if not run.trained:
-        hint = f" Go on with it: equicli adapt --resume {run.folder}" if run.begun else ""
-        other = ", or name another run." if hint and path is None else ""
-        raise UsageError(f"{which}: unfinished, model.safetensors is missing.{hint}{other}")
-    return run
-
-
-def find_artifact(path: str | None) -> tuple[Path, Run | None]:
-    """The artifact that RUN names, and the run folder it lies in, if any.
-
-    Raises:
-        UsageError: see `find_run`.
-    """
-    if path is not None and Path(path).is_file():
-        run = Run(Path(path).parent)
-        return Path(path), run if run.begun and run.model.name == Path(path).name else None
-    run = find_run(path)
-    return run.model, run
-
-
-def plan_export(path: str | None, output: str | None, *, adapter_only: bool, overwrite: bool) -> tuple[Path, Path]:
-    """Find the artifact that RUN names, and choose the file that it is exported to: `output`, or one named after it.
-
-    Raises:
-        UsageError: see `find_run`; the file exists and may not be overwritten, or it cannot be named so.
-    """
-    file, run = find_artifact(path)
-    name = run.folder.resolve().name if run else file.stem
-    target = Path(output) if output else Path(f"{name}{'-adapter' if adapter_only else ''}.safetensors")
-    if target.suffix != ".safetensors":
-        raise UsageError(f"--output {target}: export writes safetensors; let the name end in .safetensors.")
-    if target.is_dir():
-        raise UsageError(f"--output {target}: is a folder; name a file.")
-    if target.exists() and not overwrite:
-        raise UsageError(f"--output {target}: exists; name another file or add --overwrite.")
-    check_writable(target.parent)
-    return file, target
-
-
-def find_unfinished(path: str) -> Run:
-    """Return a run that `adapt` did not finish.
-
-    Raises:
-        UsageError: there is none, or it is finished.
-    """
-    run = Run(Path(path), latest=True)
-    if not run.begun:
-        raise UsageError(f"--resume {path}: no run folder.")
-    if run.finished:
-        raise UsageError(
-            f"--resume {path}: this run is finished. To adapt anew with its settings: --recipe {run.settings}"
-        )
-    check_writable(run.folder)
-    return run

@@ -5,21 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from equicli.claims import claim_new, claim_unfinished, find_run, find_unfinished, new_run, short_name
 from equicli.errors import EquicliError, UsageError
 from equicli.files import write_atomically
 from equicli.progress import Silent
-from equicli.runs import (
-    RUNS,
-    Run,
-    become_latest,
-    claim_new,
-    claim_unfinished,
-    find_run,
-    find_unfinished,
-    new_run,
-    short_name,
-    start_run,
-)
+from equicli.runs import RUNS, Run, become_latest, start_run
 
 SETTINGS = {"data": "photos", "model": "vit_base", "seed": 3}
 SPLIT = {"train": ["a.png"], "validation": ["b.png"], "test": ["c.png"]}
@@ -285,7 +275,7 @@ def test_what_is_there_is_looked_at_again_when_the_folder_is_held(monkeypatch):
         finished("out")
         return nullcontext()
 
-    monkeypatch.setattr("equicli.runs.alone_in", come_and_go)
+    monkeypatch.setattr("equicli.claims.alone_in", come_and_go)
     with pytest.raises(UsageError, match="--output out: exists"), claim("out"):
         pass
 

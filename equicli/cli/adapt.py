@@ -263,9 +263,9 @@ def _claimed(
     overwrite: bool,
 ) -> Iterator[tuple["AdaptConfig", "Run"]]:
     """The configuration, and the folder of a new or unfinished run, held until the end."""
+    from equicli.claims import claim_new, claim_unfinished
     from equicli.config import build_config, resume_config
     from equicli.errors import UsageError
-    from equicli.runs import claim_new, claim_unfinished
 
     if resume is None:
         config = build_config(flags, settings, recipe)

@@ -118,8 +118,8 @@ def evaluate_command(
 
     Example: equicli evaluate
     """
+    from equicli.claims import find_artifact
     from equicli.errors import UsageError
-    from equicli.runs import find_artifact
 
     if elements is Elements.group and rotations is not None:
         raise UsageError("--rotations turns by C_n and --elements group by the adapted group; give one of them.")

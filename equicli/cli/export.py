@@ -40,7 +40,7 @@ def export_command(
 
     Example: equicli export --output model.safetensors
     """
-    from equicli.runs import plan_export
+    from equicli.claims import plan_export
 
     # What can be refused is refused before torch is imported, which takes long.
     plan_export(run, output, adapter_only=adapter_only, overwrite=overwrite)

@@ -24,11 +24,11 @@ def quickstart_command(
     from pathlib import Path
 
     from equicli import pipeline
+    from equicli.claims import claim_new
     from equicli.config import build_config
     from equicli.errors import UsageError
     from equicli.files import alone_in, check_writable
     from equicli.quickstart import prepare
-    from equicli.runs import claim_new
 
     folder = Path(output)
     earlier = (folder / "run" / "resolved.yaml").is_file()

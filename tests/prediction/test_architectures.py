@@ -17,10 +17,10 @@ from torch import Tensor, nn
 import equicli
 from equicli.canonicalization.canonicalizer import Context
 from equicli.canonicalization.registry import REGISTRY
+from equicli.claims import new_run
 from equicli.config import build_config
 from equicli.groups import parse_group
 from equicli.progress import Silent, T
-from equicli.runs import new_run
 from equicli.training.adapt import train_canonicalizer
 from tests.prediction import tiny
 

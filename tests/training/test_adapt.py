@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from equicli.artifact import load, read_config, read_pictures_seen
 from equicli.canonicalization.prior import Prior
+from equicli.claims import find_run, find_unfinished, new_run
 from equicli.config import build_config
 from equicli.data.decode import read_picture
 from equicli.data.fingerprint import fingerprint
@@ -20,7 +21,6 @@ from equicli.evaluation.images import Batches
 from equicli.evaluation.run import evaluate_images
 from equicli.groups import parse_group
 from equicli.progress import Silent
-from equicli.runs import find_run, find_unfinished, new_run
 from equicli.tasks.registry import make_task
 from equicli.training import images
 from equicli.training.adapt import train_canonicalizer
