@@ -14,12 +14,11 @@ from equicli.canonicalization.registry import REGISTRY
 from equicli.data.decode import MAX_PIXELS
 from equicli.data.value_range import read_bounds
 from equicli.devices import device_name
-from equicli.errors import EquicliError, UsageError, did_you_mean, shown
+from equicli.errors import UsageError, did_you_mean, shown
 from equicli.groups import Group, is_finite, parse_group
 from equicli.policy import policy_of
 from equicli.prediction.inputs import stays
 from equicli.recipes import load_recipe
-from equicli.runs import Run
 from equicli.settings import (
     CanonicalizerSettings,
     EvaluationSettings,
@@ -73,8 +72,6 @@ class AdaptConfig(Settings):
 
 # The setting that may name code to import.
 MODEL = "network.model"
-# What may be given where a run is gone on with.
-_RESUMED = (MODEL, "data", "training.epochs")
 # What was once a key, or is one elsewhere, and what to write instead.
 _GONE = {
     "average": "Write policy=mean, with policy.of=probabilities or logits; policy=one chooses a pose.",
@@ -126,55 +123,6 @@ def build_config(
     said = merge(load_recipe(recipe) if isinstance(recipe, str) else recipe)
     refuse_code(said, merge(None, settings, flags), f"--recipe {recipe}" if isinstance(recipe, str) else "the recipe")
     return resolve(merge(said, settings, flags))
-
-
-def resume_config(run: Run, flags: Mapping[str, Any]) -> AdaptConfig:
-    """The configuration that a run was made with, to go on with it.
-
-    Args:
-        flags: by key. A model that is code is typed again; the data folder may have moved; there may be more epochs.
-            All else is taken from the run.
-
-    Raises:
-        UsageError: other flags, other code than recorded or code that is not typed again, or epochs that would not give
-            what as many from the start would.
-        EquicliError: the run's settings are damaged.
-    """
-    recorded, typed = merge(run.read_settings()), merge(None, (), flags)
-    refuse_code(recorded, typed, f"--resume {run.folder}")
-    for given in typed.given:
-        if given.key not in _RESUMED or (given.key == MODEL and not names_code(given.value)):
-            raise UsageError(
-                f"--resume takes '{given.written}' from the run; give no other options but DATA where that moved, more "
-                "--epochs, --json, --quiet and, where it is your own code, --model python:…"
-            )
-    if typed.get(MODEL) not in (None, recorded.get(MODEL)):
-        raise UsageError(
-            f"--resume {run.folder}: was begun with --model {shown(recorded.get(MODEL))}, not {typed.get(MODEL)}; "
-            "type that, or start anew."
-        )
-    try:
-        before = resolve(recorded)
-    except UsageError as error:
-        raise EquicliError(f"{run.settings}: {error} Start anew, into another folder.") from None
-    config = resolve(merge(recorded, (), typed))
-    _check_longer(run, before.training, config.training.epochs)
-    return config
-
-
-def _check_longer(run: Run, before: TrainingSettings, epochs: int) -> None:
-    """Refuse other epochs where going on would give something else than as many from the start."""
-    why = None
-    if epochs < before.epochs:
-        why = f"the run was to take {before.epochs}"
-    elif epochs > before.epochs and run.trained:
-        why = "training is over"
-    elif epochs > before.epochs and run.state.is_file() and before.schedule != "constant":
-        why = f"those that are done had a learning rate for {before.epochs} (schedule={before.schedule})"
-    if why is not None:
-        raise UsageError(
-            f"--epochs {epochs}: {why}; start anew: equicli adapt --recipe {run.settings} --epochs {epochs}"
-        )
 
 
 def names_code(model: object) -> bool:

@@ -264,8 +264,9 @@ def _claimed(
 ) -> Iterator[tuple["AdaptConfig", "Run"]]:
     """The configuration, and the folder of a new or unfinished run, held until the end."""
     from equicli.claims import claim_new, claim_unfinished
-    from equicli.config import build_config, resume_config
+    from equicli.config import build_config
     from equicli.errors import UsageError
+    from equicli.resume import resume_config
 
     if resume is None:
         config = build_config(flags, settings, recipe)
