@@ -1,41 +1,30 @@
 """The artifact: one safetensors file with both networks' weights and, in its header, what rebuilds them."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
 
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
-from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.data.fingerprint import BYTES, from_tensor, to_tensor
-from equicli.data.preprocess import Preprocess
-from equicli.data.value_range import AS_USUAL, ValueRanges
 from equicli.errors import EquicliError, UsageError, reason, shown
 from equicli.files import write_tensors
 from equicli.groups import parse_group
-from equicli.groups.action import PADDINGS
-from equicli.groups.labels import read_label
-from equicli.policy import ONE, Mean, Policy
+from equicli.model_config import ModelConfig, damaged, parse_config
 from equicli.prediction.checkpoint import Allowance, load_own, load_weights, read_checkpoint
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.head import find_head, replace_head
 from equicli.prediction.hub import ON_THE_HUB, open_checkpoint
 from equicli.prediction.load import load_network, rebuild_network
-from equicli.prediction.network import NetworkSpec
-from equicli.prediction.signature import CLASSIFIER, Signature
 from equicli.prediction.zero_shot import TwoTowers
-from equicli.settings import Ema, fault
+from equicli.settings import Ema
 
-FORMAT = 2
 # What an artifact may ask `load` to fetch, by the library of its prediction network.
 _PREFIXES = {
     "timm": ("", "hf-hub", "local-dir"),
@@ -46,65 +35,6 @@ _PREFIXES = {
 _CANONICALIZER, _NETWORK = "canonicalizer.", "prediction_network."
 # Beside the networks' weights: fingerprints of the pictures that training saw, uint8 (n, 8).
 _PICTURES = "training_pictures"
-
-
-@dataclass(frozen=True)
-class CanonicalizerSpec:
-    """What rebuilds a canonicalizer without its weights: its kind, and that kind's own spec."""
-
-    kind: str
-    spec: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """All of an adapted model but its weights; `config.json`, and the artifact's header.
-
-    task: its name in `tasks.registry`. task_settings: what `Task.stored` gave.
-    signature: what the prediction network takes and returns.
-    policy: how the prediction network is asked.
-    prior: the poses of the training folder that the prediction network expects.
-    padding: what images that are turned off the grid show from outside.
-    value_ranges: of pictures of more than 8 bits that do not say theirs.
-    trained_base: whether the prediction network was trained, too, so that it is no longer that of `provenance`.
-    labels: the output that stands for each class name of the dataset; empty where the task has no classes.
-    class_names: for every output of the network the names that it goes by; empty where nothing says, or a head was
-        fitted to the dataset's own.
-    provenance: what was loaded as prediction network (see `PretrainedNetwork`).
-    """
-
-    task: str
-    signature: Signature
-    group: str
-    canonicalizer: CanonicalizerSpec
-    prediction_network: NetworkSpec
-    preprocess: Preprocess
-    labels: Mapping[str, Annotated[int, Field(ge=0)]]
-    provenance: Mapping[str, str]
-    prior: Prior
-    padding: str
-    policy: Annotated[Policy, Field(discriminator="kind")] = ONE
-    task_settings: Mapping[str, Any] = field(default_factory=dict)
-    class_names: tuple[tuple[str, ...], ...] = ()
-    trained_base: bool = False
-    adapter_only: bool = False
-    value_ranges: ValueRanges = AS_USUAL
-    format: int = field(default=FORMAT)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2)
-
-    def assemble(self, canonicalizer: Canonicalizer, network: nn.Module) -> AdaptedModel:
-        """Put both networks together as this says."""
-        return AdaptedModel(
-            canonicalizer,
-            network,
-            self.preprocess,
-            padding=self.padding,
-            policy=self.policy,
-            signature=self.signature,
-            value_ranges=self.value_ranges,
-        )
 
 
 def write_artifact(
@@ -169,25 +99,7 @@ def read_config(path: str | Path) -> ModelConfig:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise EquicliError(f"{path}: not a readable safetensors file ({reason(error)}).") from error
-    try:
-        content = json.loads(metadata["equicli"])
-        version = content["format"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise EquicliError(f"{path}: not an equicli artifact, only weights. Make one with `equicli adapt`.") from None
-    if version not in (1, FORMAT):
-        raise EquicliError(
-            f"{path}: artifact format {shown(version)}, but this equicli reads 1 to {FORMAT}; update equicli."
-        )
-    try:
-        config = TypeAdapter(ModelConfig).validate_python(
-            _of_format_1(content) if version == 1 else content, extra="forbid"
-        )
-        _check(config)
-    except ValidationError as error:
-        raise EquicliError(f"{path}: {_damaged(error)}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EquicliError(f"{path}: damaged configuration at {shown(error)}.") from None
-    return config
+    return parse_config(metadata.get("equicli"), str(path))
 
 
 def read_pictures_seen(path: Path) -> frozenset[bytes] | None:
@@ -206,55 +118,6 @@ def read_pictures_seen(path: Path) -> frozenset[bytes] | None:
     if found.dtype != torch.uint8 or found.ndim != 2 or found.shape[1] != BYTES:
         raise EquicliError(f"{path}: damaged {_PICTURES}: {found.dtype} {tuple(found.shape)}.")
     return from_tensor(found)
-
-
-def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What a header of format 1 says in the words of this one: classifiers of images were all that there was."""
-    new = dict(content)
-    for name in ("signature", "policy"):
-        if name in new:
-            raise ValueError(f"{name}: format 1 has none")
-    average = new.pop("average", "none")
-    canonicalizer = dict(new["canonicalizer"])
-    if canonicalizer.get("kind") == "frame":  # looked at what the network is shown
-        canonicalizer["spec"] = {"size": None}
-    policy = asdict(ONE) if average == "none" else asdict(Mean(average))
-    return {**new, "canonicalizer": canonicalizer, "policy": policy, "signature": asdict(CLASSIFIER), "format": FORMAT}
-
-
-def _damaged(error: ValidationError, *where: str) -> str:
-    first = error.errors()[0]
-    place = ".".join(map(str, (*where, *first["loc"])))
-    if first["type"] == "unexpected_keyword_argument":
-        return f"unknown field {shown(place)} in its configuration: written by a newer equicli; update equicli."
-    return f"damaged configuration at {shown(place)}: {shown(fault(first))}."
-
-
-def _check(config: ModelConfig) -> None:
-    """Raise a ValueError that names what is wrong with values whose types are right."""
-    try:
-        group = parse_group(config.group)
-    except UsageError:
-        raise ValueError(f"group: '{config.group}' is none") from None
-    kind = REGISTRY.get(config.canonicalizer.kind)
-    if kind is None or group.dimension != 2 or not kind.takes(group):
-        raise ValueError(f"canonicalizer.kind: '{config.canonicalizer.kind}' is none for {group.name}")
-    refusal = config.policy.refusal(group, config.signature.outputs)
-    if refusal is not None:
-        raise ValueError(f"policy: {refusal}")
-    if config.padding not in PADDINGS:
-        raise ValueError(f"padding: '{config.padding}' is none")
-    for label in config.prior.poses:
-        if read_label(group, label) is None:
-            raise ValueError(f"prior.poses: '{label}' is no pose of {group.name}")
-    shares = config.prior.shares
-    if not config.prior.poses or len(shares) not in (0, len(config.prior.poses)):
-        raise ValueError("prior: there must be a pose, and a share for each or for none")
-    if shares and not (all(0 <= share <= 1 for share in shares) and abs(sum(shares) - 1) < 1e-3):
-        raise ValueError("prior.shares: they must add up to 1")
-    for entry in ("model", "sha256") if config.adapter_only else ("model",):
-        if entry not in config.provenance:
-            raise ValueError(f"provenance.{entry}: there is none")
 
 
 def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str | Path | None = None) -> AdaptedModel:
@@ -305,7 +168,7 @@ def _rebuild_canonicalizer(config: ModelConfig) -> Canonicalizer:
     try:
         spec = TypeAdapter(kind.Spec).validate_python(dict(config.canonicalizer.spec), extra="forbid")
     except ValidationError as error:
-        raise EquicliError(_damaged(error, "canonicalizer.spec")) from None
+        raise EquicliError(damaged(error, "canonicalizer.spec")) from None
     return kind.rebuild(spec, Context(parse_group(config.group), config.preprocess.normalization.rgb()))
 
 

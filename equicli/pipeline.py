@@ -23,6 +23,7 @@ from equicli.evaluation.overrides import Overrides
 from equicli.evaluation.run import evaluate_images
 from equicli.evaluation.turns import turns_for
 from equicli.files import alone_in, check_writable, write_atomically
+from equicli.model_config import ModelConfig
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.hub import ON_THE_HUB
 from equicli.prediction.inputs import stays
@@ -210,7 +211,7 @@ def export(
     }
 
 
-def _load_call(path: Path, config: artifact.ModelConfig, *, adapter_only: bool) -> str:
+def _load_call(path: Path, config: ModelConfig, *, adapter_only: bool) -> str:
     """The Python that loads an exported file."""
     arguments = [repr(str(path))]
     if config.prediction_network.library == "python":
@@ -307,9 +308,7 @@ def _shown(document: dict[str, Any], show: Show) -> Iterator[None]:
         yield
 
 
-def _write_reports(
-    run: Run | None, folder: Path, metrics: dict[str, Any], config: artifact.ModelConfig, *, card: bool
-) -> None:
+def _write_reports(run: Run | None, folder: Path, metrics: dict[str, Any], config: ModelConfig, *, card: bool) -> None:
     write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     write_atomically(folder / "report.md", markdown.report(metrics))
     if run is not None:

@@ -14,15 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import equicli
-from equicli.artifact import (
-    FORMAT,
-    CanonicalizerSpec,
-    ModelConfig,
-    load,
-    read_config,
-    read_pictures_seen,
-    write_artifact,
-)
+from equicli.artifact import load, read_config, read_pictures_seen, write_artifact
 from equicli.canonicalization.canonicalizer import Context
 from equicli.canonicalization.networks import build_canonicalization_network
 from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSpec
@@ -31,6 +23,7 @@ from equicli.data.normalization import HALF, IMAGENET
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.groups import parse_group
+from equicli.model_config import FORMAT, CanonicalizerSpec, ModelConfig
 from equicli.policy import Mean, One
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.head import replace_head

@@ -18,6 +18,7 @@ from equicli.evaluation.images import Batches, EvaluationSamples
 from equicli.evaluation.metrics import equivariance
 from equicli.evaluation.run import record_images
 from equicli.groups import PlanarGroup, as_finite, parse_group
+from equicli.model_config import ModelConfig
 from equicli.progress import Progress
 from equicli.runs import Run
 from equicli.tasks.task import Task
@@ -105,7 +106,7 @@ def count(
     return counted, found
 
 
-def _numbers(found: Evaluation, task: Task, config: artifact.ModelConfig) -> dict[str, float | None]:
+def _numbers(found: Evaluation, task: Task, config: ModelConfig) -> dict[str, float | None]:
     numbers: dict[str, float | None] = _plain(task.measure(found.records["adapted"], found.elements))
     told = equivariance(found, config.prior)
     numbers["invariance_residual"] = told["invariance_residual"]
@@ -120,7 +121,7 @@ def _plain(measured: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: value for name, value in measured.items() if isinstance(value, float)}
 
 
-def _alignment(found: Evaluation, rows: Tensor, config: artifact.ModelConfig) -> dict[str, float | None]:
+def _alignment(found: Evaluation, rows: Tensor, config: ModelConfig) -> dict[str, float | None]:
     """The distances between prior and poses of some images; none where there are none, or they are no numbers."""
     if found.found is None or found.found.poses is None or not isinstance(found.group, PlanarGroup):
         return {}
@@ -128,7 +129,7 @@ def _alignment(found: Evaluation, rows: Tensor, config: artifact.ModelConfig) ->
     return {name: None if value != value else value for name, value in distances.items()}  # NaN is no JSON
 
 
-def _per_class(found: Evaluation, task: Task, config: artifact.ModelConfig) -> dict[str, dict[str, float | None]]:
+def _per_class(found: Evaluation, task: Task, config: ModelConfig) -> dict[str, dict[str, float | None]]:
     """By class: its test images, their scores and the alignment of their poses."""
     records = found.records["adapted"]
     classes: dict[str, dict[str, float | None]] = {}

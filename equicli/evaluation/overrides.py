@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from equicli.artifact import ModelConfig
 from equicli.data.value_range import ValueRanges, read_bounds
 from equicli.errors import UsageError
+from equicli.model_config import ModelConfig
 
 
 @dataclass(frozen=True)

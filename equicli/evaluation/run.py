@@ -12,7 +12,6 @@ import torch
 
 import equicli
 from equicli.adapted import AdaptedModel
-from equicli.artifact import ModelConfig
 from equicli.data.loading import tell_unreadable
 from equicli.errors import EquicliError, is_out_of_memory
 from equicli.evaluation.cache import OutputCache
@@ -23,6 +22,7 @@ from equicli.evaluation.metrics import metrics_document
 from equicli.evaluation.warnings import near_chance_of, warnings_of
 from equicli.files import from_here
 from equicli.groups import PlanarGroup
+from equicli.model_config import ModelConfig
 from equicli.prediction.inputs import Inputs
 from equicli.progress import Progress
 from equicli.tasks.task import Task

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from equicli import artifact
 from equicli.adapted import AdaptedModel
-from equicli.artifact import CanonicalizerSpec, ModelConfig, write_artifact
+from equicli.artifact import write_artifact
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior, near_chance
 from equicli.canonicalization.registry import REGISTRY
@@ -24,6 +24,7 @@ from equicli.errors import EquicliError, reason
 from equicli.groups import Group, parse_group
 from equicli.groups.action import act
 from equicli.groups.elements import inverse
+from equicli.model_config import CanonicalizerSpec, ModelConfig
 from equicli.policy import policy_of
 from equicli.prediction.head import find_head
 from equicli.prediction.inputs import Pictures, Tensors

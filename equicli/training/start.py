@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from equicli.artifact import ModelConfig
 from equicli.config import AdaptConfig, names_code
 from equicli.data.decode import Decoder, UnreadableImageError
 from equicli.data.fingerprint import fingerprint
@@ -16,6 +15,7 @@ from equicli.data.folders import Dataset, Sample, Split, match_recorded, recorde
 from equicli.data.loading import in_threads
 from equicli.devices import place
 from equicli.errors import EquicliError, UsageError
+from equicli.model_config import ModelConfig
 from equicli.prediction.identity import state_sha256
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork

@@ -14,13 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import equicli
-from equicli.artifact import CanonicalizerSpec, ModelConfig, read_config, write_artifact
+from equicli.artifact import read_config, write_artifact
 from equicli.canonicalization.canonicalizer import Context
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.data.normalization import IMAGENET
 from equicli.data.preprocess import Preprocess
 from equicli.groups import parse_group
+from equicli.model_config import CanonicalizerSpec, ModelConfig
 from equicli.prediction.head import replace_head
 from equicli.prediction.network import NetworkSpec
 from equicli.prediction.signature import Signature

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from equicli.adapted import AdaptedModel
-from equicli.artifact import CanonicalizerSpec, ModelConfig
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context, Pose
 from equicli.canonicalization.networks import conv
 from equicli.canonicalization.optimized import OptimizedCanonicalizer, OptimizedSpec
@@ -17,6 +16,7 @@ from equicli.data.preprocess import Preprocess
 from equicli.evaluation.evaluate import Evaluation, FoundPoses, InputBatch
 from equicli.evaluation.systems import SYSTEMS
 from equicli.groups import PlanarGroup, is_finite, parse_group
+from equicli.model_config import CanonicalizerSpec, ModelConfig
 from equicli.prediction.inputs import Pictures, Tensors
 from equicli.prediction.network import NetworkSpec
 from equicli.prediction.signature import Signature

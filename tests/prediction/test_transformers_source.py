@@ -26,6 +26,7 @@ from equicli.adapted import AdaptedModel
 from equicli.canonicalization.prior import Prior
 from equicli.data.normalization import HALF
 from equicli.errors import EquicliError, UsageError
+from equicli.model_config import CanonicalizerSpec, ModelConfig
 from equicli.prediction import transformers_source
 from equicli.prediction.head import find_head, head_inputs, set_head
 from equicli.prediction.load import load_network, rebuild_network
@@ -477,13 +478,13 @@ def test_preprocessing_that_makes_no_sense_or_cannot_be_done_is_one_line(hub, en
 # Artifacts
 
 
-def adapted(found) -> tuple[AdaptedModel, artifact.ModelConfig]:
+def adapted(found) -> tuple[AdaptedModel, ModelConfig]:
     canonicalizer = create("optimized", "c4", width=4, vector_size=8, size=17)
-    config = artifact.ModelConfig(
+    config = ModelConfig(
         task="classification",
         signature=CLASSIFIER,
         group="c4",
-        canonicalizer=artifact.CanonicalizerSpec("optimized", asdict(canonicalizer.spec)),
+        canonicalizer=CanonicalizerSpec("optimized", asdict(canonicalizer.spec)),
         prediction_network=found.spec,
         preprocess=found.preprocess,
         labels={},
