@@ -16,6 +16,7 @@ from equicli.prediction.inputs import Pictures, Tensors
 from equicli.progress import Silent
 from equicli.runs import Run
 from tests.evaluation.handmade import CLASSIFICATION, SIDE, EdgeNetwork, bright, finding_top, framed, noise
+from tests.told import Told
 
 
 def save(path, image):
@@ -83,14 +84,6 @@ def test_unreadable_files_are_set_aside_or_stop_a_strict_evaluation(tmp_path, ro
     assert batches.unreadable == {samples[1].path: "not an image"}
     with pytest.raises(UnreadableImageError):
         list(Batches(model(), samples, 2, rotate, strict=True))
-
-
-class Told(Silent):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, text):
-        self.lines.append(text)
 
 
 @pytest.fixture

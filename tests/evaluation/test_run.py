@@ -34,16 +34,9 @@ from tests.evaluation.handmade import (
     framed,
     random_model,
 )
+from tests.told import Told
 
 EDGES = (TOP, TOP, LEFT, BOTTOM, TOP)
-
-
-class Told(Silent):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, text):
-        self.lines.append(text)
 
 
 @pytest.fixture

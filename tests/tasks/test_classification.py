@@ -11,12 +11,12 @@ from equicli.data.normalization import IMAGENET
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
-from equicli.progress import Silent
 from equicli.tasks.classification.head import fit_head
 from equicli.tasks.classification.labels import match_labels, refuse_labels
 from equicli.tasks.classification.task import Classification, calibration_error
 from tests.evaluation.handmade import C4
 from tests.prediction.tiny import weights
+from tests.told import Told
 
 IMAGES = torch.zeros(2, 3, 32, 48)
 TASK = Classification()
@@ -28,15 +28,10 @@ def not_shown(sample: Sample) -> torch.Tensor:
 
 
 def told_by(network: nn.Module) -> list[str]:
-    lines: list[str] = []
-
-    class Told(Silent):
-        def say(self, text: str) -> None:
-            lines.append(text)
-
+    told = Told()
     found = PretrainedNetwork(network, NetworkSpec("python", "Answer"), PLAIN, None, {"model": "python"})
-    TASK.bind(found, Dataset(Path(), (), (), None), IMAGES[:1], not_shown, Told())
-    return lines
+    TASK.bind(found, Dataset(Path(), (), (), None), IMAGES[:1], not_shown, told)
+    return told.lines
 
 
 def test_a_network_that_ends_in_a_softmax_is_told() -> None:
@@ -248,14 +243,6 @@ def test_a_class_folder_that_the_model_does_not_know_is_named() -> None:
     data = folder(0, 1, classes=("ant", "wasp"))
     with pytest.raises(EquicliError, match="'wasp' is none of the 2 classes"):
         TASK.targets(data.samples, data, {"ant": 0, "bee": 1})
-
-
-class Told(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def bind(found: PretrainedNetwork, data: Dataset, **settings: object):

@@ -19,23 +19,15 @@ from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.prediction.classes import find_label, natural_key
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
-from equicli.progress import Silent
 from equicli.tasks.classification.class_map import read_class_map
 from equicli.tasks.classification.labels import NATURAL, TEXT, match_labels
 from equicli.tasks.classification.order import better_order
 from equicli.tasks.classification.task import Classification
 from tests.evaluation.handmade import C4
+from tests.told import Told
 
 NUMBERS = sorted(map(str, range(12)))
 IN_TEXT, IN_NATURAL = {name: i for i, name in enumerate(NUMBERS)}, {str(i): i for i in range(12)}
-
-
-class Told(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
 
 class Red(nn.Module):

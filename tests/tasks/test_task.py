@@ -13,10 +13,10 @@ from equicli.errors import EquicliError
 from equicli.groups import PlanarGroup
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.signature import Signature
-from equicli.progress import Silent
 from equicli.tasks.intervals import clustered, wilson
 from equicli.tasks.task import SAME, Binding, Task
 from tests.evaluation.handmade import C4
+from tests.told import Told
 
 IMAGES = torch.zeros(1, 3, 32, 48)
 
@@ -52,14 +52,6 @@ class Answer(nn.Module):
 def loaded(answer) -> PretrainedNetwork:
     preprocess = Preprocess(None, None, "bilinear", HALF)
     return PretrainedNetwork(Answer(answer), NetworkSpec("python", "Answer"), preprocess, None, {"model": "python"})
-
-
-class Told(Silent):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, text):
-        self.lines.append(text)
 
 
 def bind(task, answer):

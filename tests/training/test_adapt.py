@@ -24,17 +24,10 @@ from equicli.progress import Silent
 from equicli.tasks.registry import make_task
 from equicli.training import images
 from equicli.training.adapt import train_canonicalizer
+from tests.told import Told
 from tests.training.test_loop import Killed, Killing
 
 SIDE = 32
-
-
-class Told(Silent):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, text):
-        self.lines.append(text)
 
 
 def write_images(folder, count, frames=((SIDE, SIDE),), faint=False):

@@ -14,20 +14,13 @@ from equicli.data.value_range import ValueRange, ValueRanges
 from equicli.errors import EquicliError, UsageError
 from equicli.progress import Silent
 from equicli.training.value_ranges import find_value_ranges
+from tests.told import Told
 from tests.training.test_adapt import configuration, run_adapt, workplace, write_images  # noqa: F401
 
 KINDS = {
     "12 bits": lambda grey: np.round(grey.astype(float) / 255 * 4095).astype(np.uint16),
     "floats": lambda grey: grey.astype(np.float32) / 127.5 - 1,
 }
-
-
-class Told(Silent):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, text):
-        self.lines.append(text)
 
 
 def grey_photos(folder, convert=lambda grey: grey):
