@@ -35,11 +35,11 @@ def open_data(config: AdaptConfig, task: Task, run: Run, progress: Progress, *, 
         of = config.split
         split = split_folder(data, validation=of.validation_fraction, test=of.test_fraction, seed=of.seed)
     data.tell(progress, strict=config.strict)
-    progress.say(
-        f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images"
-        + (f" in {len(data.classes)} classes" if data.classes else "" if split.train[0].target else ", unlabelled")
-    )
     unlabelled = [sample for sample in split.train + split.validation if sample.target is None]
+    classes = f" in {len(data.classes)} classes" if data.classes else ", unlabelled" if unlabelled else ""
+    progress.say(
+        f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images{classes}"
+    )
     if config.training.task_weight and unlabelled:
         raise UsageError(f"task_weight: the task's loss needs labels, and {unlabelled[0].path} has none; leave it out.")
     return data, split
