@@ -238,16 +238,14 @@ def _read_part(
                 ".tif, .webp or another of the formats that are read."
             )
         return Part(base, {})
-    if (
-        any(tree.folders(path) for paths in parts_of(children).values() for path in paths)
-        and len(parts_of(children)) > 1
-    ):
+    inner_parts = parts_of(children)
+    if len(inner_parts) > 1 and any(tree.folders(path) for paths in inner_parts.values() for path in paths):
         raise EquicliError(
             f"{base}: holds parts of its own ({_named(path.name for path in children)}). Name one with "
             f"{_FLAGS[TRAIN]} and another with {_FLAGS[TEST]}, or name {shown(base.name)} as DATA."
         )
     if loose:
-        _refuse_many(tree, base, children, loose)
+        _refuse_many(tree, children, loose)
         tree.leave_loose(base)
     classes: dict[str, tuple[Path, ...]] = {}
     for path in children:
@@ -267,8 +265,8 @@ def _read_part(
     return Part(base, classes)
 
 
-def _refuse_many(tree: FileTree, base: Path, children: Sequence[Path], loose: Sequence[Path]) -> None:
-    inside = sum(len(tree.images(child)) for child in children)
+def _refuse_many(tree: FileTree, children: Sequence[Path], loose: Sequence[Path]) -> None:
+    inside = sum(map(tree.count, children))
     if len(loose) >= inside or len(children) == 1:
         raise EquicliError(
             f"{loose[0]}: an image beside class folders, as are {len(loose)}: no fewer than in these, or beside one "

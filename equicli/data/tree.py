@@ -116,11 +116,18 @@ class FileTree:
 
     def holds_pictures(self, folder: Path) -> bool:
         if folder not in self._with_pictures:
-            above = {place_of(path) for path in folder.parents} | self._above
-            self._with_pictures[folder] = place_of(folder) not in above and any(
-                self.listing(path).images for path in self._below(folder, above, set())
-            )
+            self._with_pictures[folder] = any(self.listing(path).images for path in self._inside(folder))
         return self._with_pictures[folder]
+
+    def count(self, folder: Path) -> int:
+        """How many pictures are in a folder and below."""
+        return sum(len(self.listing(path).images) for path in self._inside(folder))
+
+    def _inside(self, folder: Path) -> Iterator[Path]:
+        """A folder and those below it; none where it is a link to one above."""
+        above = {place_of(path) for path in folder.parents} | self._above
+        if place_of(folder) not in above:
+            yield from self._below(folder, above, set())
 
     def leave(self, folder: Path, reason: str) -> None:
         """Leave out a folder and what is below, where nothing else reads it."""

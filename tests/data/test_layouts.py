@@ -130,6 +130,7 @@ READ: dict[str, tuple[Files, dict[str, str]]] = {
     "a run folder": (PETS | {"runs/r/": "resolved.yaml split.json", "runs/r/figures": "loss"}, ONE),
     "what quickstart makes": (PETS | under("quickstart/data/train") | {"quickstart": "network.safetensors"}, ONE),
     "a preview beside classes": (under("train") | {"train": "overview", "test/cat": "c"}, {**ONE, "test cat": "c"}),
+    "a preview beside classes of folders": ({"": "overview", "cat/1": "a b", "dog/2": "c d"}, {"train cat": "a b", "train dog": "c d"}),
     "suffixes in capitals": ({"cat": "a.JPG", "dog": "b.JPeG"}, ONE),
     "a class in two cases": ({"train/Cat": "a", "train/dog": "b", "test/cat": "c"}, {"train Cat": "a", "train dog": "b", "test Cat": "c"}),
     "letters in both cases": (
