@@ -43,7 +43,7 @@ def quickstart_command(
     weights = f"{folder}/network.safetensors"
     commands = [
         f"equicli adapt --recipe quickstart --checkpoint {weights} --output {folder}/run {folder}/data",
-        f"equicli evaluate {folder}/run --rotations 4",
+        f"equicli evaluate {folder}/run",
         f"equicli export {folder}/run --output {folder}/model.safetensors",
     ]
     with alone_in(folder):
@@ -61,6 +61,6 @@ def quickstart_command(
         f"  equicli compare --recipe compare-quickstart --checkpoint {weights} --seeds 1 {folder}/data\n"
         "The same on your own images:\n"
         "  equicli adapt --model vit_base --group c4 data/\n"
-        "  equicli evaluate --rotations 4\n"
+        "  equicli evaluate\n"
         "  equicli export"
     )
