@@ -4,10 +4,10 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from equicli.errors import EquicliError, UsageError, shown
 from equicli.files import append_line, naming, write_atomically
@@ -40,7 +40,10 @@ class Recorded(BaseModel):
     data: str
     seed: int = 0
     max_pixels: int | None = None
-    task: RecordedParts = RecordedParts()
+    # Recipes may name a task's kind alone.
+    task: Annotated[RecordedParts, BeforeValidator(lambda value: {} if isinstance(value, str) else value)] = (
+        RecordedParts()
+    )
     evaluation: EvaluationSettings = EvaluationSettings()
 
 

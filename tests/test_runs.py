@@ -191,7 +191,7 @@ def test_only_an_unfinished_run_can_be_resumed(make, words):
         b"data: [1]\n",
         b"data: x\nseed: many\n",
         b"data: x\nevaluation: 3\n",
-        b"data: x\ntask: classification\n",
+        b"data: x\ntask: [classification]\n",
         b"data: 2020-13-45\n",
         b"data: x\nevaluation: {rotate: sideways}\n",
         b"{" * 5000,

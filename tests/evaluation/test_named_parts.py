@@ -42,6 +42,12 @@ def test_of_the_runs_own_folder(run: Run) -> None:
     assert names(None, run, test_split="c") == ["c", "c"]
 
 
+def test_settings_may_name_the_task_alone(run: Run) -> None:
+    settings = run.read_settings()
+    run.settings.write_text(yaml.safe_dump({**settings, "task": "classification"}))
+    assert run.recorded().task.train_split is None and run.recorded().data == settings["data"]
+
+
 def test_of_another_folder_that_has_them_or_has_not(run: Run, tmp_path: Path) -> None:
     assert names(str(folder(tmp_path / "copy", "a", "b")), run) == ["b"]  # what the run held out
     assert names(str(folder(tmp_path / "other", "train", "test")), run) == ["test", "test"]
