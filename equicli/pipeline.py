@@ -25,7 +25,6 @@ from equicli.evaluation.turns import turns_for
 from equicli.files import alone_in, check_writable, write_atomically
 from equicli.model_config import ModelConfig
 from equicli.prediction.checkpoint_files import sha256_of
-from equicli.prediction.hub import ON_THE_HUB
 from equicli.prediction.inputs import stays
 from equicli.prediction.signature import try_network
 from equicli.progress import Progress
@@ -207,19 +206,8 @@ def export(
         "sha256": sha256_of(target),
         "bytes": target.stat().st_size,
         "adapter_only": adapter_only,
-        "load": _load_call(target, config, adapter_only=adapter_only),
+        "load": artifact.load_call(target, config, adapter_only=adapter_only),
     }
-
-
-def _load_call(path: Path, config: ModelConfig, *, adapter_only: bool) -> str:
-    """The Python that loads an exported file."""
-    arguments = [repr(str(path))]
-    if config.prediction_network.library == "python":
-        arguments.append("network=YOUR_NETWORK")
-    weights = str(config.provenance.get("checkpoint", ""))
-    if adapter_only and weights and not weights.startswith(ON_THE_HUB):
-        arguments.append(f"checkpoint={weights!r}")
-    return f"equicli.load({', '.join(arguments)})"
 
 
 def compare(
