@@ -5,8 +5,7 @@ from pathlib import Path
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from torch import nn
 
 from equicli.adapted import AdaptedModel
@@ -14,7 +13,7 @@ from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.registry import REGISTRY
 from equicli.data.fingerprint import BYTES, from_tensor, to_tensor
 from equicli.errors import EquicliError, UsageError, reason, shown
-from equicli.files import write_tensors
+from equicli.files import open_tensors, read_tensors, write_tensors
 from equicli.groups import parse_group
 from equicli.model_config import ModelConfig, damaged, parse_config
 from equicli.prediction.checkpoint import Allowance, load_own, load_weights, read_checkpoint
@@ -95,7 +94,7 @@ def read_config(path: str | Path) -> ModelConfig:
     if not path.is_file():
         raise UsageError(f"{path}: no such file. RUN is a run folder or an exported .safetensors file.")
     try:
-        with safe_open(path, "pt") as file:
+        with open_tensors(path) as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise EquicliError(f"{path}: not a readable safetensors file ({reason(error)}).") from error
@@ -109,7 +108,7 @@ def read_pictures_seen(path: Path) -> frozenset[bytes] | None:
         EquicliError: they cannot be read.
     """
     try:
-        with safe_open(path, "pt") as file:
+        with open_tensors(path) as file:
             if _PICTURES not in file.keys():
                 return None
             found = file.get_tensor(_PICTURES)
@@ -143,7 +142,7 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
     if checkpoint is not None and not config.adapter_only:
         raise UsageError(f"checkpoint {checkpoint}: leave it out, as {path} holds the prediction network's weights.")
     try:
-        weights = load_file(path)
+        weights = read_tensors(path)
     except Exception as error:  # also types of numbers that torch has not
         raise EquicliError(f"{path}: its weights cannot be read ({reason(error)}).") from error
     weights.pop(_PICTURES, None)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from equicli.errors import UsageError
 
@@ -70,6 +70,43 @@ def write_tensors(
         mode = temporary.stat().st_mode
         save_file(state, temporary, metadata=dict(metadata or {}))
         temporary.chmod(mode)  # safetensors leaves it to the owner alone
+
+
+def read_tensors(path: Path) -> "dict[str, Tensor]":
+    """Read all tensors of a safetensors file.
+
+    Raises:
+        OSError, SafetensorError: it cannot be read.
+    """
+    from safetensors.torch import load_file
+
+    with _utf8_name(path) as name:
+        return load_file(name)
+
+
+@contextmanager
+def open_tensors(path: Path) -> Iterator[Any]:
+    """Open a safetensors file, to read what is wanted of it.
+
+    Raises:
+        OSError, SafetensorError: it cannot be read.
+    """
+    from safetensors import safe_open
+
+    with _utf8_name(path) as name, safe_open(name, "pt") as file:
+        yield file
+
+
+@contextmanager
+def _utf8_name(path: Path) -> Iterator[Path]:
+    """A name of a file that is UTF-8, as safetensors wants: where its own is none, its number."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield Path(f"/dev/fd/{file.fileno()}")
+    else:
+        yield path
 
 
 @contextmanager

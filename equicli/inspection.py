@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from equicli import artifact
 from equicli.claims import find_run
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
+from equicli.files import open_tensors
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.load import is_model_folder, load_network
 from equicli.prediction.network import PretrainedNetwork
@@ -124,7 +124,7 @@ def inspect_model(
 
 def _count_stored(path: Path, part: str) -> dict[str, Any]:
     """Count the parameters of one part of an artifact. The header tells them from buffers only by name and type."""
-    with safe_open(path, "pt") as file:
+    with open_tensors(path) as file:
         tensors = [file.get_slice(key) for key in file.keys() if key.startswith(f"{part}.") and not _BUFFER.search(key)]
         types = [(prod(tensor.get_shape()), tensor.get_dtype()) for tensor in tensors]
     return _count((size, _FLOATS[dtype]) for size, dtype in types if dtype in _FLOATS)

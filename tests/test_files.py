@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from equicli.errors import UsageError
-from equicli.files import alone_in, append_line, write_atomically, write_tensors
+from equicli.files import alone_in, append_line, open_tensors, read_tensors, write_atomically, write_tensors
 
 
 @pytest.fixture
@@ -33,6 +33,17 @@ def test_a_file_is_written_with_its_folders_and_takes_anothers_place(path, conte
         assert reader.read() == b"before"  # whoever reads it still reads the whole of it
     assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
     assert only(path)
+
+
+@pytest.mark.parametrize("name", [b"plain", b"caf\xe9", "é".encode()])
+def test_tensors_are_written_and_read_whatever_the_name(tmp_path, name):
+    path = tmp_path / os.fsdecode(name) / os.fsdecode(name + b".safetensors")
+    write_tensors(path, {"a": torch.ones(3)}, {"b": "c"})
+    assert torch.equal(read_tensors(path)["a"], torch.ones(3))
+    with open_tensors(path) as file:
+        assert list(file.keys()) == ["a"] and file.metadata() == {"b": "c"}
+    with pytest.raises(FileNotFoundError):
+        read_tensors(path.with_suffix(".gone"))
 
 
 class Killed(BaseException):

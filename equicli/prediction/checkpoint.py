@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from equicli.errors import EquicliError, reason, shown
+from equicli.files import read_tensors
 from equicli.prediction.checkpoint_files import check_named_hash, files_of
 from equicli.prediction.file_kinds import find_kind
 from equicli.prediction.key_names import KNOWN, Fit, find_fits, harmless
@@ -74,7 +74,7 @@ def _read(path: Path, name: str) -> Any:
     try:
         kind = find_kind(path, name)
         check_named_hash(path, name)
-        return load_file(path) if kind == "safetensors" else read_pickle(path, kind, name)
+        return read_tensors(path) if kind == "safetensors" else read_pickle(path, kind, name)
     except SafetensorError as error:
         raise EquicliError(f"{name}: not a valid safetensors file ({reason(error)}). Get it again.") from error
     except OSError as error:

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from equicli.errors import EquicliError, reason
-from equicli.files import write_tensors
+from equicli.files import read_tensors, write_tensors
 from equicli.training.images import TrainingImages
 
 
@@ -29,7 +28,7 @@ class Features:
         if not path.is_file():
             return None
         try:
-            features = cls(**load_file(path))
+            features = cls(**read_tensors(path))
             n, _ = features.values.shape
             if features.samples.shape != (n,) or not features.values.is_floating_point():
                 raise ValueError("not what a run writes")

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.data.source import Source
 from equicli.devices import find_precision, full_float32
 from equicli.errors import EquicliError, reason
-from equicli.files import write_tensors
+from equicli.files import read_tensors, write_tensors
 from equicli.groups import as_finite
 from equicli.groups.action import act
 from equicli.progress import Progress
@@ -247,7 +246,7 @@ class _Trainer:
             EquicliError: the file is damaged, or of another training.
         """
         try:
-            self._restore(load_file(path))
+            self._restore(read_tensors(path))
         except Exception as error:  # of a file that holds anything
             raise EquicliError(
                 f"{path}: damaged ({reason(error)}). Remove it, and training begins again with the first epoch."

@@ -117,7 +117,7 @@ ODD = [os.fsdecode(b"caf\xe9"), "a\nb", "[red] {x} %s 🐱", "-x"]
 
 
 def test_any_name_and_any_litter_go_from_the_folder_itself_to_every_report(cli, tmp_path: Path) -> None:
-    here = tmp_path / "[data] %s"
+    here = tmp_path / f"[data] %s {ODD[0]}"
     fill(here, {name: 3 * number for number, name in enumerate(ODD)}, each=6)
     untrained(here)
     for folder in ("__MACOSX/x", "@eaDir", "lost+found", "annotations", "empty"):
@@ -128,7 +128,8 @@ def test_any_name_and_any_litter_go_from_the_folder_itself_to_every_report(cli, 
     assert adapted.returncode == 0, adapted.stderr
     assert "in 4 classes" in adapted.stderr and "empty" in adapted.stderr
     (next_command,) = re.findall(r"(equicli evaluate.*)", adapted.stderr)
-    for command in ([*shlex.split(next_command)[1:]], ["export", "-o", "model.safetensors"], ["inspect"]):
+    exported = here / f"{ODD[0]}.safetensors"
+    for command in (shlex.split(next_command)[1:], ["export", "-o", exported], ["inspect"], ["inspect", exported]):
         result = cli(*command, cwd=here)
         assert result.returncode == 0, result.stderr
     run = (here / "runs" / "latest").resolve()
