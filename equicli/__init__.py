@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from equicli.data.decode import open_image
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     # Lazy, because `equicli --help` must not pay for importing torch.
     if name in ("load", "read_config"):

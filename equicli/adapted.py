@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.data.decode import Picture, read_pictures
+from equicli.data.decode import Decoder, Picture, read_pictures
 from equicli.data.preprocess import Preprocess
-from equicli.devices import device_of
+from equicli.data.value_range import AS_USUAL, ValueRanges
+from equicli.devices import device_of, full_float32
 from equicli.errors import UsageError
 from equicli.policy import ONE, Policy
 from equicli.prediction.inputs import Inputs, Pictures, Tensors, Views
@@ -47,6 +48,7 @@ class AdaptedModel(nn.Module):
         padding: str = "edge",
         policy: Policy = ONE,
         signature: Signature = CLASSIFIER,
+        value_ranges: ValueRanges = AS_USUAL,
     ) -> None:
         """
         Args:
@@ -54,6 +56,7 @@ class AdaptedModel(nn.Module):
             padding: what images that are turned off the grid show from outside (see `groups.action.act`).
             policy: how the network is asked.
             signature: what the network takes and returns.
+            value_ranges: of pictures of more than 8 bits that do not say theirs, as it was adapted with.
         """
         super().__init__()
         self.canonicalizer = canonicalizer
@@ -62,6 +65,7 @@ class AdaptedModel(nn.Module):
         self.padding = padding
         self.policy = policy
         self.signature = signature
+        self.value_ranges = value_ranges
         self.eval()
 
     def train(self, mode: bool = True) -> "AdaptedModel":
@@ -84,12 +88,16 @@ class AdaptedModel(nn.Module):
 
     @torch.inference_mode()
     def predict(self, pictures: Sequence[Picture] | Picture) -> Prediction:
-        """Predict from pictures of any size: paths, `PIL.Image`s, arrays or uint8 tensors; see `data.decode`.
+        """Predict from pictures of any size, one or a list of them.
+
+        Args:
+            pictures: each a path, a `PIL.Image`, an array (h, w), (h, w, 3) or (h, w, 4) in the order of red, green,
+                blue and opacity, of uint8 or of floats in [0, 1], or a uint8 tensor (3, h, w).
 
         Raises:
             UnreadableImageError: a file cannot be read. UsageError: a value is no picture, or there is none.
         """
-        read = read_pictures(pictures)
+        read = read_pictures(pictures, Decoder(self.value_ranges))
         if not read:
             raise UsageError("no pictures: give at least one.")
         return self.answer(self.pictures(read))
@@ -102,7 +110,16 @@ class AdaptedModel(nn.Module):
         return canonical
 
     def tensors(self, x: Any) -> Tensors:
-        """Inputs that are preprocessed already."""
+        """Inputs that are preprocessed already.
+
+        Raises:
+            UsageError: images that are no batch.
+        """
+        if isinstance(x, Tensor) and self.signature.inputs == "image" and x.ndim != 4:
+            raise UsageError(
+                f"images of shape {tuple(x.shape)}: give a batch (b, 3, h, w), of one image image[None]. "
+                "Pictures that are not preprocessed go into predict()."
+            )
         return Tensors(x, self.preprocess.normalization, self.signature.inputs, self.padding)
 
     def pictures(self, pictures: Sequence[Tensor]) -> Pictures:
@@ -125,7 +142,7 @@ class AdaptedModel(nn.Module):
         """Poses, in float32 whatever the prediction network runs in, because near ties decide them."""
         if not self.canonicalizer.finds_poses:
             return None
-        with torch.autocast(device_of(self).type, enabled=False):
+        with full_float32(device_of(self)):
             return self.canonicalizer.find(inputs, ask or asking(self.prediction_network, self.signature))
 
     def passes(self, pose: Pose | None) -> float:

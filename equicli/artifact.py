@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -15,30 +16,36 @@ from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
+from equicli.data.fingerprint import BYTES, from_tensor, to_tensor
 from equicli.data.preprocess import Preprocess
+from equicli.data.value_range import AS_USUAL, ValueRanges
 from equicli.errors import EquicliError, UsageError, reason, shown
 from equicli.files import write_tensors
 from equicli.groups import parse_group
 from equicli.groups.action import PADDINGS
 from equicli.groups.labels import read_label
 from equicli.policy import ONE, Mean, Policy
-from equicli.prediction.checkpoint import Allowance, load_checkpoint, load_weights, read_weights, sha256_of
+from equicli.prediction.checkpoint import Allowance, load_own, load_weights, read_checkpoint
+from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.head import find_head, replace_head
 from equicli.prediction.hub import ON_THE_HUB, open_checkpoint
 from equicli.prediction.load import load_network, rebuild_network
 from equicli.prediction.network import NetworkSpec
 from equicli.prediction.signature import CLASSIFIER, Signature
+from equicli.prediction.state_dicts import Ema
 from equicli.prediction.zero_shot import TwoTowers
 
 FORMAT = 2
 # What an artifact may ask `load` to fetch, by the library of its prediction network.
 _PREFIXES = {
-    "timm": ("", "hf-hub"),
+    "timm": ("", "hf-hub", "local-dir"),
     "torchvision": ("torchvision",),
     "transformers": ("transformers",),
     "python": ("",),
 }
 _CANONICALIZER, _NETWORK = "canonicalizer.", "prediction_network."
+# Beside the networks' weights: fingerprints of the pictures that training saw, uint8 (n, 8).
+_PICTURES = "training_pictures"
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class ModelConfig:
     policy: how the prediction network is asked.
     prior: the poses of the training folder that the prediction network expects.
     padding: what images that are turned off the grid show from outside.
+    value_ranges: of pictures of more than 8 bits that do not say theirs.
     trained_base: whether the prediction network was trained, too, so that it is no longer that of `provenance`.
     labels: the output that stands for each class name of the dataset; empty where the task has no classes.
     class_names: for every output of the network the names that it goes by; empty where nothing says, or a head was
@@ -80,6 +88,7 @@ class ModelConfig:
     class_names: tuple[tuple[str, ...], ...] = ()
     trained_base: bool = False
     adapter_only: bool = False
+    value_ranges: ValueRanges = AS_USUAL
     format: int = field(default=FORMAT)
 
     def to_json(self) -> str:
@@ -94,16 +103,27 @@ class ModelConfig:
             padding=self.padding,
             policy=self.policy,
             signature=self.signature,
+            value_ranges=self.value_ranges,
         )
 
 
-def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adapter_only: bool = False) -> None:
+def write_artifact(
+    path: Path,
+    model: AdaptedModel,
+    config: ModelConfig,
+    *,
+    adapter_only: bool = False,
+    pictures: frozenset[bytes] | None = None,
+    new: bool = False,
+) -> None:
     """Write a model and its configuration as one file, whole or not at all.
 
     The model's parameters are laid out row by row, as files have them.
 
     Args:
         adapter_only: leave out the prediction network (all but a fitted head); `load` fetches and verifies it.
+        pictures: fingerprints of those that it was trained on or that chose its epoch; None stores nothing of them.
+        new: see `write_tensors`.
 
     Raises:
         EquicliError: an adapter whose network's weights came from no file, so that none could be verified.
@@ -124,7 +144,9 @@ def write_artifact(path: Path, model: AdaptedModel, config: ModelConfig, *, adap
     for parameter in model.parameters():  # one by one, so that no copy of all is held
         parameter.data = parameter.data.contiguous()
     state = {key: value for key, value in model.state_dict().items() if key.startswith(kept)}
-    write_tensors(path, state, {"equicli": config.to_json()})
+    if pictures is not None:
+        state[_PICTURES] = to_tensor(pictures)
+    write_tensors(path, state, {"equicli": config.to_json()}, new=new)
 
 
 def read_config(path: str | Path) -> ModelConfig:
@@ -166,6 +188,24 @@ def read_config(path: str | Path) -> ModelConfig:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EquicliError(f"{path}: damaged configuration at {shown(error)}.") from None
     return config
+
+
+def read_pictures_seen(path: Path) -> frozenset[bytes] | None:
+    """Fingerprints of the pictures that an artifact was trained on or that chose its epoch; None where it has none.
+
+    Raises:
+        EquicliError: they cannot be read.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            if _PICTURES not in file.keys():
+                return None
+            found = file.get_tensor(_PICTURES)
+    except (SafetensorError, OSError) as error:
+        raise EquicliError(f"{path}: not a readable safetensors file ({reason(error)}).") from error
+    if found.dtype != torch.uint8 or found.ndim != 2 or found.shape[1] != BYTES:
+        raise EquicliError(f"{path}: damaged {_PICTURES}: {found.dtype} {tuple(found.shape)}.")
+    return from_tensor(found)
 
 
 def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,11 +278,12 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
         path = path / "model.safetensors"
     config = read_config(path)
     if checkpoint is not None and not config.adapter_only:
-        raise UsageError(f"--checkpoint {checkpoint}: {path} holds its prediction network; no weights are missing.")
+        raise UsageError(f"checkpoint {checkpoint}: leave it out, as {path} holds the prediction network's weights.")
     try:
         weights = load_file(path)
     except Exception as error:  # also types of numbers that torch has not
         raise EquicliError(f"{path}: its weights cannot be read ({reason(error)}).") from error
+    weights.pop(_PICTURES, None)
     if config.adapter_only:
         network = _fetch(path, config, network, checkpoint)
         weights = {**{_NETWORK + key: value for key, value in network.state_dict().items()}, **weights}
@@ -265,7 +306,7 @@ def _rebuild_canonicalizer(config: ModelConfig) -> Canonicalizer:
         spec = TypeAdapter(kind.Spec).validate_python(dict(config.canonicalizer.spec), extra="forbid")
     except ValidationError as error:
         raise EquicliError(_damaged(error, "canonicalizer.spec")) from None
-    return kind.rebuild(spec, Context(parse_group(config.group), config.preprocess.normalization))
+    return kind.rebuild(spec, Context(parse_group(config.group), config.preprocess.normalization.rgb()))
 
 
 def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoint: str | Path | None) -> nn.Module:
@@ -285,14 +326,16 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
             f"{path}: damaged configuration at provenance.model: "
             f"'{shown(source['model'])}' is not of {shown(spec.library)}."
         )
-    if spec.library == "python" or (spec.library == "transformers" and "checkpoint" in source):
+    ema: Ema = "no" if source.get("ema") == "no" else "auto"
+    folder = "checkpoint" in source and (spec.library == "transformers" or prefix == "local-dir")
+    if spec.library == "python" or folder:
         # All but the weights is in the spec; a folder of the user's has no name that others know.
         file, _ = open_checkpoint(str(checkpoint))
-        weights = read_weights(file)
+        state = read_checkpoint(file, ema=ema)
         if network is None:
-            with Allowance(weights):
+            with Allowance(state.weights):
                 network = rebuild_network(replace(spec, head_outputs=None))
-        load_checkpoint(network, weights, str(file))
+        load_own(network, state, str(file), ema)
         digest = sha256_of(file)
     else:
         if network is not None:
@@ -306,6 +349,7 @@ def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoin
             checkpoint=None if checkpoint is None else str(checkpoint),
             arguments=dict(spec.arguments),
             revision=source.get("revision"),
+            ema=ema,
         )
         network, digest = found.network, found.provenance["sha256"]
         if isinstance(network, TwoTowers):

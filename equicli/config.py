@@ -4,18 +4,22 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, SerializeAsAny, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationError
 
 from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.prior import read_prior
 from equicli.canonicalization.registry import REGISTRY
-from equicli.errors import UsageError, did_you_mean
+from equicli.data.decode import MAX_PIXELS
+from equicli.data.value_range import read_bounds
+from equicli.devices import device_name
+from equicli.errors import EquicliError, UsageError, did_you_mean, shown
 from equicli.groups import Group, is_finite, parse_group
 from equicli.policy import policy_of
 from equicli.prediction.inputs import stays
 from equicli.recipes import load_recipe
+from equicli.runs import Run
 from equicli.settings import (
     CanonicalizerSettings,
     EvaluationSettings,
@@ -27,12 +31,17 @@ from equicli.settings import (
     SplitSettings,
     TaskSettings,
     TrainingSettings,
+    fault,
 )
 from equicli.tasks.registry import TASKS
 from equicli.tree import SECTIONS, Tree, kind_of, merge, short_names
 
 Section = TypeVar("Section", bound=Settings)
 Known = TypeVar("Known")
+
+
+# Two numbers, or LOW:HIGH as it is written on the command line.
+Bounds = Annotated[tuple[float, float], BeforeValidator(read_bounds)]
 
 
 class AdaptConfig(Settings):
@@ -45,8 +54,12 @@ class AdaptConfig(Settings):
     )
     padding: Literal["edge", "reflect", "zeros"] = Field("edge", description="what turned images show from outside")
     seed: int = Field(0, ge=0)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Annotated[str, AfterValidator(device_name)] = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     strict: bool = Field(False, description="stop at an unreadable image instead of skipping it")
+    value_range: Bounds | None = Field(
+        None, description="of pictures of more than 8 bits; default: what they say, else what the training split has"
+    )
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="larger pictures are not read")
 
     network: NetworkSettings
     # Settings of one kind; which keys there are is the kind's own affair.
@@ -58,8 +71,15 @@ class AdaptConfig(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
 
 
-# What was once a key, and what to write instead.
-_GONE = {"average": "Write policy=mean, with policy.of=probabilities or logits; policy=one chooses a pose."}
+# The setting that may name code to import.
+MODEL = "network.model"
+# What may be given where a run is gone on with.
+_RESUMED = (MODEL, "data", "training.epochs")
+# What was once a key, or is one elsewhere, and what to write instead.
+_GONE = {
+    "average": "Write policy=mean, with policy.of=probabilities or logits; policy=one chooses a pose.",
+    "lr": "Write learning_rate.",
+}
 
 
 def resolve(tree: Tree) -> AdaptConfig:
@@ -101,9 +121,87 @@ def build_config(
     """Merge and resolve. `recipe` is a recipe's name or YAML file, what `load_recipe` read of one, or None.
 
     Raises:
-        UsageError: see `merge`, `resolve` and `load_recipe`.
+        UsageError: see `merge`, `resolve`, `load_recipe` and `refuse_code`.
     """
-    return resolve(merge(load_recipe(recipe) if isinstance(recipe, str) else recipe, settings, flags))
+    said = merge(load_recipe(recipe) if isinstance(recipe, str) else recipe)
+    refuse_code(said, merge(None, settings, flags), f"--recipe {recipe}" if isinstance(recipe, str) else "the recipe")
+    return resolve(merge(said, settings, flags))
+
+
+def resume_config(run: Run, flags: Mapping[str, Any]) -> AdaptConfig:
+    """The configuration that a run was made with, to go on with it.
+
+    Args:
+        flags: by key. A model that is code is typed again; the data folder may have moved; there may be more epochs.
+            All else is taken from the run.
+
+    Raises:
+        UsageError: other flags, other code than recorded or code that is not typed again, or epochs that would not give
+            what as many from the start would.
+        EquicliError: the run's settings are damaged.
+    """
+    recorded, typed = merge(run.read_settings()), merge(None, (), flags)
+    refuse_code(recorded, typed, f"--resume {run.folder}")
+    for given in typed.given:
+        if given.key not in _RESUMED or (given.key == MODEL and not names_code(given.value)):
+            raise UsageError(
+                f"--resume takes '{given.written}' from the run; give no other options but DATA where that moved, more "
+                "--epochs, --json, --quiet and, where it is your own code, --model python:…"
+            )
+    if typed.get(MODEL) not in (None, recorded.get(MODEL)):
+        raise UsageError(
+            f"--resume {run.folder}: was begun with --model {shown(recorded.get(MODEL))}, not {typed.get(MODEL)}; "
+            "type that, or start anew."
+        )
+    try:
+        before = resolve(recorded)
+    except UsageError as error:
+        raise EquicliError(f"{run.settings}: {error} Start anew, into another folder.") from None
+    config = resolve(merge(recorded, (), typed))
+    _check_longer(run, before.training, config.training.epochs)
+    return config
+
+
+def _check_longer(run: Run, before: TrainingSettings, epochs: int) -> None:
+    """Refuse other epochs where going on would give something else than as many from the start."""
+    why = None
+    if epochs < before.epochs:
+        why = f"the run was to take {before.epochs}"
+    elif epochs > before.epochs and run.trained:
+        why = "training is over"
+    elif epochs > before.epochs and run.state.is_file() and before.schedule != "constant":
+        why = f"those that are done had a learning rate for {before.epochs} (schedule={before.schedule})"
+    if why is not None:
+        raise UsageError(
+            f"--epochs {epochs}: {why}; start anew: equicli adapt --recipe {run.settings} --epochs {epochs}"
+        )
+
+
+def names_code(model: object) -> bool:
+    """Whether a model's name is code to import: `python:module:factory`."""
+    return isinstance(model, str) and model.startswith("python:")
+
+
+def refuse_code(said: Tree, typed: Tree, source: str) -> None:
+    """Refuse code that only a file names: what is imported is run, so a user has to type its name.
+
+    A canonicalization network is never code, whoever names it. `model_args` may come from the file: they are plain
+    values, and the code that takes them is the user's.
+
+    Args:
+        said: what a recipe or the settings of a run say.
+        typed: what the command line says.
+        source: which file this is, for the error.
+
+    Raises:
+        UsageError: the file names code, and the command line names no model.
+    """
+    code = said.get(MODEL)
+    if names_code(code) and typed.get(MODEL) is None:
+        raise UsageError(
+            f"{source}: names code to run, {shown(code)}, which only the command line may. "
+            f"If you trust that code, add --model {shown(code)}"
+        )
 
 
 def _find(kind: str, known: Mapping[str, Known], section: str) -> Known:
@@ -178,12 +276,15 @@ def _validate(model: type[Section], values: Mapping[str, Any], tree: Tree, secti
     # Beside keys, pydantic names the types of a union that it tried.
     parts = [str(part) for part in first["loc"]]
     parts = parts[:-1] if len(parts) > 3 and parts[-1] in ("bool", "int", "float", "str") else parts
-    message = first["msg"].removeprefix("Value error, ")
+    message = fault(first)
     # Messages of our own name what they are about.
     named = isinstance(first["input"], Mapping) or message.startswith("--")
     if first["type"] == "value_error" and named:
         raise UsageError(f"{message}.")
-    raise UsageError(f"{tree.name(section + '.'.join(parts))} = {first['input']!r}: {message}.")
+    name, value = tree.name(section + ".".join(parts)), first["input"]
+    if first["type"] == "missing":
+        raise UsageError(f"{name} {message}.")
+    raise UsageError(f"{name} = {value!r}: {message}.")
 
 
 def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer], tree: Tree) -> None:

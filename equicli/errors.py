@@ -4,12 +4,16 @@ import difflib
 from collections.abc import Iterable
 
 _MAX_SHOWN = 200
+_NEAR = 0.7  # likeness from 0 to 1 below which a guess does not help
 
 
 class EquicliError(Exception):
     """What the user's files hold, or what the machine gives, stops the run (exit code 1)."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(EquicliError):
@@ -23,14 +27,37 @@ def reason(error: BaseException) -> str:
     return shown(str(error).strip().partition("\n")[0] or type(error).__name__)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory gave out, of which torch has no exception of its own on the CPU."""
+    words = ("not enough memory", "can't allocate", "out of memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
+
+
 def shown(text: object) -> str:
     """What a file of others says, for an error: printable, on one line and not long."""
     whole = str(text)
-    printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in whole[:_MAX_SHOWN])
-    return printable + "…" * (len(whole) > _MAX_SHOWN)
+    return printable(whole[:_MAX_SHOWN]) + "…" * (len(whole) > _MAX_SHOWN)
+
+
+def printable(text: object) -> str:
+    """A text, such as a file's name, on one line that every terminal shows: escapes stand for what does not print."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the nearest known word, or an empty string."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    """Return ` Did you mean 'x'?` for the nearest known word, or an empty string.
+
+    Of dotted words such as `canonicalizer.width`, what is behind the last dot may be near, too.
+    """
+
+    def likeness(name: str) -> float:
+        whole = difflib.SequenceMatcher(None, name.lower(), word.lower()).ratio()
+        last = difflib.SequenceMatcher(None, _last(name).lower(), _last(word).lower()).ratio()
+        return max(whole, last - 0.01)  # of equals the one that is written alike
+
+    near = max(known, key=likeness, default=None)
+    return f" Did you mean '{near}'?" if near is not None and likeness(near) >= _NEAR else ""
+
+
+def _last(dotted: str) -> str:
+    return dotted.rpartition(".")[2]

@@ -1,10 +1,19 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, by one process at a time; errors of the system name the file."""
 
+import errno
 import os
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from equicli.errors import UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows: folders are claimed by their names alone
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,19 +23,38 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file so that it appears whole or not at all, also when the machine stops in the middle.
 
     Raises:
-        OSError: the folder cannot be written to.
+        OSError: the folder cannot be written to, or the disk is full.
     """
     with _replacing(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        # A folder's name, which stands in reports, may be no valid UTF-8.
+        temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None) -> None:
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file; the torn one that a killed process left at its end is removed first.
+
+    Raises:
+        OSError: as in `write_atomically`.
+    """
+    with naming(path):
+        if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+        with path.open("ab") as file:
+            file.write(f"{line}\n".encode(errors="backslashreplace"))
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None, *, new: bool = False
+) -> None:
     """Write tensors as one safetensors file, whole or not at all, without a second copy of them in memory.
 
     Only tensors that share memory, or whose memory is not row by row, are copied.
 
+    Args:
+        new: take no other file's place, not even that of one that came meanwhile.
+
     Raises:
-        OSError: the folder cannot be written to.
+        OSError: as in `write_atomically`. FileExistsError: `new`, and it exists.
     """
     from safetensors.torch import save_file
 
@@ -38,22 +66,104 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping
         alone = storage.nbytes() == value.nbytes and storage.data_ptr() not in seen
         state[name] = value if alone else value.clone()
         seen.add(storage.data_ptr())
-    with _replacing(path) as temporary:
+    with _replacing(path, new=new) as temporary:
         mode = temporary.stat().st_mode
         save_file(state, temporary, metadata=dict(metadata or {}))
         temporary.chmod(mode)  # safetensors leaves it to the owner alone
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give an empty file to write into, which takes the place of `path` at the end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def naming(path: Path | str) -> Iterator[None]:
+    """Let errors of the system name what was being written: where a disk is full, they name nothing."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+    except SafetensorError as error:  # says "… (os error 28)"
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+@contextmanager
+def alone_in(folder: Path, *, new: bool = False) -> Iterator[None]:
+    """Hold a folder, which is made where it is missing, until the end: one process at a time works in it.
+
+    The lock is the system's and goes with the process, also with one that is killed. What was made and stayed empty is
+    removed again.
+
+    Args:
+        new: the folder must not exist, so that of several processes one gets it.
+
+    Raises:
+        UsageError: another process holds it.
+        FileExistsError: it exists, and is to be new or is no folder.
+        OSError: it cannot be made.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=not new)
+    with _locked(folder):
+        try:
+            yield
+        finally:  # only by who holds it: it may be another's by now
+            with suppress(OSError):  # not empty: it is in use
+                for path in missing:
+                    path.rmdir()
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that exists and cannot be written to, before there is anything to write.
+
+    Raises:
+        PermissionError: it cannot.
+    """
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"{folder}: another equicli is at work in it; wait for it, or name another folder."
+            ) from None
+        except OSError:  # some network file systems lock no folders: then names alone protect
+            pass
+        if not os.fstat(handle).st_nlink:
+            raise UsageError(f"{folder}: another equicli has just removed it; try again.")
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
+    """Give an empty file to write into, which takes the place of `path` at the end; `new`, only where there is none."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.touch()
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            if new:
+                with suppress(PermissionError, NotImplementedError):  # a file system without links
+                    path.hardlink_to(temporary)
+                    return
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # never made, where its folder is none
+            temporary.unlink(missing_ok=True)

@@ -13,10 +13,12 @@ from safetensors import safe_open
 from equicli import artifact
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
-from equicli.prediction.checkpoint import sha256_of
-from equicli.prediction.load import load_network
+from equicli.prediction.checkpoint_files import sha256_of
+from equicli.prediction.load import is_model_folder, load_network
 from equicli.prediction.network import PretrainedNetwork
+from equicli.prediction.python_source import refuse_lazy
 from equicli.prediction.signature import CLASSIFIER, try_network
+from equicli.prediction.state_dicts import Ema
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.runs import RUNS, Run, find_run
 from equicli.settings import Scalar
@@ -41,7 +43,9 @@ def find_artifact(name: str | None) -> Path | None:
     path, run = Path(name), Run(Path(name))
     if path.is_file() or path.suffix == ".safetensors":
         return path
-    if path.is_dir() and not (run.finished or run.settings.is_file()):
+    if is_model_folder(path):
+        return None
+    if path.is_dir() and not (run.trained or run.begun):
         raise UsageError(
             f"{name}: a folder, but no run. Name a run folder, an exported file or a model; "
             f"a folder that transformers wrote is the model transformers:{name}."
@@ -57,6 +61,7 @@ def inspect_artifact(path: Path) -> dict[str, Any]:
     Returns:
         `kind` (`run`, `model` or `adapter`); `path`, `bytes` and `sha256` of the file; and all of `ModelConfig`, whose
         `canonicalizer` and `prediction_network` get the number of `parameters` in the file, and their `dtype`.
+        `pictures_seen`: how many pictures training saw whose hashes are in the file; None where it has none.
 
     Raises:
         UsageError, EquicliError: see `artifact.read_config`.
@@ -64,7 +69,7 @@ def inspect_artifact(path: Path) -> dict[str, Any]:
     config = artifact.read_config(path)
     run = Run(path.parent)
     in_run = run.settings.is_file() and run.model.name == path.name
-    header = asdict(config)
+    header, pictures = asdict(config), artifact.read_pictures_seen(path)
     return {
         "kind": "adapter" if config.adapter_only else "run" if in_run else "model",
         "path": str(path),
@@ -73,6 +78,7 @@ def inspect_artifact(path: Path) -> dict[str, Any]:
         **header,
         **{part: header[part] | _count_stored(path, part) for part in ("canonicalizer", "prediction_network")},
         "preprocess": _preprocess(config.preprocess),
+        "pictures_seen": None if pictures is None else len(pictures),
     }
 
 
@@ -83,6 +89,7 @@ def inspect_model(
     arguments: Mapping[str, Scalar] | None = None,
     image_size: int | None = None,
     revision: str | None = None,
+    ema: Ema = "auto",
 ) -> dict[str, Any]:
     """Load a network as `equicli adapt` does, and describe it. The arguments are those of `load_network`.
 
@@ -96,8 +103,9 @@ def inspect_model(
     """
     try:
         found = load_network(
-            model, checkpoint=checkpoint, arguments=arguments, image_size=image_size, revision=revision
+            model, checkpoint=checkpoint, arguments=arguments, image_size=image_size, revision=revision, ema=ema
         )
+        refuse_lazy(found.network)
     except EquicliError as error:
         raise type(error)(_without_flag(error)) from error
     outputs, remarks = _count_outputs(found)
@@ -140,7 +148,8 @@ def _count_outputs(found: PretrainedNetwork) -> tuple[int | None, list[str]]:
     if size is None:
         return None, ["nothing says which size its images have; --image-size shows the number of outputs"]
     try:
-        output = try_network(found.network, CLASSIFIER, torch.zeros(1, 3, size, size))
+        channels = found.preprocess.normalization.channels
+        output = try_network(found.network, CLASSIFIER, torch.zeros(1, channels, size, size))
     except EquicliError as error:
         return None, [_without_flag(error)]
     if isinstance(output, torch.Tensor) and output.ndim == 2:

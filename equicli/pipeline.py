@@ -1,7 +1,8 @@
 """The verbs as functions: adapt, evaluate, compare, export. Each joins the rooms and writes what a user keeps."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,33 +11,48 @@ import torch
 from torch import nn
 
 from equicli import artifact
-from equicli.comparison import compare as comparison
+from equicli.comparison.compare import measure_systems
 from equicli.comparison.systems import Part, choose_reference
 from equicli.config import AdaptConfig
+from equicli.data.decode import MAX_PIXELS
+from equicli.data.value_range import ValueRanges, read_bounds
 from equicli.devices import find_device, find_precision
-from equicli.errors import UsageError, reason
+from equicli.errors import UsageError
 from equicli.evaluation.images import Batches, find_samples
 from equicli.evaluation.run import evaluate_images
-from equicli.files import write_atomically
+from equicli.files import alone_in, check_writable, write_atomically
 from equicli.groups import PlanarGroup, is_finite, parse_group, parse_planar_group
-from equicli.prediction.checkpoint import sha256_of
+from equicli.prediction.checkpoint_files import sha256_of
+from equicli.prediction.hub import ON_THE_HUB
 from equicli.prediction.inputs import stays
 from equicli.prediction.signature import try_network
 from equicli.progress import Progress
 from equicli.reports import comparison as comparison_report
 from equicli.reports import markdown
-from equicli.runs import RUNS, Run, find_run, short_name
+from equicli.runs import RUNS, Run, become_latest, find_artifact, plan_export, short_name
 from equicli.tasks.registry import find_task, make_task
-from equicli.training import adapt as training
+from equicli.training.adapt import train_canonicalizer
 
 EVALUATION_BATCH = 32
+# What is done with a document before it is written, such as printing it.
+Show = Callable[[dict[str, Any]], object]
 # Validation images that the report which closes a run is made on.
 REPORT_IMAGES = 200
 
 
-def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> dict[str, Any]:
-    """Adapt, then report on validation images; returns the metrics document. See `training.adapt.adapt`."""
-    adapted = training.adapt(config, run, progress, resume=resume)
+def ignore(document: dict[str, Any]) -> None:
+    """Show nothing."""
+
+
+def adapt(
+    config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False, show: Show = ignore
+) -> dict[str, Any]:
+    """Train, then report on validation images; returns the metrics document. See `train_canonicalizer`.
+
+    Args:
+        show: is given the document before it is written.
+    """
+    adapted = train_canonicalizer(config, run, progress, resume=resume)
     task, validation = make_task(config.task), adapted.validation
     some = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0))[:REPORT_IMAGES]
     samples = [validation[i] for i in sorted(some.tolist())]
@@ -44,20 +60,19 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         adapted.model,
         adapted.config,
         task,
-        Batches(adapted.model, samples, EVALUATION_BATCH, config.evaluation.rotate),
+        Batches(adapted.model, samples, EVALUATION_BATCH, config.evaluation.rotate, max_pixels=config.max_pixels),
         task.targets(samples, adapted.data, adapted.config.labels),
         _default_elements(config.group),
         split="validation",
         seed=config.seed,
         device=find_device(config.device),
         precision="fp32",
+        of=len(validation) if len(samples) < len(validation) else None,
         progress=progress,
     )
-    _write_reports(run, run.folder, metrics, adapted.config, card=True)
-    try:
-        run.point_latest()
-    except OSError as error:
-        progress.say(f"{RUNS}/latest could not be set ({reason(error)}); name the run folder instead")
+    with _shown(metrics, show):
+        _write_reports(run, run.folder, metrics, adapted.config, card=True)
+    become_latest(run, progress)
     return metrics
 
 
@@ -65,78 +80,100 @@ def evaluate(
     path: str | None,
     *,
     data: str | None = None,
+    test_split: str | None = None,
     network: nn.Module | None = None,
     checkpoint: str | None = None,
-    rotations: int | None = 4,
+    rotations: int | None = None,
+    elements: str | None = None,
     rotate: str | None = None,
     preprocess: str | None = None,
     image_size: int | None = None,
     batch_size: int = EVALUATION_BATCH,
+    value_range: str | None = None,
+    max_pixels: int | None = None,
     device: str = "auto",
     precision: str = "fp32",
     strict: bool = False,
     output: str | None = None,
     overwrite: bool = False,
     progress: Progress,
+    show: Show = ignore,
 ) -> tuple[dict[str, Any], Path]:
     """Evaluate a run or an exported file on test images.
 
     Args:
         path: a run folder or an exported file; None is the latest run.
         data: a dataset folder; None is the one that the run recorded.
+        test_split: the folder of test images in it.
         network: the prediction network, where it is the user's own code.
         checkpoint: the prediction network's weights, for an adapter exported without them.
-        rotations: turn by each element of C_n; None is each element of the adapted group.
+        rotations: turn by each element of C_n.
+        elements: without rotations, turn by the `group` that was adapted, or only by its `rotations`; None is the
+            group, or of one with infinitely many elements C8.
         rotate: `file`, pictures as they would come turned, or `input`, preprocessed tensors; None is what the run's
             configuration says, or `file`.
         preprocess, image_size: in place of the artifact's own preprocessing; see `Preprocess.override`.
+        value_range: LOW:HIGH, in place of the artifact's own; see `data.value_range`.
+        max_pixels: larger pictures are not read; None is what the run's configuration says, or `MAX_PIXELS`.
         output: folder to write into; None is the run folder.
+        show: is given the document before it is written, so that it is not lost where it cannot be.
 
     Returns:
         The metrics document, and the folder with metrics.json and report.md.
     """
-    file, run = _find_artifact(path)
-    folder = _report_folder(file, run, output, overwrite)
+    file, run = find_artifact(path)
     config = artifact.read_config(file)
-    task = find_task(config.task, config.task_settings)
-    elements = _elements(config.group, rotations)
-    settings = run.read_settings() if run else {}
-    rotate = rotate or settings.get("evaluation", {}).get("rotate", "file")
-    config = _prepared_as(config, preprocess, image_size)
-    images = find_samples(task, data, run, progress)
-    labels = task.rebind(images.data, config.labels, config.class_names)
-    if labels != config.labels:
-        progress.say("labels: folder names match classes of the network's own")
-    config = replace(config, labels=labels)
-    targets = task.targets(images.samples, images.data, labels)
-    placed = config.preprocess.size is not None and not stays(config.signature.outputs)
-    if rotate == "input" and targets is not None and placed:
-        raise UsageError("--rotate input: labels lie in the picture, of which this network sees a part; --rotate file.")
-    if targets is None and images.data.classes:
-        progress.say("this model was adapted without labels; accuracy is agreement with the upright vanilla prediction")
-    chosen_device = find_device(device)
-    precision = find_precision(precision, chosen_device)
-    model = artifact.load(file, network=network, checkpoint=checkpoint)
-    model.preprocess = config.preprocess
-    if image_size is not None:
-        try_network(model.prediction_network, config.signature, torch.zeros(1, 3, image_size, image_size))
-    metrics = evaluate_images(
-        model,
-        config,
-        task,
-        Batches(model, images.samples, batch_size, rotate, strict=strict),
-        targets,
-        elements,
-        split=images.split,
-        seed=settings.get("seed", 0),
-        device=chosen_device,
-        precision=precision,
-        progress=progress,
-    )
-    # The model card stays with what the run was made for.
-    card = data is None and preprocess is None and image_size is None and precision == "fp32"
-    _write_reports(run, folder, metrics, config, card=card and folder == file.parent)
-    return metrics, folder
+    with _report_folder(file, run, output, overwrite) as folder:
+        task = find_task(config.task, config.task_settings)
+        turns = turns_for(config.group, rotations, elements)
+        recorded = run.recorded() if run else None
+        rotate = rotate or (recorded.evaluation.rotate if recorded else "file")
+        max_pixels = max_pixels or (recorded and recorded.max_pixels) or MAX_PIXELS
+        config = _with_range(_prepared_as(config, preprocess, image_size), value_range)
+        images = find_samples(task, data, run, progress, test_split=test_split, strict=strict)
+        labels = task.rebind(images.data, config.labels, config.class_names)
+        if labels != config.labels:
+            progress.say("labels: folder names match classes of the network's own")
+        config = replace(config, labels=labels)
+        targets = task.targets(images.samples, images.data, labels)
+        placed = config.preprocess.size is not None and not stays(config.signature.outputs)
+        if rotate == "input" and targets is not None and placed:
+            raise UsageError(
+                "--rotate input: labels lie in the picture, of which this network sees a part; --rotate file."
+            )
+        if targets is None and images.data.classes:
+            progress.say(
+                "this model was adapted without labels; accuracy is agreement with the upright vanilla prediction"
+            )
+        chosen_device = find_device(device)
+        precision = find_precision(precision, chosen_device)
+        model = artifact.load(file, network=network, checkpoint=checkpoint)
+        model.preprocess, model.value_ranges = config.preprocess, config.value_ranges
+        if image_size is not None:
+            example = torch.zeros(1, config.preprocess.normalization.channels, image_size, image_size)
+            try_network(model.prediction_network, config.signature, example)
+        overrides = {"--preprocess": preprocess, "--image-size": image_size, "--value-range": value_range}
+        metrics = evaluate_images(
+            model,
+            config,
+            task,
+            Batches(model, images.samples, batch_size, rotate, max_pixels=max_pixels, strict=strict),
+            targets,
+            turns,
+            split=images.split,
+            seed=recorded.seed if recorded else 0,
+            device=chosen_device,
+            precision=precision,
+            seen=artifact.read_pictures_seen(file),
+            overrides={flag: value for flag, value in overrides.items() if value},
+            latest=run.folder if run and path is None else None,
+            progress=progress,
+        )
+        # The model card stays with what the run was made for.
+        card = data is None and not any(overrides.values()) and precision == "fp32"
+        with _shown(metrics, show):
+            _write_reports(run, folder, metrics, config, card=card and folder == file.parent)
+        return metrics, folder
 
 
 def export(
@@ -144,32 +181,44 @@ def export(
     output: str | None,
     *,
     adapter_only: bool = False,
+    hashes: bool = True,
     network: nn.Module | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write a run's model as one file.
 
+    Args:
+        hashes: with the fingerprints of the pictures that training saw, where there are any.
+
     Returns:
-        path, sha256 and bytes of the file, and whether it is an adapter only.
+        path, sha256 and bytes of the file, whether it is an adapter only, and the Python that loads it.
     """
-    file, run = _find_artifact(path)
-    name = run.folder.resolve().name if run else file.stem
-    target = Path(output) if output else Path(f"{name}{'-adapter' if adapter_only else ''}.safetensors")
-    if target.suffix != ".safetensors":
-        raise UsageError(f"--output {target}: export writes safetensors; let the name end in .safetensors.")
-    if target.is_dir():
-        raise UsageError(f"--output {target}: is a folder; name a file.")
-    if target.exists() and not overwrite:
-        raise UsageError(f"--output {target}: exists; name another file or add --overwrite.")
+    file, target = plan_export(path, output, adapter_only=adapter_only, overwrite=overwrite)
     config = artifact.read_config(file)
     model = artifact.load(file, network=network)
-    artifact.write_artifact(target, model, config, adapter_only=adapter_only)
+    pictures = artifact.read_pictures_seen(file) if hashes else None
+    try:
+        artifact.write_artifact(target, model, config, adapter_only=adapter_only, pictures=pictures, new=not overwrite)
+    except FileExistsError:  # another process was faster
+        raise UsageError(f"--output {target}: exists; name another file or add --overwrite.") from None
     return {
         "path": str(target),
         "sha256": sha256_of(target),
         "bytes": target.stat().st_size,
         "adapter_only": adapter_only,
+        "load": _load_call(target, config, adapter_only=adapter_only),
     }
+
+
+def _load_call(path: Path, config: artifact.ModelConfig, *, adapter_only: bool) -> str:
+    """The Python that loads an exported file."""
+    arguments = [repr(str(path))]
+    if config.prediction_network.library == "python":
+        arguments.append("network=YOUR_NETWORK")
+    weights = str(config.provenance.get("checkpoint", ""))
+    if adapter_only and weights and not weights.startswith(ON_THE_HUB):
+        arguments.append(f"checkpoint={weights!r}")
+    return f"equicli.load({', '.join(arguments)})"
 
 
 def compare(
@@ -180,15 +229,17 @@ def compare(
     reference: str | None,
     overwrite: bool,
     progress: Progress,
+    show: Show = ignore,
 ) -> tuple[dict[str, Any], Path]:
-    """Compare systems and write the table; see `comparison.compare`.
+    """Compare systems and write the table; see `comparison.compare.measure_systems`.
 
     Args:
         parts: what `comparison.plan.plan` made.
         output: folder; None is `runs/compare-<model>-<group>`, and of a sweep one of its own, where the same command
             goes on.
-        rotations: turn by each element of C_n; None is each element of the adapted group.
+        rotations: turn by each element of C_n; None is what fits the group.
         reference: the system that others are compared with; None chooses, see `choose_reference`.
+        show: is given the document before it is written.
 
     Returns:
         The document of `compare.json`, and the folder.
@@ -197,10 +248,11 @@ def compare(
     swept = sorted({setting.partition("=")[0] for part in parts for setting in part.settings})
     name = "-".join(["compare", short_name(first.network.model), first.group, *swept])
     folder = Path(output) if output else RUNS / name
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output {folder}: is a file; name a folder.")
-    if folder.exists() and any(folder.iterdir()) and not any(folder.glob("*/resolved.yaml")):
+    _check_folder(folder)
+    found = [path for path in folder.iterdir() if not path.is_dir() or any(path.iterdir())] if folder.exists() else []
+    if found and not any(folder.glob("*/resolved.yaml")):
         raise UsageError(f"--output {folder}: exists and holds no comparison; name another.")
+    check_writable(folder)
     samples = make_task(first.task).open(Path(first.data)).samples
     if all(sample.target is None for sample in samples):
         without = sorted({part.system for part in parts if part.config.training.task_weight})
@@ -209,28 +261,21 @@ def compare(
         parts = [part for part in parts if not part.config.training.task_weight]
         if without and len(parts) == 1:
             raise UsageError(f"{first.data}: no labels, which all of these --systems train on; name others.")
-    document = comparison.compare(
-        parts,
-        folder,
-        _elements(first.group, rotations),
-        choose_reference(parts, reference),
-        overwrite=overwrite,
-        device=find_device(first.device),
-        progress=progress,
-    )
-    write_atomically(folder / "compare.json", json.dumps(document, indent=2) + "\n")
-    for name, text in comparison_report.files(document).items():
-        write_atomically(folder / name, text)
+    with alone_in(folder):
+        document = measure_systems(
+            parts,
+            folder,
+            turns_for(first.group, rotations),
+            choose_reference(parts, reference),
+            overwrite=overwrite,
+            device=find_device(first.device),
+            progress=progress,
+        )
+        with _shown(document, show):
+            write_atomically(folder / "compare.json", json.dumps(document, indent=2) + "\n")
+            for name, text in comparison_report.files(document).items():
+                write_atomically(folder / name, text)
     return document, folder
-
-
-def _find_artifact(path: str | None) -> tuple[Path, Run | None]:
-    """The artifact that RUN names, and the run folder it lies in, if any."""
-    if path is not None and Path(path).is_file():
-        run = Run(Path(path).parent)
-        return Path(path), run if run.settings.is_file() and run.model.name == Path(path).name else None
-    run = find_run(path)
-    return run.model, run
 
 
 def _prepared_as(config: artifact.ModelConfig, mode: str | None, image_size: int | None) -> artifact.ModelConfig:
@@ -247,36 +292,74 @@ def _prepared_as(config: artifact.ModelConfig, mode: str | None, image_size: int
     return replace(config, preprocess=preprocess)
 
 
-def _report_folder(file: Path, run: Run | None, output: str | None, overwrite: bool) -> Path:
-    """Where an evaluation is written. A run's own reports are renewed; its log keeps every earlier evaluation."""
-    if output is None and run:
-        return run.folder
-    folder = Path(output) if output else RUNS / f"{file.stem}-evaluation"
+def _with_range(config: artifact.ModelConfig, value_range: str | None) -> artifact.ModelConfig:
+    if value_range is None:
+        return config
+    try:
+        return replace(config, value_ranges=ValueRanges.chosen(*read_bounds(value_range)))
+    except ValueError as error:
+        raise UsageError(f"--value-range {value_range}: {error}.") from None
+
+
+@contextmanager
+def _report_folder(file: Path, run: Run | None, output: str | None, overwrite: bool) -> Iterator[Path]:
+    """Where an evaluation is written, held until the end. A run's own reports are renewed; its log keeps every earlier
+    evaluation."""
+    in_run = output is None and run is not None
+    folder = file.parent if in_run else Path(output) if output else RUNS / f"{file.stem}-evaluation"
+    _check_folder(folder)
+    with ExitStack() as held:
+        with suppress(OSError):  # told when it is written to, so that the table is not lost
+            held.enter_context(alone_in(folder))
+        if not in_run and (folder / "metrics.json").exists() and not overwrite:
+            raise UsageError(f"--output {folder}: holds metrics.json already; name another folder or add --overwrite.")
+        yield folder
+
+
+def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder}: is a file; name a folder.")
-    if (folder / "metrics.json").exists() and not overwrite:
-        raise UsageError(f"--output {folder}: holds metrics.json already; name another folder or add --overwrite.")
-    return folder
+
+
+@contextmanager
+def _shown(document: dict[str, Any], show: Show) -> Iterator[None]:
+    """Show a document, then do what writes it: neither is lost where the other fails."""
+    try:
+        show(document)
+    finally:
+        yield
 
 
 def _default_elements(name: str) -> PlanarGroup:
-    """What the report that closes a run turns images by: the group itself, where it is one that turns pictures."""
+    """What images are turned by unless somebody says otherwise: the group itself, where it is C_n or D_n."""
     group = parse_group(name)
     return group if isinstance(group, PlanarGroup) else PlanarGroup(4 if is_finite(group) else 8)
 
 
-def _elements(group: str, rotations: int | None) -> PlanarGroup:
-    """What images are turned by: C_n, or the adapted group itself."""
-    if rotations is None:
-        if not is_finite(parse_group(group)):
-            raise UsageError(f"--elements group: {group} has infinitely many elements; use --rotations, such as 8.")
-        if not isinstance(parse_group(group), PlanarGroup):
-            raise UsageError(f"--elements group: reports turn images by C_n and D_n, not by {group}; use --rotations.")
-        return parse_planar_group(group)
-    try:
-        return parse_planar_group(f"c{rotations}")
-    except UsageError:
-        raise UsageError(f"--rotations {rotations}: the number of rotations must be from 1 to 360.") from None
+def turns_for(group: str, rotations: int | None = None, elements: str | None = None) -> PlanarGroup:
+    """What test images are turned by.
+
+    Args:
+        group: that was adapted.
+        rotations: C_n, whatever the group.
+        elements: without rotations, `group` itself, or only its `rotations`; None is what fits the group.
+
+    Raises:
+        UsageError: there are no such turns of images.
+    """
+    if rotations is not None:
+        try:
+            return parse_planar_group(f"c{rotations}")
+        except UsageError:
+            raise UsageError(f"--rotations {rotations}: the number of rotations must be from 1 to 360.") from None
+    fitting, adapted = _default_elements(group), parse_group(group)
+    if elements == "rotations":
+        return PlanarGroup(fitting.n)
+    if elements == "group" and not is_finite(adapted):
+        raise UsageError(f"--elements group: {group} has infinitely many elements; use --rotations, such as 8.")
+    if elements == "group" and not isinstance(adapted, PlanarGroup):
+        raise UsageError(f"--elements group: reports turn images by C_n and D_n, not by {group}; use --rotations.")
+    return fitting
 
 
 def _write_reports(

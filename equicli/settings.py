@@ -1,8 +1,9 @@
 """Settings: what every part of a configuration is made of, and the sections that all runs have."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import ErrorDetails
 
 from equicli.recipes import expand_checkpoint, local_path
 
@@ -14,9 +15,16 @@ CheckpointPath = Annotated[str, BeforeValidator(expand_checkpoint)]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
+# Several values as one text: 0.5,0.5,0.5.
+Commas = BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
 # Strict, as other defaults depend on whether they are there: "0" would be.
 Weight = Annotated[float, Field(ge=0, strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
+
+
+def _yes_or_no(value: Any) -> Any:
+    """YAML reads `yes` and `no` as true and false."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 class Settings(BaseModel):
@@ -32,9 +40,12 @@ class CanonicalizerSettings(Settings):
 
 
 class TaskSettings(Settings):
-    """What every task's settings have; each kind adds its own."""
+    """What every task's settings have, of its data; each kind adds its own."""
 
     kind: str
+    train_split: str | None = Field(None, description="folder of training images; '.' is DATA itself, without parts")
+    val_split: str | None = Field(None, description="folder of validation images in DATA")
+    test_split: str | None = Field(None, description="folder of test images in DATA")
 
 
 class NetworkSettings(Settings):
@@ -42,12 +53,17 @@ class NetworkSettings(Settings):
 
     model: str = Field(description="the prediction network")
     checkpoint: CheckpointPath | None = Field(None, description="a file of weights for the prediction network")
+    ema: Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no)] = Field(
+        "auto", description="whether averaged weights in the checkpoint are taken; auto: where there are any"
+    )
     revision: str | None = Field(None, description="branch, tag or commit of the Hub repository")
     model_args: dict[str, Scalar] = Field({}, description="arguments of the prediction network's constructor")
     preprocess: Literal["checkpoint", "none"] = Field("checkpoint", description="none: only normalize")
     image_size: int | None = Field(None, ge=8, le=4096)
-    mean: tuple[Share, Share, Share] | None = Field(None, description="of images in [0, 1]")
-    std: tuple[Deviation, Deviation, Deviation] | None = Field(None, description="of images in [0, 1]")
+    mean: Annotated[tuple[Share, Share, Share], Commas] | None = Field(None, description="of images in [0, 1]")
+    std: Annotated[tuple[Deviation, Deviation, Deviation], Commas] | None = Field(
+        None, description="of images in [0, 1]"
+    )
 
 
 class PolicySettings(Settings):
@@ -107,3 +123,30 @@ class EvaluationSettings(Settings):
     rotate: Literal["file", "input"] = Field(
         "file", description="file: the picture is turned, as it would come; input: the preprocessed tensor"
     )
+
+
+# What pydantic finds wrong, as people say it; `{}` is what it holds the value against.
+_FAULTS = {
+    "greater_than_equal": "must be {ge:g} or more",
+    "greater_than": "must be more than {gt:g}",
+    "less_than_equal": "must be {le:g} or less",
+    "less_than": "must be less than {lt:g}",
+    "literal_error": "must be {expected}",
+    "finite_number": "must be a finite number",
+    "missing": "is missing",
+    "too_short": "must have {min_length} values",
+    "too_long": "must have {max_length} values",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be text",
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must hold keys and values"),
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
+    "extra_forbidden": "is unknown",
+}
+
+
+def fault(error: ErrorDetails) -> str:
+    """What is wrong with a value, in words that follow it."""
+    words = _FAULTS.get(error["type"])
+    return words.format(**error.get("ctx", {})) if words else error["msg"].removeprefix("Value error, ")

@@ -1,6 +1,14 @@
-"""What every test shares: no network, a home of its own, real data where it is given, and the command line."""
+"""What every test shares: no network, a home of its own, real data where it is given, and the command line.
+
+How to keep the suite fast: it runs on every core (pytest-xdist), one thread a test. What takes a second to make is
+made once for all workers (`shared`). Commands run in this process (`cli`). What needs a process is forked from one that
+has imported torch (`run_cli`, `run_code`); a new interpreter takes seconds of imports, so it is for what a fork cannot
+show: an environment, signals, closed streams, what is imported. Images are tiny and few, and so are networks.
+"""
 
 import atexit
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -11,11 +19,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 from tests.hub_server import HubServer
+from tests.processes import run_forked
 
 # Before torch and huggingface_hub are imported, which read these once; processes that tests start inherit them.
 _HOME = tempfile.mkdtemp(prefix="equicli-tests-")
@@ -42,6 +53,8 @@ os.environ.update(
     NO_PROXY="127.0.0.1,localhost",
     no_proxy="127.0.0.1,localhost",
 )
+if "PYTEST_XDIST_WORKER" in os.environ:  # others have the other cores
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 hypothesis.settings.register_profile("equicli", deadline=None)  # machines that run tests are busy
 hypothesis.settings.load_profile("equicli")
@@ -66,14 +79,46 @@ def real_data() -> Path:
     return Path(folder)
 
 
+Shared = Callable[[str, Callable[[Path], None]], Path]
+Process = subprocess.CompletedProcess[str]
+Cli = Callable[..., Process]
+
+
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """`shared(name, make)`: the folder that `make(folder)` fills, once for all workers. Leave it as it is."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made_once(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with FileLock(f"{folder}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker in which it failed
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made_once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_timing() -> Iterator[None]:
+    """How long a canonicalizer takes is measured as seldom as can be, not for a second in each evaluation."""
+    from equicli.evaluation import cost
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "SECONDS", 0)
+        yield
+
+
+@pytest.fixture(scope="session")
+def digits(shared: Shared) -> Path:
     """An image folder of handwritten digits: train/<digit>/… and test/<digit>/…, 32x32 pixels. Leave it as it is."""
     from equicli.quickstart import write_digits
 
-    folder = tmp_path_factory.mktemp("digits") / "data"
-    write_digits(folder)
-    return folder
+    return shared("digits", lambda folder: write_digits(folder / "data")) / "data"
 
 
 @pytest.fixture(scope="session")
@@ -86,22 +131,45 @@ def escnn() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def run_cli(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `equicli` in a new process: `run_cli("adapt", …, cwd=…, env=…)`; env adds to this process's variables."""
+def cli() -> Cli:
+    """`cli("adapt", …, cwd=…)`: what `equicli` would print and return. Warnings are errors here, too."""
 
-    def run(
-        *args: object, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 300
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "equicli", *map(str, args)],
-            cwd=cwd or tmp_path_factory.mktemp("empty"),
-            env={**os.environ, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+    def run(*args: object, cwd: Path) -> Process:
+        from equicli.cli import main
+
+        out, err, here = io.StringIO(), io.StringIO(), Path.cwd()
+        os.chdir(cwd)
+        try:
+            with (
+                mock.patch.object(sys, "argv", ["equicli", *map(str, args)]),
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+                pytest.raises(SystemExit) as stop,
+            ):
+                main()
+        finally:
+            os.chdir(here)
+        return subprocess.CompletedProcess(args, int(stop.value.code or 0), out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_code(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """Run Python code in a new process: `run_code("import equicli; …", …, cwd=…)`."""
+
+    def run(code: str, *args: object, cwd: Path | None = None, timeout: float = 300) -> Process:
+        return run_forked(code, [str(arg) for arg in args], cwd or tmp_path_factory.mktemp("empty"), timeout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_cli(run_code: Cli) -> Cli:
+    """Run `equicli` in a new process: `run_cli("adapt", …, cwd=…)`."""
+
+    def run(*args: object, **options: object) -> Process:
+        return run_code("import sys; sys.argv[0] = 'equicli'; from equicli.cli import main; main()", *args, **options)
 
     return run
 

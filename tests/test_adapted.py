@@ -1,17 +1,19 @@
 import copy
 import pickle
-import subprocess
-import sys
+import re
 
+import numpy as np
 import pytest
 import timm
 import torch
 from torch import nn
 
+import equicli
 from equicli.devices import arithmetic
+from equicli.errors import UsageError
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act, views
-from tests.canonicalization.examples import adapt, conv_canonicalizer, create, find, noise
+from tests.canonicalization.examples import adapt, canonicalizer, conv_canonicalizer, create, find, noise, pictures
 
 C4 = PlanarGroup(4)
 
@@ -111,6 +113,36 @@ def test_poses_are_found_in_float32_also_where_the_network_runs_in_half_precisio
     assert torch.equal(pose.scores, answer(model, x).pose.scores)
 
 
+class Telling(nn.Module):
+    """Two numbers an image, and what the process let torch round while they were computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        convolutions = torch.backends.cudnn.conv.fp32_precision if hasattr(torch.backends.cudnn, "conv") else "ieee"
+        self.seen.append([torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu"), convolutions])
+        return x.flatten(2).mean(dim=2)[:, :2]
+
+
+@pytest.mark.parametrize(
+    "how", [lambda m, x: m(x), lambda m, x: m.predict(pictures((20, 20))), lambda m, x: m.canonicalize(x)]
+)
+def test_whoever_calls_poses_are_decided_in_float32_and_the_network_runs_as_it_was_asked(how):
+    looks, answers = Telling(), Telling()
+    model, before = adapt(canonicalizer("c4", looks, vector_size=2), answers), torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with torch.autocast("cpu", torch.bfloat16):
+            how(model, noise(1, 17))
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert looks.seen == [["highest", False, "ieee"]]
+    assert all(flags[:2] == ["medium", True] for flags in answers.seen)
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_a_precision_names_the_arithmetic_of_networks(precision, dtype):
     with arithmetic(torch.device("cpu"), precision):
@@ -139,7 +171,7 @@ def test_a_copied_or_compiled_model_gives_the_same_output(group, copied):
 
 
 @torch.inference_mode()
-def test_a_pickled_model_gives_the_same_output_in_another_process(model, tmp_path):
+def test_a_pickled_model_gives_the_same_output_in_another_process(model, tmp_path, run_code):
     x = noise(3, 32)
     with (tmp_path / "model.pkl").open("wb") as file:
         pickle.dump((model, x, model(x)), file)
@@ -148,8 +180,7 @@ def test_a_pickled_model_gives_the_same_output_in_another_process(model, tmp_pat
         "model, x, output = pickle.load(open(sys.argv[1], 'rb'))\n"
         "torch.testing.assert_close(model(x), output, atol=1e-5, rtol=0)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "model.pkl")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = run_code(code, tmp_path / "model.pkl")
     assert done.returncode == 0, done.stderr
 
 
@@ -249,3 +280,18 @@ def test_an_energy_model_runs_in_half_precision():
 def test_a_shipped_model_of_any_kind_survives_copying_and_compiling(kind, group, copied):
     model, x = adapt(create(kind, group, size=17, width=4).ship(), Upright()), noise(3, 32)
     torch.testing.assert_close(copied(model)(x), model(x), atol=1e-5, rtol=0)
+
+
+def test_one_image_that_is_no_batch_is_refused_with_the_remedy():
+    model = adapt(conv_canonicalizer("c4"), Upright())
+    with pytest.raises(UsageError, match=r"images of shape \(3, 32, 32\): give a batch .*image\[None\]"):
+        model(torch.zeros(3, 32, 32))
+
+
+def test_a_pose_is_printed_in_one_short_line():
+    _, pose = adapt(conv_canonicalizer("c4"), Upright()).predict([np.zeros((20, 30, 3), np.uint8)] * 2)
+    assert re.fullmatch(r"Pose\(element=\[\d, \d\], scores=…(, vectors=…)?\)", repr(pose))
+
+
+def test_lazy_names_are_listed():
+    assert {"load", "open_image", "read_config"} <= set(dir(equicli))

@@ -1,7 +1,5 @@
 import json
 import struct
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
@@ -22,6 +20,7 @@ from equicli.artifact import (
     ModelConfig,
     load,
     read_config,
+    read_pictures_seen,
     write_artifact,
 )
 from equicli.canonicalization.canonicalizer import Context
@@ -33,7 +32,7 @@ from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.groups import parse_group
 from equicli.policy import Mean, One
-from equicli.prediction.checkpoint import sha256_of
+from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.head import replace_head
 from equicli.prediction.inputs import Tensors
 from equicli.prediction.network import NetworkSpec
@@ -169,6 +168,30 @@ def test_keys_are_the_two_networks_own(path):
     own = {f"prediction_network.{key}" for key in network_of().state_dict()}
     assert {key for key in keys if not key.startswith("canonicalizer.")} == own
     assert {"canonicalizer.reference", "canonicalizer.log_temperature"} <= keys
+
+
+@pytest.mark.parametrize("adapter_only", [False, True])
+def test_pictures_that_training_saw_are_known_again_and_no_weight(path, checkpoint, adapter_only):
+    model, config = from_checkpoint(checkpoint)
+    seen = frozenset({b"12345678", b"abcdefgh"})
+    write_artifact(path, model, config, adapter_only=adapter_only, pictures=seen)
+    assert read_pictures_seen(path) == seen
+    stored = load_file(path)["training_pictures"]
+    assert (stored.dtype, stored.shape) == (torch.uint8, (2, 8))
+    loaded = load(path, checkpoint=checkpoint if adapter_only else None)
+    assert torch.equal(loaded.canonicalizer.reference, model.canonicalizer.reference)
+    write_artifact(path, model, config, adapter_only=adapter_only, pictures=frozenset())
+    assert read_pictures_seen(path) == set()  # trained on none, which is known
+    write_artifact(path, model, config, adapter_only=adapter_only)
+    assert read_pictures_seen(path) is None and "training_pictures" not in load_file(path)
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.zeros(8, dtype=torch.uint8), torch.zeros(2, 7, dtype=torch.uint8), torch.zeros(2, 8)]
+)
+def test_damaged_pictures_are_refused_in_one_line(path, tensor):
+    save_file({"training_pictures": tensor}, path)
+    assert "damaged training_pictures" in refusal(read_pictures_seen, path)
 
 
 def test_the_header_is_json_that_gives_the_configuration_back(path):
@@ -643,7 +666,7 @@ def test_an_adapter_of_any_kind_gives_the_same_outputs_as_the_whole_model(path, 
 
 
 @pytest.mark.usefixtures("escnn")
-def test_nothing_but_torch_is_needed_to_load_an_equivariant_or_steerable_artifact(tmp_path):
+def test_nothing_but_torch_is_needed_to_load_an_equivariant_or_steerable_artifact(tmp_path, run_code):
     """In a process that cannot import escnn."""
     for name, (kind, group, settings) in {"gcnn": KINDS[0], "steerable": KINDS[3], "escnn": ESCNN}.items():
         _, model, config = of_kind(kind, group, settings)
@@ -653,8 +676,8 @@ def test_nothing_but_torch_is_needed_to_load_an_equivariant_or_steerable_artifac
         "import equicli, torch\n"
         "for name in sys.argv[1:]: assert equicli.load(name)(torch.zeros(1, 3, 32, 32)).shape == (1, 6)\n"
     )
-    files = [str(file) for file in sorted(tmp_path.glob("*.safetensors"))]
-    done = subprocess.run([sys.executable, "-c", script, *files], capture_output=True, text=True, check=False)
+    files = sorted(tmp_path.glob("*.safetensors"))
+    done = run_code(script, *files)
     assert len(files) == 3 and done.returncode == 0, done.stderr
 
 

@@ -14,7 +14,7 @@ from equicli import recipes as configuration
 from equicli.canonicalization.equivariant import EquivariantSettings
 from equicli.canonicalization.optimized import OptimizedSettings
 from equicli.canonicalization.steerable import SteerableSettings
-from equicli.config import AdaptConfig, build_config, resolve
+from equicli.config import AdaptConfig, build_config, names_code, resolve
 from equicli.errors import UsageError
 from equicli.prediction.signature import Signature
 from equicli.recipes import expand_path, load_recipe, parse_pair
@@ -170,8 +170,8 @@ def test_unknown_keys_of_a_recipe_are_named(recipe, text: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("epochs=0", ["epochs = 0", "greater than or equal to 1"]),
-        ("epochs=2.5", ["epochs = 2.5", "integer"]),
+        ("epochs=0", ["epochs = 0: must be 1 or more"]),
+        ("epochs=2.5", ["epochs = 2.5: must be a whole number"]),
         ("training.epochs=0", ["training.epochs = 0"]),
         ("training={epochs: 0}", ["training.epochs = 0"]),
         ("training=3", ["training = 3", "training.train_base"]),
@@ -183,16 +183,16 @@ def test_unknown_keys_of_a_recipe_are_named(recipe, text: str) -> None:
         ("policy=always", ["policy = 'always'", "'one' or 'mean'"]),
         ("rotate=both", ["rotate = 'both'", "'file' or 'input'"]),
         ("average=logits", ["unknown key 'average'", "policy=mean", "policy.of"]),
-        ("epochs=many", ["epochs = 'many'", "integer"]),
+        ("epochs=many", ["epochs = 'many': must be a whole number"]),
         ("epochs=", ["epochs = None"]),
-        ("learning_rate=0", ["learning_rate = 0", "greater than 0"]),
+        ("learning_rate=0", ["learning_rate = 0", "must be more than 0"]),
         ("learning_rate=.nan", ["learning_rate = nan"]),
         ("learning_rate=.inf", ["learning_rate = inf"]),
         ("prior_weight=.inf", ["prior_weight = inf"]),
         ("prior_weight=-1", ["prior_weight = -1"]),
-        ("validation_fraction=1", ["validation_fraction = 1", "less than 1"]),
+        ("validation_fraction=1", ["validation_fraction = 1", "must be less than 1"]),
         ("test_fraction=0", ["test_fraction = 0"]),
-        ("canonicalizer.width=3", ["canonicalizer.width = 3", "greater than or equal to 4"]),
+        ("canonicalizer.width=3", ["canonicalizer.width = 3", "must be 4 or more"]),
         ("canonicalizer=32", ["canonicalizer = 32", "canonicalizer.kind"]),
         ("canonicalizer=", ["canonicalizer = None", "canonicalizer.kind"]),
         ("canonicalizer.size.x=3", ["canonicalizer.size"]),
@@ -205,7 +205,7 @@ def test_unknown_keys_of_a_recipe_are_named(recipe, text: str) -> None:
         ("std=[-1, 1, 1]", ["std"]),
         ("group=q4", ["group", "q4"]),
         ("group=4", ["--group 4: not a group"]),
-        ("head=never", ["head = 'never'", "'auto' or 'none'"]),
+        ("head=never", ["head = 'never'", "'auto', 'none' or 'new'"]),
         ("device=gpu", ["device = 'gpu'"]),
         ("strict=maybe", ["strict = 'maybe'"]),
         ("seed=-1", ["seed = -1"]),
@@ -333,7 +333,10 @@ def test_the_home_folder_of_nobody_is_told() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_shipped_recipe_is_valid(monkeypatch, name: str) -> None:
     monkeypatch.setenv("EQUICLI_TEST_DATA", "/dummy")
-    config = build_config({} if "data" in load_recipe(name) else {"data": "photos"}, [], name)
+    said = load_recipe(name)
+    model = said.get("model") or said["network"]["model"]
+    flags = {"data": None if "data" in said else "photos", "model": model if names_code(model) else None}
+    config = build_config(flags, [], name)
     assert config.network.model and not config.data.startswith("$")
 
 

@@ -65,3 +65,20 @@ def test_pictures_of_any_size_are_predicted_on_cuda_as_on_the_cpu(kind, group) -
     assert found.output.is_cuda and found.pose.element.is_cuda
     torch.testing.assert_close(found.output.cpu(), expected.output, atol=1e-2, rtol=0)
     assert torch.equal(model.predict([picture.cuda() for picture in shown]).pose.element, found.pose.element)
+
+
+def test_tensor_float_32_which_cuda_allows_by_default_decides_no_pose() -> None:
+    torch.manual_seed(0)
+    model = adapt(create("optimized", "c4", size=65, width=32), torch.nn.Flatten()).cuda()
+    inputs = model.tensors(torch.rand(64, 3, 65, 65).cuda() * 2 - 1)
+    small, allowed = inputs.small(model.canonicalizer.view), torch.backends.cudnn.allow_tf32
+    try:
+        with torch.inference_mode():
+            torch.backends.cudnn.allow_tf32 = False
+            exact = model.canonicalizer(small).scores
+            torch.backends.cudnn.allow_tf32 = True
+            rounded, found = model.canonicalizer(small).scores, model.find_pose(inputs).scores
+            assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
+    assert (found - exact).abs().max() < 1e-5 < (rounded - exact).abs().max()

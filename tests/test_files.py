@@ -1,4 +1,7 @@
+import errno
 import os
+import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -8,7 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from equicli.files import write_atomically, write_tensors
+from equicli.errors import UsageError
+from equicli.files import alone_in, append_line, write_atomically, write_tensors
 
 
 @pytest.fixture
@@ -118,6 +122,107 @@ def test_a_folder_that_cannot_be_written_to_is_the_systems_own_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         write_tensors(tmp_path / "file" / "below", {"a": torch.ones(1)})
+
+
+@pytest.fixture
+def full_disk():
+    """No file can grow beyond 10 kB."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: write_atomically(path, "x" * 20_000),
+        lambda path: write_tensors(path, {"a": torch.ones(20_000)}),
+        lambda path: append_line(path, "x" * 20_000),
+    ],
+    ids=["text", "tensors", "line"],
+)
+def test_errors_of_the_system_name_the_file_and_leave_nothing(full_disk, tmp_path, write):
+    with pytest.raises(OSError) as error:
+        write(tmp_path / "file")
+    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(tmp_path / "file"))
+    assert [p.name for p in tmp_path.iterdir() if p.name != "file"] == []
+
+
+def test_a_line_that_was_torn_is_removed_before_the_next_is_added(path):
+    path.parent.mkdir()
+    append_line(path, "one")
+    with path.open("a") as file:
+        file.write("torn")
+    append_line(path, "two")
+    assert path.read_text() == "one\ntwo\n"
+
+
+def test_a_new_file_takes_no_others_place(path):
+    write_tensors(path, {"a": torch.ones(1)}, new=True)
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError):
+        write_tensors(path, {"a": torch.zeros(1)}, new=True)
+    assert path.read_bytes() == before and only(path)
+
+
+def test_where_a_file_system_has_no_links_a_new_file_is_written_all_the_same(path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    write_tensors(path, {"a": torch.ones(1)}, new=True)
+    assert only(path)
+
+
+def test_a_folder_is_held_until_the_end_and_removed_where_it_stayed_empty(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    with alone_in(folder):
+        with pytest.raises(UsageError, match="another equicli"), alone_in(folder):
+            pass
+        assert folder.is_dir()
+    assert list(tmp_path.iterdir()) == []
+    with alone_in(folder):
+        (folder / "file").touch()
+    with alone_in(folder):
+        pass
+    assert (folder / "file").is_file()
+    with pytest.raises(FileExistsError), alone_in(folder, new=True):
+        pass
+
+
+def test_who_is_refused_does_not_remove_the_folder_that_another_has_just_made(tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    exists = type(folder).exists
+    with alone_in(folder):
+        monkeypatch.setattr(type(folder), "exists", lambda path: path != folder and exists(path))
+        with pytest.raises(UsageError, match="another equicli"), alone_in(folder):
+            pass
+        monkeypatch.undo()
+        assert folder.is_dir()
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from equicli.files import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_holds_nothing(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(UsageError), alone_in(tmp_path):
+            pass
+        holder.kill()
+        holder.wait()
+        with alone_in(tmp_path):
+            pass
 
 
 MEASURE = """

@@ -1,10 +1,25 @@
+import errno
 import json
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
 
-from equicli.errors import UsageError
-from equicli.runs import find_run, find_unfinished, new_run, start_run
+from equicli.errors import EquicliError, UsageError
+from equicli.files import write_atomically
+from equicli.progress import Silent
+from equicli.runs import (
+    RUNS,
+    Run,
+    become_latest,
+    claim_new,
+    claim_unfinished,
+    find_run,
+    find_unfinished,
+    new_run,
+    short_name,
+    start_run,
+)
 
 SETTINGS = {"data": "photos", "model": "vit_base", "seed": 3}
 SPLIT = {"train": ["a.png"], "validation": ["b.png"], "test": ["c.png"]}
@@ -22,9 +37,15 @@ def started(folder):
     return run
 
 
-def finished(folder):
+def trained(folder):
     run = started(folder)
     run.model.write_bytes(b"weights")
+    return run
+
+
+def finished(folder):
+    run = trained(folder)
+    run.card.write_text("reports")
     return run
 
 
@@ -149,7 +170,7 @@ def test_a_deleted_latest_run_is_no_run(workplace):
     run = finished("runs/first")
     run.point_latest()
     run.folder.rename("moved")
-    with pytest.raises(UsageError, match="no run"):
+    with pytest.raises(UsageError, match="points to first, which is gone"):
         find_run(None)
 
 
@@ -167,14 +188,163 @@ def test_only_an_unfinished_run_can_be_resumed(make, words):
         find_unfinished("out")
 
 
-@pytest.mark.parametrize("content", ["a: [", "a: b: c", "", "- 1", "text"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a: [",
+        b"a: b: c",
+        b"",
+        b"- 1",
+        b"text",
+        b"\xff\x00",
+        b"seed: 1\n",
+        b"data: [1]\n",
+        b"data: x\nseed: many\n",
+        b"data: x\nevaluation: 3\n",
+        b"data: x\nevaluation: {rotate: sideways}\n",
+        b"{" * 5000,
+    ],
+)
 def test_damaged_settings_are_told_in_one_line(content):
     run = started("out")
-    run.settings.write_text(content)
-    with pytest.raises(UsageError) as error:
+    run.settings.write_bytes(content)
+    with pytest.raises(EquicliError, match=r"^out/resolved.yaml: damaged \(.+\)\. Put back [^\n]*$"):
         run.read_settings()
-    assert "resolved.yaml" in str(error.value)
-    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("read", ["read_split", "read_config"])
+@pytest.mark.parametrize("content", [None, b"", b'{"train": [', b"\xff\x00", b"[]", b"3", b"[" * 5000])
+def test_damaged_records_are_told_in_one_line(read, content):
+    run = started("out")
+    path = run.split if read == "read_split" else run.config
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(EquicliError, match=rf"^{path}: damaged \(.+\)\. Put back [^\n]*$"):
+        getattr(run, read)()
+
+
+@pytest.mark.parametrize("content", ["{}", '{"train": [], "validation": []}', '{"train": 3}', '{"train": [1]}'])
+def test_a_split_of_other_types_is_damaged(content):
+    run = started("out")
+    run.split.write_text(content)
+    with pytest.raises(EquicliError, match=r"split.json: damaged"):
+        run.read_split()
+
+
+def test_a_torn_last_line_of_the_log_is_skipped_and_mended():
+    run = started("out")
+    run.append_log({"epoch": 1})
+    whole = run.log.read_bytes()
+    for cut in range(1, len(whole)):
+        run.log.write_bytes(whole + whole[:cut])
+        assert run.read_log() == [{"epoch": 1}]
+    run.append_log({"epoch": 2})
+    assert run.read_log() == [{"epoch": 1}, {"epoch": 2}]
+
+
+@pytest.mark.parametrize("line", [b"{", b"\x00\xff", b"[1]", b'"text"', b""])
+def test_a_torn_line_in_the_middle_of_the_log_is_named(line):
+    run = started("out")
+    run.log.write_bytes(b'{"epoch": 1}\n' + line + b'\n{"epoch": 2}\n')
+    with pytest.raises(EquicliError, match=r"log.jsonl: line 2 is damaged; remove it\."):
+        run.read_log()
+
+
+def claim(output=None, **overwrite):
+    return claim_new(output, "vit_base", "c4", **({"overwrite": False} | overwrite))
+
+
+def test_runs_that_begin_in_the_same_second_get_folders_of_their_own(monkeypatch):
+    monkeypatch.setattr("time.strftime", lambda _: "now")
+    # As it is where all look before one makes its folder.
+    exists, looked = Path.exists, []
+    monkeypatch.setattr(Path, "exists", lambda path: exists(path) if path in looked else bool(looked.append(path)))
+    with ExitStack() as held:
+        folders = [held.enter_context(claim()).folder.name for _ in range(4)]
+        assert folders == ["vit_base-c4-now", "vit_base-c4-now-2", "vit_base-c4-now-3", "vit_base-c4-now-4"]
+        assert sorted(p.name for p in RUNS.iterdir()) == folders
+
+
+def test_a_folder_is_held_by_one_process_at_a_time():
+    with claim("out") as run:
+        start_run(run, SETTINGS, SPLIT, "{}\n")
+        for second in (claim("out", overwrite=True), claim_unfinished("out")):
+            with pytest.raises(UsageError, match=r"^out: another equicli is at work in it"), second:
+                pass
+    with claim_unfinished("out"), pytest.raises(UsageError, match="at work"), claim("out", overwrite=True):
+        pass
+    with claim("out", overwrite=True):
+        pass
+
+
+def test_what_is_there_is_looked_at_again_when_the_folder_is_held(monkeypatch):
+    """Between looking and holding, another process may have come and gone."""
+
+    def come_and_go(folder, *, new):
+        finished("out")
+        return nullcontext()
+
+    monkeypatch.setattr("equicli.runs.alone_in", come_and_go)
+    with pytest.raises(UsageError, match="--output out: exists"), claim("out"):
+        pass
+
+
+@pytest.mark.parametrize("output", [None, "out", "deep/er/out"])
+def test_a_run_that_fails_before_it_begins_leaves_nothing(workplace, output):
+    with pytest.raises(ValueError), claim(output):
+        raise ValueError
+    assert list(workplace.iterdir()) == []
+    (workplace / "empty").mkdir()
+    with pytest.raises(ValueError), claim("empty"):
+        raise ValueError
+    assert (workplace / "empty").is_dir()
+
+
+def test_a_run_that_cannot_be_recorded_leaves_nothing(workplace, monkeypatch):
+    def full(path, text):
+        if path.name == "resolved.yaml":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_atomically(path, text)
+
+    monkeypatch.setattr("equicli.runs.write_atomically", full)
+    with pytest.raises(OSError), claim() as run:
+        start_run(run, SETTINGS, SPLIT, "{}\n")
+    assert list(workplace.iterdir()) == []
+
+
+def test_a_trained_run_without_reports_can_be_used_and_gone_on_with():
+    trained("out")
+    assert find_run("out").trained and not find_run("out").finished
+    assert find_unfinished("out").begun
+
+
+def test_the_latest_run_is_the_one_that_was_begun_and_an_unfinished_one_says_so():
+    first, second = finished("runs/first"), started("runs/second")
+    first.point_latest()
+    become_latest(Run(second.folder), Silent())  # one of a comparison
+    assert find_run(None).folder == first.folder
+    become_latest(second, Silent())
+    with pytest.raises(UsageError, match=r"runs/second, the latest run: .*--resume runs/second, or name another"):
+        find_run(None)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("models/vit/", "vit"),
+        ("transformers:/a/clip//", "clip"),
+        ("transformers:.", "here"),
+        ("transformers:..", "above"),
+        ("sub/..", "here"),
+        ("C:\\models\\vit\\", "vit"),
+        ("/", "model"),
+        ("", "model"),
+        ("x" * 300, "x" * 100),
+    ],
+)
+def test_a_models_folder_gives_the_run_its_name(workplace, monkeypatch, model, name):
+    (workplace / "above" / "here").mkdir(parents=True)
+    monkeypatch.chdir(workplace / "above" / "here")
+    assert short_name(model) == name
 
 
 def test_log_entries_are_lines_of_json_in_the_order_they_came():

@@ -31,6 +31,11 @@ class Pose(NamedTuple):
     scores: Tensor | None = None
     vectors: Tensor | None = None
 
+    def __repr__(self) -> str:
+        """The elements, and of the rest that it is there: vectors of a few pictures fill pages."""
+        there = [name for name in ("scores", "vectors") if getattr(self, name) is not None]
+        return f"Pose(element={self.element.tolist()}{''.join(f', {name}=…' for name in there)})"
+
 
 @dataclass(frozen=True)
 class Context:

@@ -115,6 +115,14 @@ class Prior:
         return before == after
 
 
+def near_chance(group: Group, prior: Prior, identity_rate: float) -> bool:
+    """Whether an identity rate is hardly more than a pose at random has; never of what chance says nothing of."""
+    if not is_finite(group) or prior.shares:
+        return False
+    chance = len(prior.poses) / group.order
+    return identity_rate < min(1.5 * chance, chance + (1 - chance) / 4)
+
+
 def same_pose(group: Group, element: Tensor, other: Element) -> Tensor:
     """Whether elements are the same, bool (b,); those of a continuous group to within SAME_POSE_DEGREES.
 

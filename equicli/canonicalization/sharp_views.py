@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from equicli.data.small_view import shrink
+from equicli.devices import wide
 from equicli.groups import PlanarGroup
 from equicli.groups.action import act
 
@@ -40,7 +41,7 @@ def sharp_views(group: PlanarGroup, image: Tensor, disc: Tensor) -> Tensor:
         # g⁻¹ = mirror · quarter turns · a turn by less than 90°.
         quarters, rest = divmod(step, steps)
         if rest not in turned:
-            view = act(below_90, rest, image.double(), interpolation="bicubic")
-            turned[rest] = shrink(view * disc, size).to(image.dtype)
+            view = act(below_90, rest, wide(image), interpolation="bicubic")
+            turned[rest] = shrink(view * disc.to(view.device), size).to(image)
         found.append(act(_QUARTERS, _QUARTERS.compose(_MIRROR if mirrored else 0, quarters), turned[rest]))
     return torch.stack(found, dim=1)

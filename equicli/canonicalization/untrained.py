@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from equicli.canonicalization.canonicalizer import SIZE, Canonicalizer, Context, Pose
+from equicli.devices import wide
 from equicli.groups import FiniteGroup, Group, PlanarGroup
 from equicli.groups.action import inscribed_disc
 from equicli.prediction.inputs import Inputs
@@ -75,11 +76,12 @@ class FrameCanonicalizer(Canonicalizer):
     def forward(self, x: Tensor) -> Pose:
         """Find the pose of square images x (b, c, s, s): 0° is brighter at the top."""
         side = x.shape[-1]
-        along = (torch.arange(side, device=x.device, dtype=torch.float64) + 0.5) / side - 0.5
-        brightness = x.double().mean(dim=1) * inscribed_disc(side).to(x.device)
+        brightness = wide(x).mean(dim=1)
+        brightness = brightness * inscribed_disc(side).to(brightness.device)
+        along = (torch.arange(side, device=brightness.device, dtype=torch.float64) + 0.5) / side - 0.5
         right, up = (brightness.sum(1) * along).sum(1), -(brightness.sum(2) * along).sum(1)
         # A direction is turned from "up", counter-clockwise.
         direction = torch.atan2(-right, up)
         angles = torch.tensor([math.radians(self.group.angle(g)) for g in range(self.group.order)], dtype=torch.float64)
-        scores = torch.cos(direction[:, None] - angles.to(x.device)).float()
+        scores = torch.cos(direction[:, None] - angles.to(direction.device)).float().to(x.device)
         return Pose(scores.argmax(dim=1), scores)

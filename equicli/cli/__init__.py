@@ -7,14 +7,20 @@ import traceback
 
 import typer
 
-from equicli.cli.adapt import adapt
-from equicli.cli.compare import compare
-from equicli.cli.evaluate import evaluate
-from equicli.cli.export import export
-from equicli.cli.inspect import inspect
-from equicli.cli.models import models
-from equicli.cli.quickstart import quickstart
+from equicli.cli.adapt import adapt_command
+from equicli.cli.compare import compare_command
+from equicli.cli.evaluate import evaluate_command
+from equicli.cli.export import export_command
+from equicli.cli.inspect import inspect_command
+from equicli.cli.models import models_command
+from equicli.cli.options import join_triples
+from equicli.cli.quickstart import quickstart_command
+from equicli.cli.streams import discard, fill_closed
 from equicli.errors import EquicliError
+from equicli.files import naming
+
+# 128 + SIGPIPE
+PIPE_CLOSED = 141
 
 # Before torch is loaded: threads that wait by spinning make training ten times slower where cores are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -28,15 +34,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with `equicli quickstart`: two minutes, offline, on real handwritten digits.",
 )
-for command in (adapt, compare, evaluate, export, inspect, models, quickstart):
-    app.command()(command)
+for command in (
+    adapt_command,
+    compare_command,
+    evaluate_command,
+    export_command,
+    inspect_command,
+    models_command,
+    quickstart_command,
+):
+    app.command(command.__name__.removesuffix("_command"))(command)
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
         from equicli import __version__
 
-        print(f"equicli {__version__}")
+        with naming("standard output"):
+            print(f"equicli {__version__}", flush=True)
         raise typer.Exit
 
 
@@ -48,17 +63,29 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; errors that a user can cause are one line on stderr and exit code 1 or 2."""
+    """Run the command line; errors that a user can cause are one line on stderr and exit code 1 or 2.
+
+    Where nobody reads the output any more, as in `equicli models | head -1`, the code is 141, as of a process that
+    SIGPIPE ends.
+    """
+    fill_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ° must not cost an evaluation
     try:
-        code = app(standalone_mode=False)
+        code = app(join_triples(sys.argv[1:]), standalone_mode=False, prog_name="equicli")
+        with naming("standard output"):
+            sys.stdout.flush()
+    except (SystemExit, BrokenPipeError):  # typer and rich make one of the other
+        discard(sys.stdout)
+        code = PIPE_CLOSED
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("EQUICLI_DEBUG") == "1":
             traceback.print_exc()
         message, code = _explain(error)
         if message:
             print(message, file=sys.stderr)
+        if isinstance(error, OSError):
+            discard(sys.stdout)  # which may be what cannot be written
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -70,9 +97,11 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return "equicli: interrupted", 130
     if hasattr(error, "format_message"):  # typer's own: unknown option, missing argument, or help without a command
         message = error.format_message().replace("Value error, ", "")
-        return f"equicli: {message} See `equicli --help`." if message else "", 2
+        command = getattr(getattr(error, "ctx", None), "command_path", "equicli")
+        return f"equicli: {message} See `{command} --help`." if message else "", 2
     if isinstance(error, OSError):
-        return f"equicli: {error.filename or ''}: {error.strerror or error}.", 1
+        place = f"{error.filename}: " if error.filename else ""
+        return f"equicli: {place}{error.strerror or error}." + ("" if place else " EQUICLI_DEBUG=1 shows where."), 1
     if type(error).__name__ == "OutOfMemoryError":
         return "equicli: out of GPU memory; lower --batch-size, or use --device cpu.", 1
     return f"equicli: internal error ({type(error).__name__}: {error}). EQUICLI_DEBUG=1 shows where.", 1

@@ -1,93 +1,230 @@
 """`equicli adapt`: train a canonicalizer for a pretrained network on a dataset folder."""
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from equicli.cli.options import (
+    CANONICALIZER,
+    DATA,
+    NETWORK,
+    OUTPUT,
+    RUNNING,
+    TRAINING,
     BatchSize,
     Checkpoint,
+    Epochs,
+    Group,
+    Head,
     ImageSize,
     Json,
+    MaxPixels,
     Mean,
     ModelArg,
+    OnDevice,
     Overwrite,
+    Padding,
+    Precision,
     Preprocessing,
     Quiet,
+    Recipe,
     Revision,
     Std,
+    UseEma,
+    ValueRange,
+    plain,
 )
 from equicli.cli.output import Output
 
+if TYPE_CHECKING:
+    from equicli.config import AdaptConfig
+    from equicli.runs import Run
 
-def adapt(
+
+def adapt_command(
     data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help="Image folder: train/<class>/…, <class>/…, or images alone.")
+        str | None,
+        typer.Argument(
+            metavar="DATA",
+            help="Image folder: train/<class>/…, <class>/…, or images alone.",
+            show_default="what the recipe says",
+        ),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="What the network is asked for: classification, or a task that you added.",
+            rich_help_panel=DATA,
+            show_default="classification",
+        ),
+    ] = None,
+    class_map: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Output of each class folder: JSON, YAML or lines of text.",
+            rich_help_panel=DATA,
+            show_default="by name, else by order",
+        ),
+    ] = None,
+    train_split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Folder of training images in DATA; '.' is DATA itself.",
+            rich_help_panel=DATA,
+            show_default="train, training, …",
+        ),
+    ] = None,
+    val_split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Folder of validation images in DATA.",
+            rich_help_panel=DATA,
+            show_default="val, valid, …",
+        ),
+    ] = None,
+    test_split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Folder of test images in DATA.", rich_help_panel=DATA, show_default="test, testing, …"
+        ),
+    ] = None,
+    value_range: ValueRange = None,
+    max_pixels: MaxPixels = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.", rich_help_panel=DATA),
+    ] = False,
     model: Annotated[
-        str | None, typer.Option(help="timm name, owner/name on the Hub, torchvision:NAME or python:module:factory.")
+        str | None,
+        typer.Option(
+            help="timm name, owner/name on the Hub, torchvision:NAME or python:module:factory.",
+            rich_help_panel=NETWORK,
+            show_default="what the recipe says",
+        ),
     ] = None,
-    group: Annotated[
-        str | None, typer.Option(help="c4 is rotations by 90°, d4 these and reflections, c8 by 45°, so2 all.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="What the network is asked for; see the README for tasks.")] = None,
     checkpoint: Checkpoint = None,
+    ema: UseEma = None,
     revision: Revision = None,
     model_arg: ModelArg = None,
     prompts: Annotated[
         str | None,
-        typer.Option(help="Zero-shot networks: lines such as 'a photo of a {}.', or YAML of prompts by class."),
+        typer.Option(
+            help="Zero-shot networks: lines such as 'a photo of a {}.', or YAML of prompts by class.",
+            rich_help_panel=NETWORK,
+            show_default="'a photo of a <folder name>.'",
+        ),
     ] = None,
     head: Annotated[
-        str | None, typer.Option(help="auto fits a linear head where classes do not match; none refuses.")
+        Head | None,
+        typer.Option(
+            help="Where classes do not match: auto fits a linear head, none refuses; new: always fits one.",
+            rich_help_panel=NETWORK,
+            show_default="auto",
+        ),
     ] = None,
     preprocess: Preprocessing = None,
     image_size: ImageSize = None,
     mean: Mean = None,
     std: Std = None,
+    group: Group = None,
     canonicalizer: Annotated[
-        str | None, typer.Option(help="optimized, equivariant or energy; steerable for so2 and o2.")
+        str | None,
+        typer.Option(
+            help="How poses are found: optimized, equivariant, energy, frame or none; steerable for so2 and o2.",
+            rich_help_panel=CANONICALIZER,
+            show_default="optimized; of so2 and o2 steerable",
+        ),
     ] = None,
     canonicalizer_network: Annotated[
         str | None,
         typer.Option(
-            help="optimized: conv (small, ours), or a timm or torchvision name; equivariant: gcnn, gwrn, escnn."
+            help="optimized: conv (small, ours), or a timm or torchvision name; equivariant: gcnn, gwrn, escnn.",
+            rich_help_panel=CANONICALIZER,
+            show_default="conv; of equivariant gcnn",
         ),
     ] = None,
-    canonicalizer_checkpoint: Annotated[str | None, typer.Option(help="Its weights, from a file.")] = None,
-    canonicalizer_size: Annotated[int | None, typer.Option(help="Side of its input in pixels.")] = None,
+    canonicalizer_checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Its weights, from a file.", rich_help_panel=CANONICALIZER, show_default="the published ones"
+        ),
+    ] = None,
+    canonicalizer_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of its input in pixels.",
+            rich_help_panel=CANONICALIZER,
+            show_default="64; of equivariant and steerable 65",
+        ),
+    ] = None,
     prior: Annotated[
         str | None,
-        typer.Option(help="Poses of the training images, as in r90 or r0,r180; or a YAML file of poses and shares."),
+        typer.Option(
+            help="Poses of the training images, as in r90 or r0,r180; or a YAML file of poses and shares.",
+            rich_help_panel=CANONICALIZER,
+            show_default="r0, upright; of d2, d3, … and o2 r0,r0m",
+        ),
     ] = None,
     padding: Annotated[
-        str | None, typer.Option(help="What images turned off the grid show from outside: edge, reflect or zeros.")
+        Padding | None,
+        typer.Option(
+            metavar="HOW",
+            help="What images turned off the grid show from outside: edge, reflect or zeros.",
+            rich_help_panel=CANONICALIZER,
+            show_default="edge",
+        ),
     ] = None,
     train_base: Annotated[
-        bool, typer.Option("--train-base", help="Train the network, too, on labels; it is frozen otherwise.")
+        bool,
+        typer.Option(
+            "--train-base",
+            help="Train the network, too, on labels; it is frozen otherwise.",
+            rich_help_panel=TRAINING,
+        ),
     ] = False,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    epochs: Epochs = None,
     batch_size: BatchSize = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of split, initialization and shuffling.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Of training: auto (bf16 on CUDA), fp32, bf16 or fp16.")] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.")
-    ] = False,
-    recipe: Annotated[str | None, typer.Option(help="Name of a shipped recipe, or a YAML file.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of split, initialization and shuffling.", rich_help_panel=TRAINING, show_default="0"),
+    ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="Of training. auto: bf16 on CUDA, else fp32.", rich_help_panel=TRAINING, show_default="auto"),
+    ] = None,
+    device: OnDevice = None,
+    recipe: Recipe = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any setting of resolved.yaml, such as prior_weight=2; repeatable."
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any setting of resolved.yaml, such as prior_weight=2; repeatable.",
+            rich_help_panel=RUNNING,
+            show_default="none",
+        ),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with an unfinished run and its settings; only DATA that moved and --epochs differ.",
+            rich_help_panel=RUNNING,
+            show_default="a new run",
         ),
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="Run folder; default: runs/<model>-<group>-<time>.")
+        str | None,
+        typer.Option(
+            "--output", "-o", help="Run folder.", rich_help_panel=OUTPUT, show_default="runs/<model>-<group>-<time>"
+        ),
     ] = None,
     overwrite: Overwrite = False,
-    resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with an unfinished run; its settings are taken from it.")
-    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -97,10 +234,7 @@ def adapt(
 
     Example: equicli adapt --model vit_base --group c4 data/
     """
-    from equicli.config import build_config
-    from equicli.errors import UsageError
     from equicli.recipes import parse_pair
-    from equicli.runs import Run, find_unfinished, new_run
 
     flags = {
         "data": data,
@@ -108,11 +242,16 @@ def adapt(
         "group": group,
         "task.kind": task,
         "checkpoint": checkpoint,
+        "ema": ema.value if ema else None,
         "revision": revision,
         **{f"model_args.{key}": value for key, value in (parse_pair(a, "--model-arg") for a in model_arg or [])},
         "prompts": prompts,
-        "head": head,
-        "preprocess": preprocess,
+        "head": plain(head),
+        "class_map": class_map,
+        "train_split": train_split,
+        "val_split": val_split,
+        "test_split": test_split,
+        "preprocess": plain(preprocess),
         "image_size": image_size,
         "mean": mean,
         "std": std,
@@ -121,36 +260,68 @@ def adapt(
         "canonicalizer.checkpoint": canonicalizer_checkpoint,
         "canonicalizer.size": canonicalizer_size,
         "prior": prior,
-        "padding": padding,
+        "padding": plain(padding),
         "train_base": train_base or None,
         "epochs": epochs,
         "batch_size": batch_size,
+        "value_range": value_range,
+        "max_pixels": max_pixels,
         "seed": seed,
         "device": device,
-        "precision": precision,
+        "precision": plain(precision),
         "strict": strict or None,
     }
     out = Output(json=json, quiet=quiet)
-    if resume is None:
-        config = build_config(flags, settings or [], recipe)
-        run: Run = new_run(output, config.network.model, config.group, overwrite=overwrite)
+    with _claimed(flags, settings or [], recipe, resume, output, overwrite=overwrite) as (config, run):
+        from equicli import pipeline
+
+        try:
+            metrics = pipeline.adapt(config, run, out, resume=resume is not None, show=out.metrics)
+        except (KeyboardInterrupt, OSError):
+            if run.begun and not run.finished:
+                out.say(f"to go on: equicli adapt --resume {run.folder}{_own(config)}")
+            raise
+    own = _own(config)
+    out.say(f"\nwrote {run.folder}/")
+    measure = f"equicli evaluate{own}"
+    if metrics["near_chance"]:
+        parts = " and ".join(metrics["near_chance"])
+        out.say(f"next: adapt anew, as is said above, for this is near chance ({parts}); measure it all the same with")
+        out.say(f"      {measure}")
     else:
-        given = [name for name, value in flags.items() if value is not None]
-        if given or settings or recipe or output or overwrite:
-            raise UsageError("--resume takes every setting from the run; give no other option but --json and --quiet.")
-        run = find_unfinished(resume)
-        config = build_config({}, [], run.read_settings())
+        out.say(f"next: {measure}\n      equicli export{own}")
 
-    from equicli import pipeline
 
-    try:
-        metrics = pipeline.adapt(config, run, out, resume=resume is not None)
-    except KeyboardInterrupt:
-        if run.state.is_file():
-            out.say(f"to go on: equicli adapt --resume {run.folder}")
-        raise
-    out.metrics(metrics)
-    elements = metrics["elements"]
-    turns = f"--rotations {elements[1:]}" if elements[0] == "c" else "--elements group"
-    own = f" --model {config.network.model}" if config.network.model.startswith("python:") else ""
-    out.say(f"\nwrote {run.folder}/\nnext: equicli evaluate {turns}{own}\n      equicli export{own}")
+@contextmanager
+def _claimed(
+    flags: Mapping[str, Any],
+    settings: Sequence[str],
+    recipe: str | None,
+    resume: str | None,
+    output: str | None,
+    *,
+    overwrite: bool,
+) -> Iterator[tuple["AdaptConfig", "Run"]]:
+    """The configuration, and the folder of a new or unfinished run, held until the end."""
+    from equicli.config import build_config, resume_config
+    from equicli.errors import UsageError
+    from equicli.runs import claim_new, claim_unfinished
+
+    if resume is None:
+        config = build_config(flags, settings, recipe)
+        with claim_new(output, config.network.model, config.group, overwrite=overwrite) as run:
+            yield config, run
+        return
+    if settings or recipe or output or overwrite:
+        raise UsageError(
+            "--resume takes all settings from the run; leave out --set, --recipe, --output and --overwrite."
+        )
+    with claim_unfinished(resume) as run:
+        yield resume_config(run, flags), run
+
+
+def _own(config: "AdaptConfig") -> str:
+    """What names the user's own code, which has to be typed every time."""
+    from equicli.config import names_code
+
+    return f" --model {config.network.model}" if names_code(config.network.model) else ""

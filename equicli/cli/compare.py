@@ -5,66 +5,125 @@ from typing import Annotated
 import typer
 
 from equicli.cli.options import (
+    MEASURING,
+    NETWORK,
+    OUTPUT,
+    ROTATE_HELP,
+    RUNNING,
     BatchSize,
     Checkpoint,
+    Epochs,
+    Group,
     ImageSize,
     Json,
+    MaxPixels,
     Mean,
     ModelArg,
+    OnDevice,
     Overwrite,
     Preprocessing,
     Quiet,
+    Recipe,
     Revision,
+    Rotate,
     Std,
+    UseEma,
+    ValueRange,
+    plain,
 )
 from equicli.cli.output import Output
 
 
-def compare(
+def compare_command(
     data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help="Image folder, as `equicli adapt` takes it.")
+        str | None,
+        typer.Argument(
+            metavar="DATA", help="Image folder, as `equicli adapt` takes it.", show_default="what the recipe says"
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The prediction network, as `equicli adapt` takes it.")] = None,
-    group: Annotated[str | None, typer.Option(help="Group to adapt to: c4, c8, d4, …")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The prediction network, as `equicli adapt` takes it.",
+            rich_help_panel=NETWORK,
+            show_default="what the recipe says",
+        ),
+    ] = None,
+    group: Group = None,
     systems: Annotated[
         str | None,
-        typer.Option(help="Names separated by commas, or `frozen`: those that train no network; default: all."),
+        typer.Option(
+            help="Names separated by commas, all, or frozen: those that train no network.",
+            rich_help_panel=MEASURING,
+            show_default="all",
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each system that is trained.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Runs of each system that is trained.", rich_help_panel=MEASURING)
+    ] = 3,
     rotations: Annotated[
-        int | None, typer.Option(min=1, max=360, help="Average over the rotations of C_n; default: the group's own.")
+        int | None,
+        typer.Option(
+            min=1,
+            max=360,
+            help="Average over the rotations of C_n.",
+            rich_help_panel=MEASURING,
+            show_default="every element of the group",
+        ),
     ] = None,
     rotate: Annotated[
-        str | None,
-        typer.Option(help="file: turn the picture, as it would come; input: the preprocessed tensor, as papers do."),
+        Rotate | None, typer.Option(help=ROTATE_HELP, rich_help_panel=MEASURING, show_default="file")
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="System that all others are compared with; default: equioptadapt, else vanilla."),
+        typer.Option(
+            help="System that all others are compared with.",
+            rich_help_panel=MEASURING,
+            show_default="equioptadapt, else vanilla",
+        ),
     ] = None,
     sweep: Annotated[
-        str | None, typer.Option(metavar="KEY=VALUE,…", help="Run the systems that have this setting with each value.")
+        str | None,
+        typer.Option(
+            metavar="KEY=VALUE,…",
+            help="Run the systems that have this setting with each value.",
+            rich_help_panel=MEASURING,
+            show_default="none",
+        ),
     ] = None,
     checkpoint: Checkpoint = None,
+    ema: UseEma = None,
     revision: Revision = None,
     model_arg: ModelArg = None,
     preprocess: Preprocessing = None,
     image_size: ImageSize = None,
     mean: Mean = None,
     std: Std = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images, the same for all.")] = None,
+    epochs: Epochs = None,
     batch_size: BatchSize = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="What all systems share: a shipped recipe, or a YAML file.")
-    ] = None,
+    value_range: ValueRange = None,
+    max_pixels: MaxPixels = None,
+    device: OnDevice = None,
+    recipe: Recipe = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of all systems that have it; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of all systems that have it; repeatable.",
+            rich_help_panel=RUNNING,
+            show_default="none",
+        ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="Folder; default: runs/compare-<model>-<group>, with --sweep also -<KEY>."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder.",
+            rich_help_panel=OUTPUT,
+            show_default="runs/compare-<model>-<group>, with --sweep also -<KEY>",
+        ),
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -86,15 +145,18 @@ def compare(
         "model": model,
         "group": group,
         "checkpoint": checkpoint,
+        "ema": ema.value if ema else None,
         "revision": revision,
         **{f"model_args.{key}": value for key, value in (parse_pair(a, "--model-arg") for a in model_arg or [])},
-        "preprocess": preprocess,
+        "preprocess": plain(preprocess),
         "image_size": image_size,
         "mean": mean,
         "std": std,
         "epochs": epochs,
         "batch_size": batch_size,
-        "rotate": rotate,
+        "value_range": value_range,
+        "max_pixels": max_pixels,
+        "rotate": plain(rotate),
         "device": device,
     }
     out = Output(json=json, quiet=quiet)
@@ -105,11 +167,16 @@ def compare(
     from equicli import pipeline
 
     try:
-        document, folder = pipeline.compare(
-            parts, output, rotations=rotations, reference=reference, overwrite=overwrite, progress=out
+        _, folder = pipeline.compare(
+            parts,
+            output,
+            rotations=rotations,
+            reference=reference,
+            overwrite=overwrite,
+            progress=out,
+            show=out.comparison,
         )
     except KeyboardInterrupt:
         out.say("to go on, give the same command again")
         raise
-    out.comparison(document)
     out.say(f"\nwrote {folder}/: compare.json, compare.md, compare.tex, compare.html")

@@ -6,28 +6,28 @@ from typing import Annotated
 import typer
 
 from equicli.cli.options import (
-    Device,
+    DATA,
+    DEVICE_HELP,
+    MEASURING,
+    NETWORK,
+    OUTPUT,
+    ROTATE_HELP,
+    RUNNING,
     ImageSize,
     Json,
+    MaxPixels,
     ModelArg,
     Overwrite,
     OwnModel,
     Precision,
+    Preprocess,
     Quiet,
+    Rotate,
     RunArgument,
+    ValueRange,
     own_network,
 )
 from equicli.cli.output import Output
-
-
-class Rotate(str, Enum):
-    file = "file"
-    input = "input"
-
-
-class Preprocess(str, Enum):
-    checkpoint = "checkpoint"
-    none = "none"
 
 
 class Elements(str, Enum):
@@ -35,43 +35,80 @@ class Elements(str, Enum):
     group = "group"
 
 
-def evaluate(
+def evaluate_command(
     run: RunArgument = None,
     data: Annotated[
-        str | None, typer.Option(help="Image folder; default: the test images recorded in the run.")
+        str | None,
+        typer.Option(help="Image folder.", rich_help_panel=DATA, show_default="the test images recorded in the run"),
     ] = None,
+    test_split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Folder of test images in the image folder.",
+            rich_help_panel=DATA,
+            show_default="as in the run, else test, testing, …",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.", rich_help_panel=DATA),
+    ] = False,
     rotations: Annotated[
-        int | None, typer.Option(help="Turn every test image by each rotation of C_n; default: 4.")
+        int | None,
+        typer.Option(
+            help="Turn every test image by each rotation of C_n.",
+            rich_help_panel=MEASURING,
+            show_default="the adapted group; of so2 and o2 8",
+        ),
     ] = None,
     elements: Annotated[
-        Elements, typer.Option(help="group: turn by the adapted group's elements instead.")
-    ] = Elements.rotations,
+        Elements | None,
+        typer.Option(
+            help="Turn by the adapted group's elements, or of d4, d8, … by its rotations only.",
+            rich_help_panel=MEASURING,
+            show_default="group",
+        ),
+    ] = None,
     rotate: Annotated[
         Rotate | None,
-        typer.Option(
-            help="file: turn the picture, as it would come; input: turn the preprocessed tensor, as papers do; "
-            "default: what the run's recipe says, else file."
-        ),
+        typer.Option(help=ROTATE_HELP, rich_help_panel=MEASURING, show_default="what the run's recipe says, else file"),
     ] = None,
     preprocess: Annotated[
         Preprocess | None,
-        typer.Option(help="checkpoint: resize and crop as the network was trained; none: only normalize."),
+        typer.Option(
+            help="checkpoint: resize and crop as the network was trained; none: only normalize.",
+            rich_help_panel=NETWORK,
+            show_default="as in the run",
+        ),
     ] = None,
     image_size: ImageSize = None,
     model: OwnModel = None,
     model_arg: ModelArg = None,
     checkpoint: Annotated[
-        str | None, typer.Option(help="Weights of the prediction network, for an adapter exported without it.")
+        str | None,
+        typer.Option(
+            help="Weights of the prediction network, for an adapter exported without it.",
+            rich_help_panel=NETWORK,
+            show_default="those in the file",
+        ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 32,
-    device: Annotated[Device, typer.Option(help="auto is CUDA where it is present.")] = Device.auto,
-    precision: Annotated[Precision, typer.Option(help="Of the network; auto: bf16 on CUDA.")] = Precision.fp32,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at an unreadable image instead of skipping it.")
-    ] = False,
+    value_range: ValueRange = None,
+    max_pixels: MaxPixels = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.", rich_help_panel=RUNNING)] = 32,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP, rich_help_panel=RUNNING)] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="Of the network. auto: bf16 on CUDA, else fp32.", rich_help_panel=RUNNING)
+    ] = Precision.fp32,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="Folder for metrics.json and report.md; default: the run folder."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for metrics.json and report.md.",
+            rich_help_panel=OUTPUT,
+            show_default="the run folder; of an exported file runs/<file>-evaluation",
+        ),
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -81,31 +118,37 @@ def evaluate(
 
     Prints one table; writes metrics.json and report.md.
 
-    Example: equicli evaluate --rotations 4
+    Example: equicli evaluate
     """
     from equicli.errors import UsageError
+    from equicli.runs import find_artifact
 
     if elements is Elements.group and rotations is not None:
         raise UsageError("--rotations turns by C_n and --elements group by the adapted group; give one of them.")
+    find_artifact(run)  # refused before torch is imported, which takes long
     from equicli import pipeline
 
     out = Output(json=json, quiet=quiet)
-    metrics, folder = pipeline.evaluate(
+    _, folder = pipeline.evaluate(
         run,
         data=data,
+        test_split=test_split,
         network=own_network(model, model_arg),
         checkpoint=checkpoint,
-        rotations=None if elements is Elements.group else 4 if rotations is None else rotations,
+        rotations=rotations,
+        elements=elements.value if elements else None,
         rotate=rotate.value if rotate else None,
         preprocess=preprocess.value if preprocess else None,
         image_size=image_size,
         batch_size=batch_size,
-        device=device.value,
+        value_range=value_range,
+        max_pixels=max_pixels,
+        device=device,
         precision=precision.value,
         strict=strict,
         output=output,
         overwrite=overwrite,
         progress=out,
+        show=out.metrics,
     )
-    out.metrics(metrics)
     out.say(f"\nwrote {folder}/metrics.json and report.md")

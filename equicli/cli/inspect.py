@@ -4,16 +4,21 @@ from typing import Annotated
 
 import typer
 
-from equicli.cli.options import Checkpoint, ImageSize, Json, ModelArg, Quiet, Revision
+from equicli.cli.options import Checkpoint, ImageSize, Json, ModelArg, Quiet, Revision, UseEma
 from equicli.cli.output import Output
 
 
-def inspect(
+def inspect_command(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN|MODEL]", help="A run folder, an exported file, or what --model of adapt takes."),
+        typer.Argument(
+            metavar="[RUN|MODEL]",
+            help="A run folder, an exported file, or what --model of adapt takes.",
+            show_default="the latest run",
+        ),
     ] = None,
     checkpoint: Checkpoint = None,
+    ema: UseEma = None,
     revision: Revision = None,
     model_arg: ModelArg = None,
     image_size: ImageSize = None,
@@ -40,10 +45,12 @@ def inspect(
             arguments=dict(parse_pair(a, "--model-arg") for a in model_arg or []),
             image_size=image_size,
             revision=revision,
+            ema=ema.value if ema else "auto",
         )
     else:
         options = {
             "--checkpoint": checkpoint,
+            "--ema": ema,
             "--revision": revision,
             "--model-arg": model_arg,
             "--image-size": image_size,

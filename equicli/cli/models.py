@@ -8,7 +8,7 @@ from equicli.cli.options import Json, Quiet
 from equicli.cli.output import Output
 
 
-def models(
+def models_command(
     filter: Annotated[str, typer.Argument(metavar="[FILTER]", help="Show only names that contain this.")] = "",
     json: Json = False,
     quiet: Quiet = False,

@@ -1,15 +1,27 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the panels that `--help` shows options in.
 
+The defaults of a configuration are written here as text, as help must not import what knows them; tests compare.
+"""
+
+import re
 from enum import Enum
 from typing import Annotated
 
 import typer
 
+from equicli.cli.streams import hushed
 
-class Device(str, Enum):
+# Panels of `--help`.
+DATA, NETWORK, CANONICALIZER, TRAINING, OUTPUT = "Data", "Network", "Canonicalizer", "Training", "Output"
+MEASURING, RUNNING = "Measuring", "Running"
+
+_NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?")
+
+
+class Ema(str, Enum):
     auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
+    yes = "yes"
+    no = "no"
 
 
 class Precision(str, Enum):
@@ -19,33 +31,187 @@ class Precision(str, Enum):
     fp16 = "fp16"
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no remarks.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+class Preprocess(str, Enum):
+    checkpoint = "checkpoint"
+    none = "none"
+
+
+class Rotate(str, Enum):
+    file = "file"
+    input = "input"
+
+
+class Head(str, Enum):
+    auto = "auto"
+    none = "none"
+    new = "new"
+
+
+class Padding(str, Enum):
+    edge = "edge"
+    reflect = "reflect"
+    zeros = "zeros"
+
+
+def _hush(context: typer.Context, quiet: bool) -> bool:
+    if quiet:
+        context.with_resource(hushed())
+    return quiet
+
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document on stdout and nothing else there.", rich_help_panel=OUTPUT),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        callback=_hush,
+        help="Print no progress, no remarks and no warnings.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.", rich_help_panel=OUTPUT)]
 RunArgument = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="A run folder or an exported file; default: the latest run.")
+    str | None,
+    typer.Argument(metavar="[RUN]", help="A run folder or an exported file.", show_default="the latest run"),
 ]
 OwnModel = Annotated[
     str | None,
-    typer.Option("--model", help="The prediction network, where it is your own code: python:module:factory."),
+    typer.Option(
+        "--model",
+        help="The prediction network, where it is your own code: python:module:factory.",
+        rich_help_panel=NETWORK,
+        show_default="the one in the run",
+    ),
 ]
 ModelArg = Annotated[
     list[str] | None,
-    typer.Option("--model-arg", metavar="KEY=VALUE", help="Argument of the network's constructor; repeatable."),
+    typer.Option(
+        "--model-arg",
+        metavar="KEY=VALUE",
+        help="Argument of the network's constructor; repeatable.",
+        rich_help_panel=NETWORK,
+        show_default="none",
+    ),
 ]
 Checkpoint = Annotated[
-    str | None, typer.Option(help="Weights in place of the published: FILE, or hf-hub:owner/name/file.")
+    str | None,
+    typer.Option(
+        help="Weights: FILE, FOLDER, or hf-hub:owner/name/file.",
+        rich_help_panel=NETWORK,
+        show_default="the published ones",
+    ),
 ]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the Hub repository.")]
+UseEma = Annotated[
+    Ema | None,
+    typer.Option(
+        "--ema",
+        help="Averaged weights in --checkpoint: auto takes them where there are any; yes, no.",
+        rich_help_panel=NETWORK,
+        show_default="auto",
+    ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        help="Branch, tag or commit of the Hub repository.", rich_help_panel=NETWORK, show_default="its main branch"
+    ),
+]
 ImageSize = Annotated[
-    int | None, typer.Option(min=8, max=4096, help="Side of the prediction network's input in pixels.")
+    int | None,
+    typer.Option(
+        min=8,
+        max=4096,
+        help="Side of the prediction network's input in pixels.",
+        rich_help_panel=NETWORK,
+        show_default="the network's own",
+    ),
 ]
 Preprocessing = Annotated[
-    str | None, typer.Option("--preprocess", help="checkpoint: as the network was trained; none: only normalize.")
+    Preprocess | None,
+    typer.Option(
+        "--preprocess",
+        help="checkpoint: resize and crop as the network was trained; none: only normalize.",
+        rich_help_panel=NETWORK,
+        show_default="checkpoint",
+    ),
 ]
-Mean = Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization mean of red, green, blue.")]
-Std = Annotated[tuple[float, float, float] | None, typer.Option(help="Normalization standard deviation.")]
-BatchSize = Annotated[int | None, typer.Option(help="Images in a batch.")]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        metavar="R,G,B",
+        help="Normalization mean of red, green, blue, such as 0.5,0.5,0.5.",
+        rich_help_panel=NETWORK,
+        show_default="the network's own",
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(
+        metavar="R,G,B",
+        help="Normalization standard deviation, likewise.",
+        rich_help_panel=NETWORK,
+        show_default="the network's own",
+    ),
+]
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW:HIGH",
+        help="Black and white in pictures of more than 8 bits.",
+        rich_help_panel=DATA,
+        show_default="theirs, else what the training split has",
+    ),
+]
+MaxPixels = Annotated[
+    int | None, typer.Option(min=1, help="Skip larger pictures.", rich_help_panel=DATA, show_default="178956970")
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        help="Turns to undo. c4: by 90°; c8: by 45°; c…: any number; so2: all; d4, d8, … and o2: these and mirroring.",
+        rich_help_panel=CANONICALIZER,
+        show_default="c4",
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        help="Passes over the training images; the best is kept.", rich_help_panel=TRAINING, show_default="20"
+    ),
+]
+BatchSize = Annotated[int | None, typer.Option(help="Images in a batch.", rich_help_panel=TRAINING, show_default="64")]
+DEVICE_HELP = "auto (CUDA where it is present), cpu, cuda, cuda:N or mps."
+OnDevice = Annotated[
+    str | None, typer.Option("--device", help=DEVICE_HELP, rich_help_panel=RUNNING, show_default="auto")
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        help="Settings: name of a shipped recipe, or a YAML file.", rich_help_panel=RUNNING, show_default="none"
+    ),
+]
+ROTATE_HELP = "file: turn the picture, as it would come; input: turn the preprocessed tensor, as papers do."
+
+
+def plain(value: object) -> object:
+    """The text of a choice; anything else as it is."""
+    return value.value if isinstance(value, Enum) else value
+
+
+def join_triples(arguments: list[str]) -> list[str]:
+    """Let `--mean 0.5 0.5 0.5` be `--mean 0.5,0.5,0.5`, which an option can take."""
+    joined: list[str] = []
+    rest = list(arguments)
+    while rest:
+        joined.append(rest.pop(0))
+        if joined[-1] in ("--mean", "--std") and len(rest) > 2 and all(map(_NUMBER.fullmatch, rest[:3])):
+            joined.append(",".join(rest[:3]))
+            del rest[:3]
+    return joined
 
 
 def own_network(model: str | None, arguments: list[str] | None):  # type: ignore[no-untyped-def]

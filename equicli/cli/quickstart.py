@@ -8,7 +8,7 @@ from equicli.cli.options import Json, Overwrite, Quiet
 from equicli.cli.output import Output
 
 
-def quickstart(
+def quickstart_command(
     output: Annotated[
         str, typer.Option("--output", "-o", help="Folder for the data, the network and the run.")
     ] = "quickstart",
@@ -26,33 +26,36 @@ def quickstart(
     from equicli import pipeline
     from equicli.config import build_config
     from equicli.errors import UsageError
+    from equicli.files import alone_in, check_writable
     from equicli.quickstart import prepare
-    from equicli.runs import new_run
+    from equicli.runs import claim_new
 
     folder = Path(output)
     earlier = (folder / "run" / "resolved.yaml").is_file()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output {folder}: is a file; name a folder.")
     if folder.exists() and any(folder.iterdir()) and not (overwrite and earlier):
         raise UsageError(
             f"--output {folder}: exists; name another folder, or replace an earlier quickstart with --overwrite."
         )
+    check_writable(folder)
     out = Output(json=json, quiet=quiet)
-    prepare(folder, out)
     weights = f"{folder}/network.safetensors"
     commands = [
         f"equicli adapt --recipe quickstart --checkpoint {weights} --output {folder}/run {folder}/data",
         f"equicli evaluate {folder}/run --rotations 4",
         f"equicli export {folder}/run --output {folder}/model.safetensors",
     ]
-    out.say(f"\n$ {commands[0]}")
-    flags = {"data": f"{folder}/data", "checkpoint": weights}
-    config = build_config(flags, [], "quickstart")
-    run = new_run(f"{folder}/run", config.network.model, config.group, overwrite=overwrite)
-    pipeline.adapt(config, run, out)
-    out.say(f"\n$ {commands[1]}")
-    metrics, _ = pipeline.evaluate(str(run.folder), progress=out)
-    out.say(f"\n$ {commands[2]}")
-    pipeline.export(str(run.folder), f"{folder}/model.safetensors", overwrite=overwrite)
-    out.metrics(metrics)
+    with alone_in(folder):
+        prepare(folder, out)
+        out.say(f"\n$ {commands[0]}")
+        config = build_config({"data": f"{folder}/data", "checkpoint": weights}, [], "quickstart")
+        with claim_new(f"{folder}/run", config.network.model, config.group, overwrite=overwrite) as run:
+            pipeline.adapt(config, run, out)
+        out.say(f"\n$ {commands[1]}")
+        pipeline.evaluate(str(run.folder), progress=out, show=out.metrics)
+        out.say(f"\n$ {commands[2]}")
+        pipeline.export(str(run.folder), f"{folder}/model.safetensors", overwrite=overwrite)
     out.say(
         "\nBeside the papers' systems, in some minutes:\n"
         f"  equicli compare --recipe compare-quickstart --checkpoint {weights} --seeds 1 {folder}/data\n"

@@ -15,17 +15,18 @@ from equicli.errors import UsageError
 from equicli.evaluation.cache import Caches
 from equicli.evaluation.images import find_samples
 from equicli.evaluation.run import provenance
+from equicli.files import alone_in
 from equicli.groups import PlanarGroup
 from equicli.progress import Progress
 from equicli.runs import Run
 from equicli.tasks.registry import make_task
-from equicli.training import adapt as training
+from equicli.training.adapt import train_canonicalizer
 from equicli.tree import by_short_name
 
 SCHEMA = 1
 
 
-def compare(
+def measure_systems(
     parts: Sequence[Part],
     folder: Path,
     elements: PlanarGroup,
@@ -96,7 +97,7 @@ def train(part: Part, folder: Path, progress: Progress, *, overwrite: bool) -> R
         UsageError: there is a run of other settings in its place.
     """
     run = Run(folder / part.folder)
-    begun, wanted = run.settings.is_file(), by_short_name(part.config.model_dump(mode="json"))
+    begun, wanted = run.begun, by_short_name(part.config.model_dump(mode="json"))
     before = by_short_name(run.read_settings()) if begun else {}
     same = before == wanted
     if begun and not same and not overwrite:
@@ -105,10 +106,11 @@ def train(part: Part, folder: Path, progress: Progress, *, overwrite: bool) -> R
             f"{run.folder}: was made with other settings ({key} = {before.get(key)!r}, now {wanted.get(key)!r}); "
             "name another --output, or add --overwrite."
         )
-    if same and run.finished:
+    if same and run.trained:
         progress.say("finished before")
         return run
-    training.adapt(part.config, run, progress, resume=same and not overwrite)
+    with alone_in(run.folder):
+        train_canonicalizer(part.config, run, progress, resume=same and not overwrite)
     return run
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from equicli import artifact
 from equicli.comparison.systems import ORACLE, Part
-from equicli.config import AdaptConfig
+from equicli.config import AdaptConfig, names_code
 from equicli.data.loading import tell_unreadable
 from equicli.evaluation.alignment import align
 from equicli.evaluation.cache import Caches
@@ -61,7 +61,10 @@ def count(
     config = artifact.read_config(run.model)
     model = artifact.load(run.model, network=_own_network(part.config))
     alone = part.system == "vanilla"
-    batches = Batches(model, images.samples, BATCH, part.config.evaluation.rotate, strict=part.config.strict)
+    said = part.config
+    batches = Batches(
+        model, images.samples, BATCH, said.evaluation.rotate, max_pixels=said.max_pixels, strict=said.strict
+    )
     # A network that was trained is met once; and off the grid views are too many to keep.
     shared = not config.trained_base and elements.exact and as_finite(parse_group(config.group)).exact
     cache = None if not shared else caches.of(config.prediction_network, model.prediction_network)
@@ -105,7 +108,7 @@ def count(
 
 def _own_network(config: AdaptConfig) -> nn.Module | None:
     """A new prediction network where it is the user's own code, which artifacts do not hold."""
-    if not config.network.model.startswith("python:"):
+    if not names_code(config.network.model):
         return None
     return load_network(config.network.model, arguments=config.network.model_args).network
 

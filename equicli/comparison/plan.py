@@ -5,7 +5,7 @@ from typing import Any
 
 from equicli.canonicalization.registry import REGISTRY
 from equicli.comparison.systems import ORACLE, Part, recipe_of
-from equicli.config import resolve
+from equicli.config import refuse_code, resolve
 from equicli.errors import UsageError
 from equicli.groups import is_finite, parse_group
 from equicli.recipes import load_recipe, parse_pair
@@ -19,7 +19,7 @@ _OWN = (
     *(f"training.{key}" for key in "prior_weight contrast_weight artifact_weight task_weight crop".split()),
 )
 # What would make rows that cannot be compared: sections and keys.
-_NOT_SWEPT = "data split seed group padding prior network task evaluation".split()
+_NOT_SWEPT = "data value_range max_pixels split seed group padding prior network task evaluation".split()
 
 
 class _System:
@@ -80,6 +80,7 @@ def plan(
         UsageError: a setting is wrong, or no system takes it.
     """
     base = merge(load_recipe(recipe) if recipe else None)
+    refuse_code(base, merge(None, settings, flags), f"--recipe {recipe}")
     group = parse_group(str(flags.get("group") or base.get("group") or "c4"))
     if not is_finite(group):
         raise UsageError(f"--group {group.name}: systems are compared for a finite group, such as c8.")

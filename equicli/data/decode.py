@@ -1,86 +1,130 @@
 """Opening pictures, from files of whatever kind cameras, scanners and microscopes write, and from Python values.
 
-There is one decoder: training, evaluation, prediction and users call `open_image`.
+There is one decoder: training, evaluation, prediction and users call `open_image`. `PICTURES.md` beside this file says
+what becomes of each kind of picture.
 """
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from equicli.errors import EquicliError, UsageError, reason
+from equicli.data.colours import to_rgb
+from equicli.data.formats import HEAD, format_of, misnamed, open_format, quiet_pillow
+from equicli.data.metadata import orientation_in, orientation_of, turned, without_metadata
+from equicli.data.tiff import RefusedError
+from equicli.data.value_range import AS_USUAL, Seen, ValueRanges, bounds, scale
+from equicli.data.wide import is_wide, read_wide
+from equicli.errors import EquicliError, UsageError, is_out_of_memory, reason
+
+T = TypeVar("T")
 
 # What `AdaptedModel.predict` takes.
 Picture = str | Path | Image.Image | NDArray[Any] | Tensor
+
+MAX_PIXELS = 178_956_970  # what Pillow, too, refuses to go beyond
 
 
 class UnreadableImageError(EquicliError):
     """A file that no picture can be read from. `reason` is one line, without the path."""
 
     def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path}: unreadable image ({why}). Remove it, or run without --strict to skip it.")
+        super().__init__(f"{path}: unreadable image ({why}). Mend or remove the file.")
         self.reason = why
 
 
-def open_image(path: str | Path) -> Image.Image:
+@dataclass(frozen=True)
+class Decoder:
+    """How files are opened.
+
+    ranges: of values of more than 8 bits, where files do not say theirs.
+    max_pixels: of a picture; larger ones are refused before they take memory.
+    """
+
+    ranges: ValueRanges = AS_USUAL
+    max_pixels: int = MAX_PIXELS
+
+    def open(self, path: str | Path) -> Image.Image:
+        """See `open_image`."""
+        return _of_file(Path(path), lambda data, kind: _read(data, kind, self))
+
+    def read(self, source: Picture) -> Tensor:
+        """See `read_picture`."""
+        if isinstance(source, Tensor):
+            if source.dtype != torch.uint8 or source.ndim != 3 or source.shape[0] != 3 or not source.numel():
+                raise UsageError(f"a picture is a uint8 tensor (3, h, w), not {source.dtype} {tuple(source.shape)}.")
+            return source
+        if isinstance(source, np.ndarray):
+            return to_pixels(_from_array(source, self.ranges))
+        if isinstance(source, Image.Image):
+            return to_pixels(_from_image(source, self.ranges))
+        if isinstance(source, str | Path):
+            return to_pixels(self.open(source))
+        raise UsageError(f"a picture is a path, an image, an array or a tensor, not {type(source).__name__}.")
+
+    def look(self, path: Path) -> Seen | None:
+        """The values of a file of more than 8 bits that does not say their range; None for any other file."""
+        try:
+            return _of_file(path, lambda data, kind: _look(data, kind, self))
+        except UnreadableImageError:
+            return None  # told where it is read
+
+
+PLAIN = Decoder()
+
+
+def open_image(
+    path: str | Path, value_range: ValueRanges | tuple[float, float] | None = None, *, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Read the first frame of an image file as 8-bit RGB.
 
-    The camera's EXIF orientation is applied, here and nowhere else. Values of 16-bit images are scaled, not clipped.
-    Transparent pixels are laid on white.
+    The camera's orientation is applied, here and nowhere else. Values of more than 8 bits are scaled, not clipped.
+    Transparent pixels are laid on white. Colour profiles are not applied. What the file says beside its pixels, and
+    cannot be read, is left out.
+
+    Args:
+        path: of any name: files are told by their content.
+        value_range: of values of more than 8 bits. What `read_config(run).value_ranges` says is for files that do not
+            say theirs; (low, high) is for all. None: 16 bits, and floats from 0 to 1.
+        max_pixels: larger pictures are refused.
 
     Raises:
-        UnreadableImageError: the file is missing, truncated, or no image.
+        UnreadableImageError: the file is missing, truncated, too large, or no image.
     """
-    path = Path(path)
-    try:
-        # By file, not by path: Pillow maps uncompressed TIFFs into memory and then scrambles turned ones.
-        with path.open("rb") as file, Image.open(file) as image:
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except Exception as error:  # on broken files, Pillow's plugins raise nearly anything
-        if isinstance(error, UnidentifiedImageError):
-            raise UnreadableImageError(path, "not an image") from error
-        raise UnreadableImageError(path, getattr(error, "strerror", None) or reason(error)) from error
+    if isinstance(value_range, tuple):
+        value_range = ValueRanges.chosen(*value_range)
+    return Decoder(value_range or AS_USUAL, max_pixels).open(path)
 
 
-def read_picture(source: Picture) -> Tensor:
+def read_picture(source: Picture, decoder: Decoder = PLAIN) -> Tensor:
     """Return a picture as pixels, uint8 (3, h, w).
 
     Args:
-        source: a file's path, a `PIL.Image`, an array (h, w), (h, w, 3) or (h, w, 4) of uint8 or of floats in [0, 1],
-            or a uint8 tensor (3, h, w), which is returned as it is.
+        source: a file's path, a `PIL.Image`, an array (h, w), (h, w, 3) or (h, w, 4) of uint8, of other integers or of
+            floats, which are scaled as those of files are, or a uint8 tensor (3, h, w), which is returned as it is.
 
     Raises:
         UnreadableImageError: the file cannot be read.
         UsageError: a value of another shape or type.
     """
-    if isinstance(source, Tensor):
-        if source.dtype != torch.uint8 or source.ndim != 3 or source.shape[0] != 3 or not source.numel():
-            raise UsageError(f"a picture is a uint8 tensor (3, h, w), not {source.dtype} {tuple(source.shape)}.")
-        return source
-    if isinstance(source, np.ndarray):
-        source = _from_array(source)
-    elif isinstance(source, Image.Image):
-        source = _from_image(source)
-    elif isinstance(source, str | Path):
-        source = open_image(source)
-    else:
-        raise UsageError(f"a picture is a path, an image, an array or a tensor, not {type(source).__name__}.")
-    return to_pixels(source)
+    return decoder.read(source)
 
 
-def read_pictures(sources: Sequence[Picture] | Picture) -> list[Tensor]:
+def read_pictures(sources: Sequence[Picture] | Picture, decoder: Decoder = PLAIN) -> list[Tensor]:
     """Return several pictures, or the one that is given alone; see `read_picture`."""
     if isinstance(sources, str | Path | Image.Image):
-        return [read_picture(sources)]
+        return [decoder.read(sources)]
     if isinstance(sources, np.ndarray | Tensor):
-        return [read_picture(sources)] if sources.ndim < 4 else [read_picture(source) for source in sources]
-    return [read_picture(source) for source in sources]
+        return [decoder.read(sources)] if sources.ndim < 4 else [decoder.read(source) for source in sources]
+    return [decoder.read(source) for source in sources]
 
 
 def to_pixels(picture: Image.Image) -> Tensor:
@@ -93,34 +137,107 @@ def to_image(pixels: Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
-def _from_image(image: Image.Image) -> Image.Image:
+@contextmanager
+def memory_of(path: Path, frame: tuple[int, int] | None = None) -> Iterator[None]:
+    """Where memory gives out, say which picture took it.
+
+    Raises:
+        UnreadableImageError: it gave out.
+    """
     try:
-        return _to_rgb(ImageOps.exif_transpose(image))
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = f"its {frame[1]}x{frame[0]} pixels" if frame else "its pixels"
+        raise UnreadableImageError(path, f"not enough memory for {size}") from error
+
+
+def _of_file(path: Path, read: Callable[[BinaryIO, str], T]) -> T:
+    """Call a function on a file whose first bytes are those of a picture; whatever it raises is told in one line."""
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise RefusedError("not a regular file")  # a pipe would wait for ever
+        # By file, not by path: Pillow maps uncompressed TIFFs into memory and then scrambles turned ones.
+        with path.open("rb") as file, memory_of(path), quiet_pillow():
+            head = file.read(HEAD)
+            kind = format_of(head)
+            if kind is None:
+                raise RefusedError(misnamed(head))
+            return read(file, kind)
+    except UnreadableImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(path, "a kind of picture that cannot be read, or damaged") from error
+    except Exception as error:  # on broken files, Pillow's plugins raise nearly anything
+        raise UnreadableImageError(path, getattr(error, "strerror", None) or reason(error)) from error
+
+
+def _read(file: BinaryIO, kind: str, decoder: Decoder) -> Image.Image:
+    try:
+        return _read_as_it_is(file, kind, decoder)
+    except (RefusedError, MemoryError):
+        raise
+    except Exception:
+        # Perhaps it trips over something beside the pixels.
+        file.seek(0)
+        data = file.read()
+        bare = without_metadata(data, kind)
+        if bare is None:
+            raise
+        return turned(_read_as_it_is(io.BytesIO(bare), kind, decoder), orientation_in(data, kind))
+
+
+def _read_as_it_is(file: BinaryIO, kind: str, decoder: Decoder) -> Image.Image:
+    image = _opened(file, kind, decoder)
+    if is_wide(image):
+        wide = read_wide(lambda: _opened(file, kind, decoder))
+        return turned(wide.to_rgb(decoder.ranges), wide.orientation)
+    image.load()
+    return turned(to_rgb(image), orientation_of(image))
+
+
+def _look(file: BinaryIO, kind: str, decoder: Decoder) -> Seen | None:
+    if kind not in ("PNG", "TIFF", "PPM"):
+        return None
+    if not is_wide(_opened(file, kind, decoder)):
+        return None
+    wide = read_wide(lambda: _opened(file, kind, decoder))
+    return (
+        None if wide.declared else Seen("floats" if wide.values.dtype.kind == "f" else "integers", *bounds(wide.values))
+    )
+
+
+def _opened(file: BinaryIO, kind: str, decoder: Decoder) -> Image.Image:
+    """Open a picture without loading it."""
+    file.seek(0)
+    image = open_format(file, kind)
+    width, height = image.size
+    if width * height > decoder.max_pixels:
+        raise RefusedError(
+            f"{width}x{height} are {width * height:,} pixels, more than {decoder.max_pixels:,}; "
+            "--max-pixels raises the limit"
+        )
+    return image
+
+
+def _from_image(image: Image.Image, ranges: ValueRanges) -> Image.Image:
+    try:
+        with quiet_pillow():
+            image.load()
+            wide = image.mode.startswith("I") or image.mode == "F"
+            picture = Image.fromarray(scale(np.asarray(image), ranges)).convert("RGB") if wide else to_rgb(image)
+            return turned(picture, orientation_of(image))
     except Exception as error:  # as of files, which are read no sooner than here
         raise UsageError(f"a picture cannot be read ({reason(error)}).") from error
 
 
-def _from_array(array: NDArray[Any]) -> Image.Image:
+def _from_array(array: NDArray[Any], ranges: ValueRanges) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or not array.size:
         raise UsageError(f"a picture is an array (h, w), (h, w, 3) or (h, w, 4), not {array.shape}.")
-    if array.dtype.kind == "f":
-        if not (array.min() >= 0 and array.max() <= 1):  # also refuses NaN
-            raise UsageError("a picture of floats has values in [0, 1]; scale it, or give uint8.")
-        array = (array * 255).round().astype(np.uint8)
-    if array.dtype != np.uint8:
-        raise UsageError(f"a picture is an array of uint8, or of floats in [0, 1], not of {array.dtype}.")
-    return _to_rgb(Image.fromarray(array))
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        # `convert` would clip these to 255 instead of scaling them.
-        values = np.asarray(image).astype(np.float64)
-        full_scale = 65535 if image.mode.startswith("I") else 1.0
-        if values.max() > full_scale:
-            raise ValueError(f"values up to {values.max():g} in a {image.mode} image; expected at most {full_scale:g}")
-        return Image.fromarray((values.clip(min=0) / full_scale * 255).round().astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+    if array.dtype.kind not in "iuf":
+        raise UsageError(f"a picture is an array of integers or floats, not of {array.dtype}.")
+    try:
+        return to_rgb(Image.fromarray(array if array.dtype == np.uint8 else scale(array, ranges)))
+    except ValueError as error:
+        raise UsageError(f"a picture is an array whose values lie in one range: {reason(error)}.") from error

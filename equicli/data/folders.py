@@ -3,18 +3,15 @@
 import random
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from equicli.errors import EquicliError, UsageError
-
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .jp2 .j2k .avif .tga".split()
-)
-# Names of split folders, in any case. Where there are several test folders, the first of these is the test set.
-TRAIN_FOLDER = "train"
-TEST_FOLDERS = ("test", "val", "valid", "validation")
+from equicli.data.layouts import TEST, TRAIN, VALIDATION, Part, SplitNames, read_layout
+from equicli.data.names import normal
+from equicli.data.tree import FileTree, LeftOut
+from equicli.errors import EquicliError, UsageError, shown
+from equicli.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,8 @@ class Dataset:
     """A dataset folder. `classes` are its class folders' names, sorted; empty where images carry no labels.
 
     `test` is None where the folder brings no test split of its own; then `train` holds every image. `validation` is
-    None unless the folder has a test and a validation folder beside train.
+    None unless the folder has a test and a validation folder. `left_out` is what else the folder holds, `remarks` a
+    line on each thing that was decided.
     """
 
     root: Path
@@ -42,10 +40,26 @@ class Dataset:
     train: tuple[Sample, ...]
     test: tuple[Sample, ...] | None
     validation: tuple[Sample, ...] | None = None
+    left_out: LeftOut = field(default_factory=LeftOut)
+    remarks: tuple[str, ...] = ()
 
     @property
     def samples(self) -> tuple[Sample, ...]:
         return self.train + (self.validation or ()) + (self.test or ())
+
+    def tell(self, progress: Progress, *, strict: bool) -> None:
+        """Tell how the folder was read, and what was not.
+
+        Raises:
+            EquicliError: in strict mode, something is left out that should have been a picture.
+        """
+        for remark in self.remarks:
+            progress.say(f"data: {remark}")
+        if (line := self.left_out.line()) is not None:
+            progress.say(line)
+        if strict and (fault := self.left_out.fault()) is not None:
+            path, why = fault
+            raise EquicliError(f"{path}: left out ({why}). Mend or remove it, or run without --strict.")
 
     def with_targets(self, target: Callable[[Sample], Any]) -> "Dataset":
         """The same images, for a task to which class folders mean nothing, each with a target of its own or None."""
@@ -78,43 +92,89 @@ class Split:
     _parts = ("train", "validation", "test")
 
 
-def open_folder(root: Path) -> Dataset:
-    """Read the layout of a dataset folder: `train/<class>/…` beside `test/` or `val/`, `<class>/…`, or images alone.
+def open_folder(root: Path, names: SplitNames | None = None) -> Dataset:
+    """Read a dataset folder, however it is laid out; see `layouts`.
+
+    Args:
+        names: which folders are which part, where a user says so.
 
     Raises:
         UsageError: there is no such folder.
-        EquicliError: it holds no images, an empty class, a test class that train has not, or splits beside classes.
+        EquicliError: it holds no images, a test class that train has not, or what could be read in two ways.
     """
     if root.is_file():
         raise UsageError(f"{root}: is a file. DATA is a folder of images, such as train/<class>/….")
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder. DATA is a folder of images, such as train/<class>/….")
-    train_root, test_roots = _split_folders(root)
-    if train_root is None and not test_roots:
-        classes, train = _read(root)
-        return Dataset(root, classes, train, test=None)
-    if train_root is None:
-        classes, held_out = _read(test_roots[0])
-        return Dataset(root, classes, (), held_out)
-    classes, train = _read(train_root)
-    test = _read_as(test_roots[0], classes, train_root) if test_roots else None
-    validation = _read_as(test_roots[1], classes, train_root) if len(test_roots) > 1 else None
-    return Dataset(root, classes, train, test, validation)
+    tree = FileTree(root)
+    layout = read_layout(tree, names or SplitNames())
+    empty = list(layout.empty)
+    read = {name: _read(tree, part, empty) for name, part in layout.parts.items()}
+    test, validation = read.pop(TEST, None), read.pop(VALIDATION, None)
+    if test is None:  # without a test folder, the validation images are tested on
+        test, validation = validation, None
+    first = read.get(TRAIN) or test
+    assert first is not None
+    classes, remarks = tuple(first.images), list(layout.remarks)
+
+    def samples(part: _Read | None) -> tuple[Sample, ...] | None:
+        return None if part is None else _label(part, classes, first.folder, remarks)
+
+    return Dataset(
+        root,
+        classes,
+        samples(read.get(TRAIN)) or (),
+        samples(test),
+        samples(validation),
+        left_out=tree.left_out(empty),
+        remarks=tuple(remarks),
+    )
 
 
-def _split_folders(root: Path) -> tuple[Path | None, list[Path]]:
-    """The training folder, None where there is none, and the test folders; neither in a flat layout."""
-    folders = _class_folders(root)
-    found = {folder.name.lower(): folder for folder in folders}
-    train, tests = found.get(TRAIN_FOLDER), [found[name] for name in TEST_FOLDERS if name in found]
-    splits = [train, *tests] if train else tests
-    others = [folder for folder in folders if folder not in splits and _images(folder)]
-    if others and any(_class_folders(split) for split in splits):
-        split = splits[0]
-        raise EquicliError(f"{others[0]}: a class beside the split '{split.name}'. Move it into {split.name}, or away.")
-    if others:
-        return None, []  # classes that happen to be called train or test
-    return train, tests
+@dataclass(frozen=True)
+class _Read:
+    """The pictures of a part by class, or those without one."""
+
+    folder: Path
+    images: Mapping[str, list[Path]]
+    unlabelled: list[Path]
+
+
+def _read(tree: FileTree, part: Part, empty: list[Path]) -> _Read:
+    """Read a part's pictures; class folders that turn out to have none are added to `empty`."""
+    if not part.classes:
+        return _Read(part.folder, {}, tree.read_here(part.folder))
+    seen = tree.really_below(path for paths in part.classes.values() for path in paths if not path.is_symlink())
+    images = {name: tree.read(paths, seen) for name, paths in part.classes.items()}
+    empty += [path for name, paths in part.classes.items() if not images[name] for path in paths]
+    return _Read(part.folder, {name: paths for name, paths in images.items() if paths}, [])
+
+
+def _label(part: _Read, classes: Sequence[str], labelled_by: Path, remarks: list[str]) -> tuple[Sample, ...]:
+    """Samples of a part, labelled by the classes of the training images."""
+    if bool(part.images) != bool(classes):
+        raise EquicliError(
+            f"{part.folder}: one of {labelled_by.name} and {part.folder.name} has class folders and the other has none."
+        )
+    samples = [Sample(path) for path in part.unlabelled]
+    for name, paths in part.images.items():
+        label = _find_class(name, classes)
+        if label is None:
+            raise EquicliError(
+                f"{part.folder / shown(name)}: no such class in {labelled_by}. Remove it, or add training images."
+            )
+        if name != classes[label]:
+            remarks.append(f"{shown(name)} in {shown(part.folder.name)} is the class {shown(classes[label])}")
+        samples += [Sample(path, label, label) for path in paths]
+    return tuple(samples)
+
+
+def _find_class(name: str, classes: Sequence[str]) -> int | None:
+    """The class of a name; of one that differs in case alone, where there is one such."""
+    if name in classes:
+        return classes.index(name)
+    alike = [index for index, other in enumerate(classes) if other.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 else None
 
 
 def split_folder(folder: Dataset, *, validation: float, test: float, seed: int) -> Split:
@@ -145,11 +205,20 @@ def recorded_split(folder: Dataset, recorded: Mapping[str, Sequence[str]]) -> Sp
     Raises:
         EquicliError: recorded images are gone.
     """
-    samples = {s.path.relative_to(folder.root).as_posix(): s for s in folder.samples}
-    gone = [name for names in recorded.values() for name in names if name not in samples]
+    found = match_recorded(folder, recorded)
+    gone = [name for part in found.values() for name, sample in part.items() if sample is None]
     if gone:
         raise EquicliError(f"{folder.root / gone[0]}: recorded in the run, but gone ({len(gone)} such files).")
-    return Split(**{part: tuple(samples[name] for name in names) for part, names in recorded.items()})
+    return Split(**{part: tuple(s for s in named.values() if s is not None) for part, named in found.items()})
+
+
+def match_recorded(folder: Dataset, recorded: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Sample | None]]:
+    """By part, the sample of each file that `Split.paths` recorded; None of one that is gone."""
+    samples = {s.path.relative_to(folder.root).as_posix(): s for s in folder.samples}
+    alike = {normal(name): sample for name, sample in samples.items()}
+    return {
+        part: {name: samples.get(name) or alike.get(normal(name)) for name in names} for part, names in recorded.items()
+    }
 
 
 def _divide(samples: Sequence[Sample], share: float, seed: str) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
@@ -167,59 +236,3 @@ def _divide(samples: Sequence[Sample], share: float, seed: str) -> tuple[tuple[S
 
 def _by_path(sample: Sample) -> str:
     return sample.path.as_posix()
-
-
-def _class_folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _images(folder: Path, pattern: str = "**/*") -> list[Path]:
-    return sorted(
-        p
-        for p in folder.glob(pattern)
-        if p.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
-        and p.is_file()
-    )
-
-
-def _read(root: Path) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
-    """Class names and samples of `<class>/…`, or no class names where images lie in the folder itself."""
-    loose = _images(root, "*")
-    if loose and any(_images(folder) for folder in _class_folders(root)):
-        raise EquicliError(f"{loose[0]}: an image beside class folders. Move it into one of them, or remove it.")
-    if loose:
-        return (), tuple(Sample(path, None) for path in loose)
-    folders = _class_folders(root)
-    classes = tuple(folder.name for folder in folders)
-    samples = tuple(
-        Sample(path, label, label) for label, folder in enumerate(folders) for path in _class_images(folder)
-    )
-    if not samples:
-        raise EquicliError(
-            f"{root}: no images here. Expected <class>/<image> or images of one of {', '.join(sorted(IMAGE_SUFFIXES))}."
-        )
-    return classes, samples
-
-
-def _read_as(root: Path, classes: tuple[str, ...], train_root: Path) -> tuple[Sample, ...]:
-    """Samples of a test folder, labelled by the classes of the training folder."""
-    own, samples = _read(root)
-    if bool(own) != bool(classes):
-        raise EquicliError(
-            f"{root}: one of {train_root.name} and {root.name} has class folders and the other has none."
-        )
-    unknown = sorted(set(own) - set(classes))
-    if unknown:
-        raise EquicliError(f"{root / unknown[0]}: no such class in {train_root}. Remove it, or add training images.")
-    labels: list[int | None] = [None if s.target is None else classes.index(own[s.target]) for s in samples]
-    return tuple(Sample(s.path, label, label) for s, label in zip(samples, labels, strict=True))
-
-
-def _class_images(folder: Path) -> list[Path]:
-    images = _images(folder)
-    if not images and (folder / "resolved.yaml").is_file():
-        raise EquicliError(f"{folder}: a run folder, no class. DATA is the folder with the images alone.")
-    if not images:
-        raise EquicliError(f"{folder}: an empty class, no image in it. Add images or remove the folder.")
-    return images

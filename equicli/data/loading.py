@@ -11,9 +11,10 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from equicli.data.decode import UnreadableImageError, read_picture
+from equicli.data.decode import PLAIN, Decoder, UnreadableImageError, memory_of
+from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Sample
-from equicli.errors import EquicliError
+from equicli.errors import EquicliError, printable
 from equicli.progress import Progress
 
 T = TypeVar("T")
@@ -33,21 +34,33 @@ class Batch(Generic[T]):
 
 
 class Loader(Generic[T]):
-    """Iterable over batches of samples, in order. Unreadable files are skipped and listed in `unreadable`."""
+    """Iterable over batches of samples, in order. Unreadable files are skipped and listed in `unreadable`.
+
+    fingerprints: of the files that were read.
+    """
 
     def __init__(
-        self, samples: Sequence[Sample], prepare: Callable[[Tensor], T], batch_size: int, *, strict: bool = False
+        self,
+        samples: Sequence[Sample],
+        prepare: Callable[[Tensor], T],
+        batch_size: int,
+        *,
+        decoder: Decoder = PLAIN,
+        strict: bool = False,
     ) -> None:
         """
         Args:
             prepare: what is made of each decoded picture, uint8 (3, h, w), in a thread beside.
+            decoder: opens the files.
             strict: stop at the first unreadable file.
         """
         self.samples = samples
         self.prepare = prepare
         self.batch_size = batch_size
+        self.decoder = decoder
         self.strict = strict
         self.unreadable: dict[Path, str] = {}
+        self.fingerprints: dict[Path, bytes] = {}
 
     def __len__(self) -> int:
         """Number of batches, if every file can be read."""
@@ -94,7 +107,10 @@ class Loader(Generic[T]):
                 pool.shutdown(cancel_futures=True)
 
     def _open(self, path: Path) -> T:
-        return self.prepare(read_picture(path))
+        picture = self.decoder.read(path)
+        self.fingerprints[path] = fingerprint(path)  # of the file, which is in memory yet
+        with memory_of(path, (picture.shape[-2], picture.shape[-1])):
+            return self.prepare(picture)
 
 
 def _stack(prepared: Iterable[tuple[int, T]]) -> Batch[T]:
@@ -108,7 +124,7 @@ def _stack(prepared: Iterable[tuple[int, T]]) -> Batch[T]:
 def tell_unreadable(unreadable: Mapping[Path, str], progress: Progress) -> None:
     """List skipped files."""
     for path, why in unreadable.items():
-        progress.say(f"skipped {path}: {why}")
+        progress.say(f"skipped {printable(path)}: {why}")
     if unreadable:
         progress.say(f"{len(unreadable)} unreadable images skipped (--strict stops instead)")
 

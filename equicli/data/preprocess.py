@@ -24,6 +24,8 @@ INTERPOLATIONS: dict[Interpolation, Image.Resampling] = {
 }
 
 
+_LARGEST = 1 << 24  # pixels of a resized picture of which only a part is kept
+
 Side = Annotated[int, Field(ge=1, le=1 << 14)]  # pixels
 
 
@@ -65,7 +67,12 @@ class Preprocess:
         image = to_image(picture) if isinstance(picture, Tensor) else picture
         width, height, left, top = self.placement((image.height, image.width))
         if (width, height) != image.size:
-            image = image.resize((width, height), INTERPOLATIONS[self.interpolation])
+            # Of a long and thin picture, which would become far longer, only what is cropped is made.
+            whole = width * height <= _LARGEST
+            right, bottom = (width, height) if whole else (min(left + self.size, width), min(top + self.size, height))
+            start = (0, 0) if whole else (max(left, 0), max(top, 0))
+            image = _resize(image, (width, height), (*start, right, bottom), INTERPOLATIONS[self.interpolation])
+            left, top = left - start[0], top - start[1]
         # Where the square is larger than the picture, Pillow pads with black.
         return to_pixels(image.crop((left, top, left + self.size, top + self.size)))
 
@@ -117,11 +124,23 @@ class Preprocess:
         image_size: int | None = None,
     ) -> "Preprocess":
         """Apply `--preprocess` (`none` keeps only the normalization), `--mean`, `--std` and `--image-size`."""
-        normalization = Normalization(mean or self.normalization.mean, std or self.normalization.std)
+        own = self.normalization
+        normalization = Normalization(mean or own.rgb().mean, std or own.rgb().std)
+        normalization = normalization if own.channels == 3 else normalization.grey()
         if mode == "none":
             return replace(self, size=None, resize=None, normalization=normalization)
-        own = replace(self, normalization=normalization)
-        return own if image_size is None or image_size == self.size else own.resized(image_size)
+        same = replace(self, normalization=normalization)
+        return same if image_size is None or image_size == self.size else same.resized(image_size)
+
+
+def _resize(
+    image: Image.Image, to: tuple[int, int], part: tuple[int, int, int, int], interpolation: Image.Resampling
+) -> Image.Image:
+    """Resize a picture, and make of it only a part: left, top, right and bottom in the resized one."""
+    left, top, right, bottom = part
+    wide, high = image.width / to[0], image.height / to[1]
+    box = (left * wide, top * high, min(right * wide, image.width), min(bottom * high, image.height))
+    return image.resize((right - left, bottom - top), interpolation, None if part == (0, 0, *to) else box)
 
 
 def _kind_of(name: str, kinds: Mapping[str, Kinds]) -> Kinds:
@@ -132,9 +151,20 @@ def _kind_of(name: str, kinds: Mapping[str, Kinds]) -> Kinds:
 
 def _paste(output: Tensor, size: int, placement: Placement, frame: Frame) -> Tensor:
     """Put what a network says of each pixel of its input, (..., h', w'), in its place in the picture, (..., h, w)."""
-    width, height, left, top = placement
-    shape, dtype = output.shape[:-2], output.dtype
-    flat = output.reshape(1, -1, *output.shape[-2:]).float()
-    flat = functional.interpolate(flat, (size, size), mode="nearest-exact")
-    placed = functional.pad(flat, (left, width - size - left, top, height - size - top))
-    return functional.interpolate(placed, frame, mode="nearest-exact").to(dtype).reshape(*shape, *frame)
+    rows = _nearest(output.shape[-2], size, placement.top, placement.height, frame[0])
+    columns = _nearest(output.shape[-1], size, placement.left, placement.width, frame[1])
+    # A row and a column of nothing stand for what the network did not see.
+    padded = functional.pad(output, (0, 1, 0, 1))
+    return padded[..., rows[:, None], columns]
+
+
+def _nearest(own: int, size: int, start: int, resized: int, side: int) -> Tensor:
+    """Which of the network's `own` rows, or columns, is nearest to each of a picture's; `own` itself where it saw none.
+
+    Args:
+        size, start: where the network's input lies on the resized picture's side. resized, side: its length, and the
+            picture's.
+    """
+    seen = ((torch.arange(side, dtype=torch.float64) + 0.5) * (resized / side)).floor() - start
+    nearest = ((seen + 0.5) * (own / size)).floor().long()
+    return torch.where((seen >= 0) & (seen < size), nearest.clamp(0, own - 1), own)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from equicli.data.normalization import Normalization
+from equicli.devices import wide
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ def shrink(image: Tensor, size: int) -> Tensor:
     batch = image.unsqueeze(0) if image.ndim == 3 else image
     # One channel at a time: all of them at once in float64 take twice as long, most of it spent on fresh memory.
     resized = [
-        nn.functional.interpolate(channel.double(), (size, size), mode="bilinear", antialias=True).float()
+        nn.functional.interpolate(wide(channel), (size, size), mode="bilinear", antialias=True).float()
         for channel in batch.split(1, dim=1)
     ]
-    return torch.cat(resized, dim=1).reshape(*image.shape[:-2], size, size)
+    return torch.cat(resized, dim=1).to(image.device).reshape(*image.shape[:-2], size, size)
 
 
 def central_square(image: Tensor) -> Tensor:

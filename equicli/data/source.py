@@ -13,11 +13,14 @@ class Images(NamedTuple):
     pixels: uint8 (b, 3, s, s), small views before normalization, or inputs of the prediction network.
     aspects: float32 (b,), width ÷ height of the pictures that were squashed to these squares; 1 where none was.
     targets: what is right for each, as the task has it.
+    looks: float32 (b, 3, t, t), the normalized views that a canonicalizer is shown of each where a model is evaluated;
+        None where they are not kept.
     """
 
     pixels: Tensor
     aspects: Tensor
     targets: list[Any]
+    looks: Tensor | None = None
 
 
 class Source(Protocol):
@@ -37,10 +40,13 @@ class Resident:
     pixels: Tensor
     aspects: Tensor
     targets: Sequence[Any]
+    looks: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def take(self, indices: Tensor) -> Images:
         chosen = indices.to(self.pixels.device)
-        return Images(self.pixels[chosen], self.aspects[indices], [self.targets[i] for i in indices.tolist()])
+        targets = [self.targets[i] for i in indices.tolist()]
+        looks = None if self.looks is None else self.looks[chosen]
+        return Images(self.pixels[chosen], self.aspects[indices], targets, looks)

@@ -77,7 +77,7 @@ class Evaluation:
         return len(self.changed)
 
 
-def evaluate(
+def record_systems(
     model: AdaptedModel,
     task: Task,
     batches: Iterable[InputBatch],

@@ -1,6 +1,6 @@
 """Which samples are evaluated on, and how they come: as pictures, or as tensors that are preprocessed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from equicli.adapted import AdaptedModel
-from equicli.data.folders import Dataset, Sample, recorded_split
+from equicli.data.decode import MAX_PIXELS, Decoder
+from equicli.data.folders import Dataset, Sample, match_recorded, recorded_split
 from equicli.data.loading import Batch, Loader
 from equicli.devices import device_of
 from equicli.errors import EquicliError, UsageError
@@ -32,31 +33,68 @@ class EvaluationSamples:
     split: str
 
 
-def find_samples(task: Task, data: str | None, run: Run | None, progress: Progress) -> EvaluationSamples:
-    """The test samples of a folder; of that which a run was made from, those that it held out.
+def find_samples(
+    task: Task,
+    data: str | None,
+    run: Run | None,
+    progress: Progress,
+    *,
+    test_split: str | None = None,
+    strict: bool = False,
+) -> EvaluationSamples:
+    """The test samples of a folder; of that which a run was made from, also moved or copied, those that it
+    held out.
 
     Args:
         data: a dataset folder; None is the one that the run recorded.
+        test_split: the folder of test images in it; None is what the run was told, or looks for it by its name.
 
     Raises:
-        UsageError: neither names a folder. EquicliError: there are no test images.
+        UsageError: neither names a folder. EquicliError: there are no test images; or, in strict mode, something is
+            left out that should have been a picture.
     """
     recorded = Path(run.read_settings()["data"]) if run else None
     root = Path(expand_path(data)) if data is not None else recorded
     if root is None:
         raise UsageError("an exported file records no data folder; name one with --data.")
-    folder = task.open(root)
-    if run is not None and recorded is not None and root.resolve() == recorded.resolve():
+    if data is None and not root.exists():
+        raise UsageError(f"{root}: the data folder of this run is gone; name where it lies now with --data.")
+    names = _recorded_names(run, root) | ({} if test_split is None else {"test_split": test_split})
+    folder = task.with_splits(names).open(root) if names else task.open(root)
+    folder.tell(progress, strict=strict)
+    split = "test"
+    own = recorded is not None and root.resolve() == recorded.resolve() and test_split is None
+    known = run is not None and not own and test_split is None and run.split.is_file()
+    moved = _moved_test_samples(folder, run.read_split()) if run is not None and known else []
+    if own and run is not None:
         samples = recorded_split(folder, {"train": [], "validation": [], "test": run.read_split()["test"]}).test
-        split = "test"
+    elif moved:
+        samples = tuple(moved)
+        progress.say(f"{root} holds the files that the run was made from: evaluating on its {len(moved)} test images")
     elif folder.test is not None:
-        samples, split = folder.test, "test"
+        samples = folder.test
     else:
         samples, split = folder.train, "all"
         progress.say(f"{root} has no test split: evaluating on all {len(samples)} images")
     if not samples:
         raise EquicliError(f"{root}: no test images.")
     return EvaluationSamples(tuple(samples), folder, split)
+
+
+def _moved_test_samples(folder: Dataset, recorded: Mapping[str, Sequence[str]]) -> list[Sample]:
+    """The recorded test samples of a folder that has at least half of the recorded files; else none."""
+    found = match_recorded(folder, recorded)
+    samples = [sample for part in found.values() for sample in part.values()]
+    if 2 * sum(sample is not None for sample in samples) < len(samples):
+        return []
+    return [sample for sample in found["test"].values() if sample is not None]
+
+
+def _recorded_names(run: Run | None, root: Path) -> dict[str, str]:
+    """The folders that a run was told are parts, where this dataset has them, too."""
+    told = run.read_settings().get("task", {}) if run else {}
+    names = {key: told.get(key) for key in ("train_split", "val_split", "test_split")}
+    return {key: name for key, name in names.items() if name is not None and (root / name).is_dir()}
 
 
 class Batches:
@@ -67,12 +105,24 @@ class Batches:
     """
 
     def __init__(
-        self, model: AdaptedModel, samples: Sequence[Sample], batch_size: int, rotate: str, *, strict: bool = False
+        self,
+        model: AdaptedModel,
+        samples: Sequence[Sample],
+        batch_size: int,
+        rotate: str,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        strict: bool = False,
     ) -> None:
         self.model, self.samples, self.rotate = model, samples, rotate
         prepare: Callable[[Tensor], Tensor] = (lambda picture: picture) if rotate == "file" else model.preprocess
-        self._loader = Loader(samples, prepare, batch_size, strict=strict)
+        decoder = Decoder(model.value_ranges, max_pixels)
+        self._loader = Loader(samples, prepare, batch_size, decoder=decoder, strict=strict)
         self._shape: tuple[torch.Size, Path] | None = None
+
+    def count_seen(self, seen: Collection[bytes]) -> int:
+        """How many of the samples that were read so far have one of these fingerprints."""
+        return sum(of in seen for of in self._loader.fingerprints.values())
 
     @property
     def unreadable(self) -> dict[Path, str]:

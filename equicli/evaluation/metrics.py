@@ -25,6 +25,11 @@ def metrics_document(
     trained_base: bool = False,
     cost: Mapping[str, Any],
     warnings: Sequence[str] = (),
+    near_chance: Sequence[str] = (),
+    of: int | None = None,
+    seen: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    precision: str = "fp32",
     unreadable: int,
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -36,6 +41,10 @@ def metrics_document(
         prior: the poses that were expected of untouched images.
         trained_base: whether the prediction network was trained, too.
         cost: see `cost.cost_of`. warnings: a line on each thing that would mislead a reader.
+        near_chance: see `warnings.near_chance_of`.
+        of: of how many images of the split these are some; None where they are all.
+        seen: how many of the images training saw; None where nothing says.
+        overrides: preprocessing in place of the artifact's own, by flag. precision: of the prediction network.
     """
     systems = {
         name: {**task.measure(records, evaluation.elements), "passes": evaluation.passes[name]}
@@ -55,11 +64,16 @@ def metrics_document(
         "prior": dict(zip(prior.poses, prior.shares, strict=True)) if prior.shares else list(prior.poses),
         "labels": "agreement" if evaluation.agreement else task.labels_from,
         "n": evaluation.n,
+        "of": of,
+        "seen_in_training": seen,
         "unreadable": unreadable,
+        "overrides": dict(overrides or {}),
+        "precision": precision,
         "trained_base": trained_base,
         **systems,
         "cost": dict(cost),
         "warnings": list(warnings),
+        "near_chance": list(near_chance),
         "provenance": dict(provenance),
     }
 

@@ -3,7 +3,7 @@
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ import equicli
 from equicli.adapted import AdaptedModel
 from equicli.artifact import ModelConfig
 from equicli.data.loading import tell_unreadable
+from equicli.errors import EquicliError, is_out_of_memory
 from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.cost import cost_of
-from equicli.evaluation.evaluate import Evaluation, InputBatch, evaluate
+from equicli.evaluation.evaluate import Evaluation, InputBatch, record_systems
 from equicli.evaluation.images import Batches
 from equicli.evaluation.metrics import metrics_document
-from equicli.evaluation.warnings import warnings_of
+from equicli.evaluation.warnings import near_chance_of, warnings_of
 from equicli.groups import PlanarGroup
 from equicli.prediction.inputs import Inputs
 from equicli.progress import Progress
@@ -40,13 +41,19 @@ def evaluate_images(
     seed: int,
     device: torch.device,
     precision: str,
+    of: int | None = None,
+    seen: Collection[bytes] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    latest: Path | None = None,
     progress: Progress,
 ) -> dict[str, Any]:
     """Evaluate on image files, and build the metrics document.
 
     Args:
         targets: what is right for each sample; None where nothing says.
-        split: which images these are, for the document.
+        split, of, overrides: which images these are, and how they are prepared; see `metrics_document`.
+        seen: fingerprints of the pictures that training saw; None where nothing says, or where all are known to be.
+        latest: the run that was meant where the command names none.
     """
     systems = ("adapted", *task.baselines)
     evaluation, sample = record_images(
@@ -62,7 +69,9 @@ def evaluate_images(
         progress=progress,
     )
     tell_unreadable(batches.unreadable, progress)
+    progress.say("measuring time: canonicalizer and network in turns")
     cost = cost_of(model, sample, precision)
+    count = None if seen is None else batches.count_seen(seen)
     return metrics_document(
         evaluation,
         task,
@@ -71,9 +80,14 @@ def evaluate_images(
         prior=config.prior,
         trained_base=config.trained_base,
         cost=cost,
-        warnings=warnings_of(evaluation, task, config.labels, cost),
+        warnings=warnings_of(evaluation, task, config.labels, cost, config.prior, count),
+        near_chance=near_chance_of(evaluation, task, config.prior),
+        of=of,
+        seen=count,
+        overrides=overrides,
+        precision=precision,
         unreadable=len(batches.unreadable),
-        provenance=provenance(config, seed, device),
+        provenance=provenance(config, seed, device, latest),
     )
 
 
@@ -95,13 +109,13 @@ def record_images(
     """Evaluate; return some inputs, too, preprocessed and on the device, for the cost to be measured on.
 
     Args:
-        targets, systems, cache: see `evaluate`.
+        targets, systems, cache: see `record_systems`.
         label: what progress calls this.
     """
     sample: list[Inputs] = []
 
     def tracked() -> Iterator[InputBatch]:
-        for batch in progress.track(batches, label, len(batches)):
+        for batch in progress.track(batches, label, len(batches.samples), size=lambda batch: len(batch.indices)):
             if not sample:
                 shown = batch.inputs.at(model.canonicalizer.group, None)
                 few = shown[:COST_BATCH]
@@ -110,23 +124,35 @@ def record_images(
                 sample.append(model.tensors(few if square else list(few)))
             yield batch
 
-    evaluation = evaluate(
-        model,
-        task,
-        tracked(),
-        targets,
-        elements,
-        prior=config.prior,
-        systems=systems,
-        cache=cache,
-        device=device,
-        precision=precision,
-    )
+    try:
+        evaluation = record_systems(
+            model,
+            task,
+            tracked(),
+            targets,
+            elements,
+            prior=config.prior,
+            systems=systems,
+            cache=cache,
+            device=device,
+            precision=precision,
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EquicliError("not enough memory for a batch: lower --batch-size, or --max-pixels.") from error
     return evaluation, sample[0]
 
 
-def provenance(config: ModelConfig, seed: int, device: torch.device) -> dict[str, Any]:
+def provenance(config: ModelConfig, seed: int, device: torch.device, latest: Path | None = None) -> dict[str, Any]:
+    """Where the numbers of a document are from.
+
+    Args:
+        latest: the run that was meant where the command names none; by then another may be the latest.
+    """
     command = ["equicli", *sys.argv[1:]] if Path(sys.argv[0]).stem in ("equicli", "__main__") else sys.argv
+    if latest is not None and command[1:2] == ["evaluate"]:
+        command = [*command[:2], _from_here(latest), *command[2:]]
     return {
         "model": config.provenance["model"],
         "revision": config.provenance.get("revision"),
@@ -140,3 +166,8 @@ def provenance(config: ModelConfig, seed: int, device: torch.device) -> dict[str
             **{name: version(name) for name in ("torch", "torchvision", "timm")},
         },
     }
+
+
+def _from_here(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -3,21 +3,45 @@
 from collections.abc import Mapping
 from typing import Any
 
+from equicli.canonicalization.prior import Prior, near_chance
 from equicli.evaluation.cost import WIDE
 from equicli.evaluation.evaluate import Evaluation
 from equicli.tasks.intervals import paired_difference
 from equicli.tasks.task import Task
 
+NETWORK, CANONICALIZER = "network", "canonicalizer"
 
-def warnings_of(evaluation: Evaluation, task: Task, labels: Mapping[str, int], cost: Mapping[str, Any]) -> list[str]:
+
+def warnings_of(
+    evaluation: Evaluation,
+    task: Task,
+    labels: Mapping[str, int],
+    cost: Mapping[str, Any],
+    prior: Prior,
+    seen: int | None = None,
+) -> list[str]:
     """One line on each, with what to do.
 
     Args:
-        labels: the output of each class. cost: see `cost.cost_of`.
+        labels: the output of each class. cost: see `cost.cost_of`. prior: the poses of untouched images.
+        seen: how many of the images training saw; None where nothing says.
     """
     records, lines = evaluation.records, []
+    if seen:
+        lines.append(
+            f"{seen:,} of {evaluation.n:,} images were trained on, or chose the epoch: figures on them flatter; "
+            "evaluate on others"
+        )
     if "vanilla" in records and not evaluation.agreement:
         lines += task.warnings(records["vanilla"], evaluation.elements, labels)
+    if CANONICALIZER in near_chance_of(evaluation, task, prior):
+        assert evaluation.found is not None
+        rate = float(evaluation.found.identity.double().mean())
+        lines.append(
+            f"the canonicalizer finds {100 * rate:.1f} % of untouched images in the poses that the prior names "
+            f"({prior}), which is near chance: are they in these poses? More --epochs, more images, a pretrained "
+            "--canonicalizer-network or another --canonicalizer may help"
+        )
     if "symmetrized" in records:
         averaged, adapted = (
             records[name][task.score].double().mean(dim=1)[None].numpy() for name in ("symmetrized", "adapted")
@@ -36,3 +60,14 @@ def warnings_of(evaluation: Evaluation, task: Task, labels: Mapping[str, int], c
             "operations, or measure again when it is idle"
         )
     return lines
+
+
+def near_chance_of(evaluation: Evaluation, task: Task, prior: Prior) -> list[str]:
+    """Which parts of the model do hardly better than guesses; nothing is to be built on it then."""
+    found, records = evaluation.found, evaluation.records
+    parts = []
+    if "vanilla" in records and not evaluation.agreement and task.near_chance(records["vanilla"]):
+        parts.append(NETWORK)
+    if found is not None and near_chance(evaluation.group, prior, float(found.identity.double().mean())):
+        parts.append(CANONICALIZER)
+    return parts

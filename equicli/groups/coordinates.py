@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from equicli.devices import wide
 from equicli.groups.continuous import about_z
 from equicli.groups.elements import Element, Frame, act_on_frame, check_plane, matrix, round_to
 from equicli.groups.group import Group
@@ -35,7 +36,7 @@ def turn_points(group: Group, element: Element, points: Tensor) -> Tensor:
 
 def _in_pixels(group: Group, element: Element) -> Tensor:
     """The matrix of an element where the y axis points down, (2, 2) or (b, 2, 2)."""
-    up = matrix(group, element).double()
+    up = wide(matrix(group, element))
     return up * up.new_tensor([[1, -1], [-1, 1]])
 
 

@@ -6,6 +6,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from equicli.devices import wide, wide_device
 from equicli.groups.group import Group, is_finite
 
 # One element for all, or one for each value of a batch. See `Group`.
@@ -35,7 +36,8 @@ def matrix(group: Group, element: Element) -> Tensor:
         if isinstance(element, int):
             return torch.tensor(group.rows(element), dtype=torch.float64)
         table = [group.rows(g) for g in range(group.order)]
-        return torch.tensor(table, dtype=torch.float64, device=element.device)[element]
+        device = wide_device(element.device)
+        return torch.tensor(table, dtype=torch.float64, device=device)[element.to(device)]
     d = group.dimension
     if isinstance(element, int) or element.shape[-2:] != (d, d) or element.ndim > 3:
         shape = element if isinstance(element, int) else tuple(element.shape)
@@ -87,7 +89,7 @@ def distance(group: Group, g: Element, h: Element) -> Tensor:
     """
     a, b = (matrix(group, e) if is_finite(group) else torch.as_tensor(e) for e in (g, h))
     device = next((e.device for e in (g, h) if isinstance(e, Tensor)), a.device)
-    a, b = a.to(device).double(), b.to(device).double()
+    a, b = (wide(entries).to(wide_device(device)) for entries in (a, b))
     turn = (a[..., :, None, :] * b[..., None, :, :]).sum(-1)  # a bᵀ, which mixed precision would round as a matmul
     sine = (turn - turn.mT).square().sum((-2, -1)).sqrt() / 8**0.5
     angle = torch.atan2(sine, cosine(a, b)).rad2deg()

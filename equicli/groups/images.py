@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from equicli.devices import moved, wide_device
 from equicli.groups.elements import Element, Frame, act_on_frame, is_batch, matrix, round_to, singles, take_apart
 from equicli.groups.group import Group, is_finite
 
@@ -86,7 +87,7 @@ def _parts(
 ) -> tuple[float | Tensor, float | Tensor, float | Tensor, float | Tensor]:
     """What `take_apart` makes of one element, or of each of a batch, (b,)."""
     if not is_finite(group):
-        entries = matrix(group, element).to(device)
+        entries = moved(matrix(group, element), device)
         return take_apart(entries[..., 0, 0], entries[..., 0, 1], entries[..., 1, 0], entries[..., 1, 1], most)
     if isinstance(element, int):
         (a, b), (c, d) = group.rows(element)
@@ -134,13 +135,13 @@ def _rotate(
 def _take_nearest(mask: Tensor, cos: float | Tensor, sin: float | Tensor, padding: str, canvas: Frame) -> Tensor:
     """Rotate about the centre, taking for each pixel the nearest one: no new value in any dtype, save padding's 0."""
     flat = _flatten(mask).flatten(2)  # (b, c, h·w)
-    numbers = torch.arange(1, flat.shape[-1] + 1, dtype=torch.float64, device=mask.device)
+    numbers = torch.arange(1, flat.shape[-1] + 1, dtype=torch.float64, device=wide_device(mask.device))
     numbers = numbers.reshape(1, 1, *mask.shape[-2:])
     grid = _grid(numbers, cos, sin, canvas)
     found = functional.grid_sample(
         numbers.expand(grid.shape[0], -1, -1, -1), grid, "nearest", PADDINGS[padding], align_corners=False
     )
-    source = found.long().flatten(2)  # (1 or b, 1, h'·w'), 0 for outside
+    source = found.long().to(mask.device).flatten(2)  # (1 or b, 1, h'·w'), 0 for outside
     outside = flat.new_zeros(1).expand(*flat.shape[:2], 1)
     taken = torch.cat([outside, flat], dim=-1).gather(-1, source.expand(*flat.shape[:2], -1))
     return taken.reshape(*mask.shape[:-2], *canvas)

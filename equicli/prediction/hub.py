@@ -8,6 +8,8 @@ from huggingface_hub import errors as hub_errors
 from huggingface_hub.utils import logging as hub_logging
 
 from equicli.errors import EquicliError, UsageError, reason
+from equicli.prediction.checkpoint_files import INDEX, find_in_folder, parts_of
+from equicli.prediction.reachable import offline_where_silent
 
 ON_THE_HUB = "hf-hub:"
 
@@ -22,16 +24,23 @@ def open_checkpoint(name: str) -> tuple[Path, str]:
     """Return the file of weights that `--checkpoint` names, and how a run records it: by its name, or by its commit.
 
     Args:
-        name: a local file, or `hf-hub:owner/name[@revision]/file`, which is fetched.
+        name: a local file, the index of several, a folder of these, or `hf-hub:owner/name[@revision]/file`, which is
+            fetched.
 
     Raises:
         UsageError: no such file.
-        EquicliError: the Hub's file cannot be had.
+        EquicliError: the Hub's file cannot be had, or a folder holds no weights.
     """
     if not name.startswith(ON_THE_HUB):
-        if not Path(name).is_file():
+        path = Path(name)
+        if path.is_dir():
+            found = find_in_folder(path)
+            if found is None:
+                raise UsageError(f"--checkpoint {name}: no such file of weights: a folder with none in it.")
+            path = found
+        if not path.is_file():
             raise UsageError(f"--checkpoint {name}: no such file.")
-        return Path(name), Path(name).name
+        return path, path.name
     owner, _, rest = name.removeprefix(ON_THE_HUB).partition("/")
     repository, _, filename = rest.partition("/")
     if not owner or not repository or not filename or ".." in filename.split("/"):  # which would leave the cache
@@ -57,8 +66,8 @@ def download_first(
     found = find_first(repository, filenames, revision, source)
     if found is None:
         raise EquicliError(
-            f"{_name(repository, revision, source)}: no {' or '.join(filenames)} in this repository. "
-            f"Name another{_or_a_file(filenames)}."
+            f"{_name(repository, revision, source)}: no {' or '.join(n for n in filenames if not n.endswith(INDEX))} "
+            f"in this repository. Name another{_or_a_file(filenames)}."
         )
     return found
 
@@ -66,7 +75,7 @@ def download_first(
 def find_first(
     repository: str, filenames: Sequence[str], revision: str | None, source: str = "hf-hub"
 ) -> tuple[Path, str] | None:
-    """Like `download_first`; None where the repository has none of these files.
+    """Like `download_first`; None where the repository has none of these files. With an index come all its parts.
 
     Args:
         source: what stands before the repository's name in errors, as the user wrote it.
@@ -76,19 +85,24 @@ def find_first(
         raise EquicliError(f"{name}: no such revision. Name a branch, tag or commit of the repository.")
     hub_logging.set_verbosity_error()  # its warnings of retries are said again, in one line, below
     try:
-        for filename in filenames:
-            try:
-                path = Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
-            except hub_errors.LocalEntryNotFoundError:
-                # Offline: known not to be there, or not known?
-                cached = huggingface_hub.try_to_load_from_cache(repository, filename, revision=revision)
-                if cached is not huggingface_hub._CACHED_NO_EXIST:
-                    raise
-                continue
-            except hub_errors.EntryNotFoundError:
-                continue
-            # <cache>/models--owner--name/snapshots/<commit>/<file>
-            return path, path.parents[filename.count("/")].name
+        with offline_where_silent():
+            for filename in filenames:
+                try:
+                    path = _fetch(repository, filename, revision)
+                except hub_errors.LocalEntryNotFoundError:
+                    # Offline: known not to be there, or not known?
+                    cached = huggingface_hub.try_to_load_from_cache(repository, filename, revision=revision)
+                    if cached is not huggingface_hub._CACHED_NO_EXIST:
+                        raise
+                    continue
+                except hub_errors.EntryNotFoundError:
+                    continue
+                # <cache>/models--owner--name/snapshots/<commit>/<file>
+                commit = path.parents[filename.count("/")].name
+                if filename.endswith(INDEX):
+                    for part in parts_of(path, f"{name}, {filename}"):
+                        _fetch(repository, filename.removesuffix(path.name) + part, commit)
+                return path, commit
     except hub_errors.GatedRepoError:
         message = "access to it is restricted. Ask for access on its page, then set HF_TOKEN."
     except hub_errors.RevisionNotFoundError:
@@ -107,6 +121,10 @@ def find_first(
     else:
         return None
     raise EquicliError(f"{name}: {message}")
+
+
+def _fetch(repository: str, filename: str, revision: str | None) -> Path:
+    return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
 
 
 def _or_a_file(filenames: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from equicli.data.names import normal
 from equicli.errors import UsageError, did_you_mean
 from equicli.prediction.classes import imagenet_class_names
 from equicli.recipes import read_yaml
@@ -43,7 +44,7 @@ def _given_prompts(path: str, classes: Sequence[str]) -> Prompts:
         texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else ()
         if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             raise UsageError(f"--prompts {path}: '{name}' wants a prompt, or a list of them, in words.")
-        prompts[str(name)] = texts
+        prompts[normal(str(name))] = texts
     if not classes:
         return prompts
     for name in classes:

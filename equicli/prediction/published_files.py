@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from equicli.errors import EquicliError, UsageError, reason
+from equicli.errors import EquicliError, UsageError, reason, shown
+from equicli.prediction.checkpoint_files import INDEX, first_of
 from equicli.prediction.hub import download_first, find_first, split_revision
 from equicli.prediction.network import NetworkRequest
-
-# The first that exists is taken; a folder or repository holds the weights under one of these.
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
@@ -23,6 +21,18 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise EquicliError(f"{name}: not a JSON object.")
     return content
+
+
+def refuse_other_problems(config: Mapping[str, Any], name: str) -> None:
+    """Refuse a configuration that says that the network is no classifier of one class an image."""
+    inner = config.get("pretrained_cfg")
+    said = config.get("problem_type") or (inner.get("problem_type") if isinstance(inner, dict) else None)
+    if said not in (None, "single_label_classification"):
+        what = {"multi_label_classification": "gives each image several labels", "regression": "returns numbers"}
+        raise EquicliError(
+            f"{name}: {what.get(str(said), 'is no classifier')} (problem_type {shown(said)}), which is not supported: "
+            "each image has one class here. Name a checkpoint for one class an image."
+        )
 
 
 @dataclass(frozen=True)
@@ -66,15 +76,17 @@ def open_files(request: NetworkRequest) -> PublishedFiles:
 def _open_folder(folder: Path) -> PublishedFiles:
     """A folder is recorded by its name and its weights as the user's own file: others have no such path."""
 
-    def find(names: Sequence[str]) -> Path | None:
-        return next((folder / name for name in names if (folder / name).is_file()), None)
-
     def get(names: Sequence[str]) -> Path:
-        found = find(names)
+        found = first_of(folder, names)
         if found is None:
-            raise EquicliError(f"transformers:{folder}: no {' or '.join(names)} in this folder.")
+            wanted = " or ".join(name for name in names if not name.endswith(INDEX))
+            raise EquicliError(f"transformers:{folder}: no {wanted} in this folder.")
         return found
 
     return PublishedFiles(
-        f"transformers:{folder}", find, get, {"model": f"transformers:{folder.resolve().name}"}, "checkpoint"
+        f"transformers:{folder}",
+        lambda names: first_of(folder, names),
+        get,
+        {"model": f"transformers:{folder.resolve().name}"},
+        "checkpoint",
     )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from equicli.errors import EquicliError, reason
 from equicli.groups.action import KINDS
 from equicli.groups.transport import Kinds
+from equicli.prediction.channels import first_channels, no_pictures
 
 # A prediction network, or what answers in its place.
 Ask = Callable[[Any], Any]
@@ -86,7 +87,9 @@ def try_network(network: nn.Module, signature: Signature, example: Tensor) -> An
         with torch.inference_mode():
             return asking(network, signature)([example[0]] if signature.lists else example)
     except Exception as error:  # any network, also the user's own
-        size = f"{example.shape[-1]}x{example.shape[-2]}"
+        size, taken = f"{example.shape[-1]}x{example.shape[-2]}", first_channels(network)
+        if taken is not None and taken not in (1, 3):
+            raise EquicliError(f"--model: the network {no_pictures(taken)}") from error
         raise EquicliError(
             f"--model: the network fails on images of {size} ({reason(error)}). Try --image-size or --preprocess."
         ) from error

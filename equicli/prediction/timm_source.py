@@ -12,14 +12,15 @@ from pydantic import BaseModel, Field, ValidationError
 from timm.data import resolve_data_config
 from torch import nn
 
-from equicli.data.normalization import Finite, Normalization, Positive
+from equicli.data.normalization import Deviations, Means, Normalization
 from equicli.data.preprocess import INTERPOLATIONS, Interpolation, Preprocess, Side
 from equicli.errors import EquicliError, UsageError, did_you_mean, reason, shown
-from equicli.prediction.checkpoint import Allowance, load_weights, read_weights, sha256_of
+from equicli.prediction.checkpoint import Allowance, load_weights, read_weights
+from equicli.prediction.checkpoint_files import WEIGHT_FILES, find_in_folder, sha256_of
 from equicli.prediction.classes import imagenet_class_names
 from equicli.prediction.hub import download, download_first, split_revision
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
-from equicli.prediction.published_files import WEIGHT_FILES, read_json
+from equicli.prediction.published_files import read_json, refuse_other_problems
 from equicli.prediction.short_names import SHORT_NAMES
 
 
@@ -62,30 +63,59 @@ def load_from_hub(request: NetworkRequest) -> PretrainedNetwork:
     """Load `owner/name[@revision]`, a Hub repository whose `config.json` names a timm architecture."""
     repository, revision = split_revision(request.name)
     path, commit = download(repository, "config.json", request.revision or revision)
-    config = read_json(path, f"hf-hub:{request.name}: config.json")
-    try:
-        architecture = config["architecture"]
-        arguments = dict(config.get("model_args") or {})
-        published = {**config, **(config.get("pretrained_cfg") or {})}
-    except (ValueError, KeyError, TypeError):
-        raise EquicliError(
-            f"hf-hub:{request.name}: its config.json names no timm architecture. A network of transformers' is written "
-            "transformers:owner/name."
-        ) from None
-    if not isinstance(architecture, str) or not timm.is_model(architecture):
-        raise EquicliError(
-            f"hf-hub:{request.name}: timm {timm.__version__} knows no architecture '{shown(architecture)}'; "
-            "update timm."
-        )
-    known = {key: value for key, value in published.items() if key in _CONFIG_KEYS} | {"architecture": architecture}
-    if "num_classes" in config:
-        arguments["num_classes"] = config["num_classes"]
     provenance = {"model": f"hf-hub:{repository}", "repository": repository, "revision": commit}
     weights = None
     if request.pretrained:
         # From the commit that the configuration came from, so that both are of one version.
         weights, found = _download_weights(repository, commit)
         provenance |= found
+    return _load_described(path, f"hf-hub:{request.name}", request, weights, provenance)
+
+
+def load_from_folder(request: NetworkRequest) -> PretrainedNetwork:
+    """Load a local folder that timm wrote: its `config.json` names an architecture, and the weights lie beside it.
+
+    It is recorded by its name, and its weights as the user's own file: others have no such path.
+    """
+    folder, name = Path(request.name).expanduser(), f"local-dir:{request.name}"
+    if request.revision is not None:
+        raise UsageError(f"--revision {request.revision}: a folder has none.")
+    if not folder.is_dir():
+        raise UsageError(f"--model {name}: no such folder.")
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"--model {name}: no config.json in this folder; name a network, and this with --checkpoint.")
+    provenance = {"model": f"local-dir:{folder.resolve().name}"}
+    weights = None
+    if request.pretrained:
+        weights = find_in_folder(folder)
+        if weights is None:
+            raise EquicliError(f"--model {name}: no {WEIGHT_FILES[0]} or {WEIGHT_FILES[1]} in this folder.")
+        provenance |= {"checkpoint": weights.name, "sha256": sha256_of(weights)}
+    return _load_described(folder / "config.json", name, request, weights, provenance)
+
+
+def _load_described(
+    path: Path, name: str, request: NetworkRequest, weights: Path | None, provenance: dict[str, str]
+) -> PretrainedNetwork:
+    """Load what a `config.json` in timm's format describes. `name` is what an error calls its place."""
+    config = read_json(path, f"{name}: config.json")
+    try:
+        architecture = config["architecture"]
+        arguments = dict(config.get("model_args") or {})
+        published = {**config, **(config.get("pretrained_cfg") or {})}
+    except (ValueError, KeyError, TypeError):
+        raise EquicliError(
+            f"{name}: its config.json names no timm architecture. A network of transformers' is written "
+            "transformers:owner/name."
+        ) from None
+    if not isinstance(architecture, str) or not timm.is_model(architecture):
+        raise EquicliError(
+            f"{name}: timm {timm.__version__} knows no architecture '{shown(architecture)}'; update timm."
+        )
+    refuse_other_problems(config, name)
+    known = {key: value for key, value in published.items() if key in _CONFIG_KEYS} | {"architecture": architecture}
+    if "num_classes" in config:
+        arguments["num_classes"] = config["num_classes"]
     request = replace(request, arguments={**arguments, **request.arguments})
     return _build(architecture, known, request, weights, provenance, _label_names(published))
 
@@ -105,8 +135,8 @@ class _Published(BaseModel):
     """What is believed of a published configuration; other entries are ignored."""
 
     input_size: tuple[int, Side, Side] | None = None
-    mean: tuple[Finite, Finite, Finite] | None = None
-    std: tuple[Positive, Positive, Positive] | None = None
+    mean: Means | None = None
+    std: Deviations | None = None
     crop_pct: Annotated[float, Field(ge=0.1, le=10)] | None = None
     crop_mode: str | None = None
     interpolation: str | None = None
@@ -154,6 +184,8 @@ def _build(
             f"{source}: config.json has {first['loc'][0]} = {shown(first['input'])}: {first['msg']}."
         ) from None
     arguments: dict[str, Any] = dict(request.arguments)
+    if (channels := (published.get("input_size") or (3,))[0]) != 3:
+        arguments.setdefault("in_chans", channels)  # timm takes it from there, and who rebuilds the network from here
     file = f"{source}, {weights.name}" if weights else ""
     # Read here and not by timm, whose older versions unpickle.
     state = read_weights(weights, file) if weights else None

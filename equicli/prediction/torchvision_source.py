@@ -11,9 +11,11 @@ from torch import nn
 from equicli.data.normalization import Normalization
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError, did_you_mean, reason
-from equicli.prediction.checkpoint import load_weights, read_weights, sha256_of
+from equicli.prediction.checkpoint import load_own, read_checkpoint
+from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.classes import imagenet_class_names
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
+from equicli.prediction.reachable import address_answers
 
 
 def load(request: NetworkRequest) -> PretrainedNetwork:
@@ -73,11 +75,16 @@ def _load_published(network: nn.Module, weights: Any, name: str) -> dict[str, st
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         expected = file.stem.rpartition("-")[2]
+        if not address_answers(weights.url):
+            raise EquicliError(
+                f"--model {name}: not in the local cache, and {weights.url} cannot be reached. Connect once, or give "
+                "--checkpoint FILE."
+            )
         try:
             torch.hub.download_url_to_file(weights.url, str(file), expected, progress=False)
         except (OSError, RuntimeError) as error:
             raise EquicliError(
                 f"--model {name}: cannot be downloaded ({reason(error)}). Connect once, or give --checkpoint FILE."
             ) from error
-    load_weights(network, read_weights(file), str(file))
+    load_own(network, read_checkpoint(file), str(file))
     return {"revision": weights.name, "file": file.name, "sha256": sha256_of(file)}

@@ -114,6 +114,7 @@ def _normalization(family: str, processor: Any) -> Normalization:
     means = processor.image_mean if normalizes else 0.0
     stds = processor.image_std if normalizes else 1.0
     mean, std = (tuple(map(float, v)) if isinstance(v, list | tuple) else (float(v),) * 3 for v in (means, stds))
+    mean, std = (v * 3 if len(v) == 1 else v for v in (mean, std))  # of a network of one channel
     if len(mean) != 3 or len(std) != 3:
         raise ValueError(f"image_mean={mean}, image_std={std}, but pictures have three channels")
     if family == "EfficientNet":

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from equicli.errors import EquicliError, reason
 from equicli.prediction import zero_shot
-from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights, sha256_of
+from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights
+from equicli.prediction.checkpoint_files import WEIGHT_FILES, sha256_of
 from equicli.prediction.classes import imagenet_class_names
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
-from equicli.prediction.published_files import WEIGHT_FILES, open_files, read_json
+from equicli.prediction.published_files import open_files, read_json, refuse_other_problems
 from equicli.prediction.transformers_library import description, entries, quiet, transformers, translate
 from equicli.prediction.transformers_preprocess import find_preprocess
 
@@ -42,6 +43,7 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     architecture = _architecture(published, files.name)
     if architecture in zero_shot.PROMPTS:
         return zero_shot.load(files, published, request)
+    refuse_other_problems(published, files.name)
     arguments = {**_published_arguments(architecture, published), **request.arguments}
     if "num_classes" in arguments:  # what timm calls it
         arguments["num_labels"] = arguments.pop("num_classes")

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equicli.errors import EquicliError, UsageError, reason
-from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights, sha256_of
+from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights
+from equicli.prediction.checkpoint_files import WEIGHT_FILES, sha256_of
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
-from equicli.prediction.published_files import WEIGHT_FILES, PublishedFiles, read_json
+from equicli.prediction.published_files import PublishedFiles, read_json
 from equicli.prediction.transformers_library import description, quiet, transformers, translate
 from equicli.prediction.transformers_preprocess import find_preprocess
 

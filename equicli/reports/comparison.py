@@ -38,6 +38,7 @@ def files(document: Mapping[str, Any]) -> dict[str, str]:
         "caption": caption(document),
         "columns": [title for title, _ in columns(document)],
         "rows": rows(document),
+        "definitions": definitions(document),
     }
     latex = {
         "columns": [_tex(title) for title in context["columns"]],
@@ -90,9 +91,46 @@ def rows(document: Mapping[str, Any], width: int | None = None) -> list[list[str
     return [[cell(row) for _, cell in shown] for row in document["systems"]]
 
 
-def caption(document: Mapping[str, Any]) -> str:
+def left_out(document: Mapping[str, Any], width: int) -> str:
+    """Which columns a terminal has no room for, and where they are; nothing where all are shown."""
+    shown = {title for title, _ in columns(document, width)}
+    missing = [title for title, _ in columns(document) if title not in shown]
+    return f"{len(missing)} more columns are in compare.md: {', '.join(missing)}" if missing else ""
+
+
+def definitions(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What each column of the reports is."""
+    title, elements = document["score"]["title"], document["elements"].upper()
+    known = {
+        title: f"{_what(document)} on untouched images, in %; ± is the standard deviation over seeds",
+        f"{elements}-Avg {title}": f"its mean over all turns by {elements}",
+        f"to {document['reference']}": "paired difference of that mean to this system's, and its 95 % interval",
+        "worst": "the least of the turns",
+        "residual": "share of images whose prediction changes under some turn, in %",
+        "identity rate": "share of untouched images that are found in a pose of the prior, in %",
+        "avg top-5": "share of images whose class is among the first five, over all turns, in %",
+        "avg ECE": "calibration error over all turns, in %",
+        "TV": "total variation between the poses found and the prior, from 0 to 1",
+        "W1 [°]": "Wasserstein-1 distance between them on the circle, in degrees",
+        "MMD": "maximum mean discrepancy between them, from 0 to √2",
+        "trainable": "parameters that were trained",
+        "added": "parameters of the canonicalizer as it is stored",
+        "training [s]": "seconds of training",
+        "passes": "of the prediction network, for each image",
+        "cost": "processor time of the whole ÷ that of the network alone, and its spread",
+        "operations": "floating-point operations ÷ those of the network alone",
+    }
+    return [(name, known[name]) for name, _ in columns(document) if name in known]
+
+
+def _what(document: Mapping[str, Any]) -> str:
     agreement = document["labels"] == "agreement"
-    what = "agreement with the upright vanilla prediction" if agreement else document["score"]["words"]
+    return "agreement with the upright vanilla prediction" if agreement else str(document["score"]["words"])
+
+
+def caption(document: Mapping[str, Any], width: int | None = None) -> str:
+    """What is shown, and what its columns are; with `width` those of `columns`."""
+    what = _what(document)
     seeds = max(len(row["seeds"]) for row in document["systems"])
     spread = f"mean ± std over {seeds} seeds; " if seeds > 1 else ""
     over = " and seeds" if seeds > 1 else ""
@@ -100,11 +138,13 @@ def caption(document: Mapping[str, Any]) -> str:
     epochs = "" if "epochs" in swept else f"epochs: {document['epochs']}; "
     average = f"{document['elements'].upper()}-Avg {document['score']['title']}"
     to_reference = f"to {document['reference']}: paired difference of {average} to it, 95 % interval over images{over}"
-    return (
-        f"{document['n']} test images; {epochs}{spread}{what} in %; "
-        f"{to_reference}; cost: processor time ÷ that of the network alone, and its spread; "
-        "operations: floating-point operations ÷ its own"
-    )
+    of_costs = {
+        "cost": "; cost: processor time ÷ that of the network alone, and its spread",
+        "operations": "; operations: floating-point operations ÷ its own",
+    }
+    shown = [title for title, _ in columns(document, width)]
+    costs = "".join(words for title, words in of_costs.items() if title in shown)
+    return f"{document['n']} test images; {epochs}{spread}{what} in %; {to_reference}{costs}"
 
 
 def _percent(name: str) -> Callable[[Row], str]:

@@ -43,7 +43,8 @@ def _of_artifact(found: Mapping[str, Any]) -> dict[str, Rows]:
             "group": found["group"],
             "prior": str(Prior(**found["prior"])),
             "padding": found["padding"],
-            "classes": f"{len(labels)}: {_examples(labels.items())}" if labels else "",
+            "classes": _classes(labels, found["class_names"]),
+            "pictures": "" if found["pictures_seen"] is None else f"{found['pictures_seen']:,} seen in training",
         },
         "Canonicalizer": {
             "kind": canonicalizer["kind"],
@@ -69,6 +70,14 @@ def _of_network(found: Mapping[str, Any]) -> dict[str, Rows]:
             "classes": _examples(known) if names else "not named",
         }
     }
+
+
+def _classes(labels: Mapping[str, int], names: Iterable[Iterable[str]]) -> str:
+    """The classes of the dataset, or of one without labels the network's own."""
+    if labels:
+        return f"{len(labels)}: {_examples(labels.items())}"
+    own = [(first, output) for output, (first, *_) in enumerate(names)]
+    return f"the network's own {len(own)}: {_examples(own)}" if own else ""
 
 
 def _policy(policy: Mapping[str, Any]) -> str:

@@ -46,4 +46,7 @@ def _context(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "rows": table.rows(metrics),
         "caption": table.caption(metrics),
         "facts": table.facts(metrics),
+        "left_out": table.left_out(metrics),
+        "definitions": table.definitions(metrics),
+        "of_facts": [(name, table.FACTS[name]) for name, _ in table.facts(metrics) if name in table.FACTS],
     }

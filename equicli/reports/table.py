@@ -19,7 +19,8 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
 
     Args:
         angles: with a column for each angle, where they are few.
-        narrow: write an interval as ± the distance to its farther end, so that the table fits a terminal.
+        narrow: write an interval as ± the distance to its farther end, so that the table fits a terminal; where that
+            would reach beyond 0 or 100 %, as the distance to either end.
     """
     table, score = [], metrics["score"]["name"]
     for name in (name for name in SYSTEMS if name in metrics):
@@ -31,8 +32,12 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
         table.append(
             [
                 name,
-                _with_interval(system[score], system[f"{score}_ci"], narrow),
-                _with_interval(system[f"avg_{score}"], system[f"avg_{score}_ci"], narrow),
+                *(
+                    f"{100 * system[key]:.2f}"
+                    if _by_definition(metrics, name, key)
+                    else _with_interval(system[key], system[f"{key}_ci"], narrow)
+                    for key in (score, f"avg_{score}")
+                ),
                 f"{100 * system[f'worst_{score}']:.2f}",
                 *counts,
                 f"{system['passes']:g}",
@@ -44,15 +49,81 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
 def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
     agreement = metrics["labels"] == "agreement"
     what = "agreement with the upright vanilla prediction" if agreement else metrics["score"]["words"]
-    counted = f"all {metrics['n']}" if metrics["split"] == "all" else f"{metrics['n']} {metrics['split']}"
+    of = f"{metrics['n']} of {metrics['of']}" if metrics.get("of") else f"{metrics['n']}"
+    counted = f"all {of}" if metrics["split"] == "all" else f"{of} {metrics['split']}"
     shown = _angles(metrics, "adapted", shown=angles)
     counts = "correct images by angle; " if shown and "correct" in shown[0] else ""
     turned = "the preprocessed tensor" if metrics["rotate"] == "input" else "the picture, before preprocessing,"
     oracle = "; oracle: the network at the true pose" if "oracle" in metrics else ""
     return (
         f"{counted} images; {what} in %, 95 % intervals; {counts}{turned} is turned by "
-        f"{metrics['elements'].upper()}{oracle}"
+        f"{metrics['elements'].upper()}{oracle}{_prepared(metrics)}"
     )
+
+
+def left_out(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
+    """Which columns there are no room for, and where they are; nothing where all are shown."""
+    count = len(metrics["adapted"]["per_element"])
+    if count > MOST_ANGLES:
+        return f"what is right at each of the {count} turns is in metrics.json"
+    return "" if angles else f"{count} columns, one for each turn, do not fit this terminal; report.md has them"
+
+
+def definitions(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What each row and column of the table is."""
+    score, elements = metrics["score"]["title"], metrics["elements"].upper()
+    agreement = metrics["labels"] == "agreement"
+    what = "agreement with the upright vanilla prediction" if agreement else metrics["score"]["words"]
+    angles = _angles(metrics, "adapted", shown=True)
+    counted = "correct images" if angles and "correct" in angles[0] else f"{score}, in %,"
+    rows = {
+        "vanilla": "the prediction network alone",
+        "adapted": "canonicalizer and prediction network, the shipped artifact",
+        "symmetrized": "the network's probabilities averaged over the group",
+        "oracle": "the network at the true pose, which need not be the best for every picture",
+    }
+    return [
+        *((name, words) for name, words in rows.items() if name in metrics),
+        (score, f"{what} on untouched images, in %, and its 95 % interval"),
+        (
+            f"{elements}-Avg {score}",
+            f"its mean over all turns by {elements}; the interval takes an image and its turned copies for one trial",
+        ),
+        ("worst", "the least of the turns"),
+        *(
+            [(f"0° … {angles[-1]['angle']:g}°", f"{counted} when all are turned so{_mirrored(angles)}")]
+            if angles
+            else []
+        ),
+        ("passes", "of the prediction network, for each image"),
+    ]
+
+
+def _mirrored(angles: list[Mapping[str, Any]]) -> str:
+    return "; m: mirrored left-right, then turned" if any(e["mirror"] for e in angles) else ""
+
+
+# What stands below the table.
+FACTS = {
+    "identity rate": "share of untouched images that are found in a pose of the prior; the others are shown to the "
+    "network turned",
+    "poses found": "how often each pose is found in untouched images",
+    "pose accuracy": "share of turned images whose turn is found",
+    "pose consistency": "share of turns h that the pose ĝ follows",
+    "invariance residual": "share of images whose prediction changes under some turn; beside it the largest change of "
+    "an output, and ties: images whose two best scores are within a rounding",
+    "added parameters": "those of the canonicalizer as it is stored",
+    "relative time": "processor time (on a GPU the time) of the canonicalizer, the least of several, taken in turns "
+    "with the network; in brackets what single repeats say",
+    "operations": "floating-point operations, which no clock bends",
+}
+
+
+def _prepared(metrics: Mapping[str, Any]) -> str:
+    """What the network was shown or computed in, where that is not the artifact's own."""
+    told = [f"{flag} {value}" for flag, value in metrics.get("overrides", {}).items()]
+    told += [f"--precision {metrics['precision']}"] if metrics.get("precision", "fp32") != "fp32" else []
+    return f"; with {' and '.join(told)} in place of the model's own" if told else ""
 
 
 def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -126,7 +197,26 @@ def _found_poses(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [("poses found", ", ".join(found))]
 
 
+def _by_definition(metrics: Mapping[str, Any], system: str, key: str) -> bool:
+    """Whether a score is 1 whatever the images are: of a network that is compared with itself."""
+    prior = metrics["prior"]
+    main = max(prior, key=prior.__getitem__) if isinstance(prior, Mapping) else prior[0]
+    own = system == "oracle" or (system == "vanilla" and main == "r0" and not key.startswith("avg_"))
+    return own and metrics["labels"] == "agreement" and metrics[system][key] == 1
+
+
 def _with_interval(value: float, interval: tuple[float, float], narrow: bool) -> str:
-    if narrow:
-        return f"{100 * value:.2f} ±{100 * max(value - interval[0], interval[1] - value):.1f}"
-    return f"{100 * value:.2f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    if not narrow:
+        return f"{100 * value:.2f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    below, above = (100 * abs(value - end) for end in interval)
+    farther = max(below, above)
+    if farther <= 100 * min(value, 1 - value):
+        return f"{100 * value:.2f} ±{_distance(farther)}"
+    # ± would tell of less than nothing, or of more than all.
+    sides = [f"{sign}{_distance(points)}" for sign, points in (("-", below), ("+", above)) if points >= 0.05]
+    return " ".join([f"{100 * value:.2f}", *sides])
+
+
+def _distance(points: float) -> str:
+    """In two digits."""
+    return f"{points:.1f}" if points < 9.95 else f"{points:.0f}"

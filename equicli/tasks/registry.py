@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from equicli.errors import EquicliError, shown
-from equicli.settings import TaskSettings
+from equicli.settings import TaskSettings, fault
 from equicli.tasks.classification.task import Classification
 from equicli.tasks.task import Task
 
@@ -36,5 +36,5 @@ def find_task(name: str, stored: Mapping[str, Any]) -> Task:
     except ValidationError as error:
         first = error.errors()[0]
         place = f"task_settings.{shown(first['loc'][0])}"
-        raise EquicliError(f"damaged configuration at {place}: {first['msg']}.") from None
+        raise EquicliError(f"damaged configuration at {place}: {fault(first)}.") from None
     return TASKS[name](settings)

@@ -1,7 +1,7 @@
 """What a task is. Training, evaluation, comparison and reports know tasks only by this."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from equicli.data.folders import Dataset, Sample, open_folder
+from equicli.data.layouts import SplitNames
 from equicli.errors import EquicliError
 from equicli.groups import PlanarGroup
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
@@ -79,9 +80,18 @@ class Task:
 
     def stored(self) -> dict[str, Any]:
         """Settings that evaluation needs again, as plain values; artifacts keep them."""
-        return self.settings.model_dump(mode="json", exclude={"kind"})  # type: ignore[no-any-return]
+        return self.settings.model_dump(mode="json", exclude=set(TaskSettings.model_fields))  # type: ignore[no-any-return]
 
     # Data
+
+    @property
+    def split_names(self) -> SplitNames:
+        """The folders that the user names as parts."""
+        return SplitNames(self.settings.train_split, self.settings.val_split, self.settings.test_split)
+
+    def with_splits(self, names: Mapping[str, str | None]) -> "Task":
+        """The same task with folders named as parts: `train_split`, `val_split` and `test_split`."""
+        return type(self)(self.settings.model_copy(update=dict(names)))
 
     def open(self, root: Path) -> Dataset:
         """Read a dataset folder: its samples with their targets, and its splits. Here images without labels.
@@ -89,7 +99,7 @@ class Task:
         Raises:
             UsageError: there is no such folder. EquicliError: it does not hold what the task needs; names the file.
         """
-        return open_folder(root).with_targets(lambda sample: None)
+        return open_folder(root, self.split_names).with_targets(lambda sample: None)
 
     def targets(self, samples: Sequence[Sample], data: Dataset, labels: Mapping[str, int]) -> list[Any] | None:
         """What is right for each sample, in the frame of its picture; None where nothing says.
@@ -113,11 +123,14 @@ class Task:
         """Make a network for the task of the one that was loaded."""
         return found
 
-    def bind(self, found: PretrainedNetwork, data: Dataset, example: Any, progress: Progress) -> Binding:
+    def bind(
+        self, found: PretrainedNetwork, data: Dataset, example: Any, show: Callable[[Sample], Any], progress: Progress
+    ) -> Binding:
         """Check that a network goes with the data, by what it says of an example.
 
         Args:
             example: one input (1, 3, h, w) as the network takes it.
+            show: the same of any sample; raises UnreadableImageError.
 
         Raises:
             EquicliError: it fails on the example, or returns something else than the task's outputs.
@@ -218,6 +231,10 @@ class Task:
     def groups_of(self, records: Records, labels: Mapping[str, int]) -> dict[str, Tensor]:
         """Samples that are also told on their own, such as those of one class: bool (n,) by name."""
         return {}
+
+    def near_chance(self, records: Records) -> bool:
+        """Whether the vanilla network's records are hardly better than guesses, where a task can tell."""
+        return False
 
     def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
         """One line on each thing in the vanilla network's records that would mislead a reader."""

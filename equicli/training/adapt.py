@@ -1,48 +1,50 @@
-"""`adapt`: from a configuration to a run folder with an adapted model in it."""
+"""From a configuration to a run folder with an adapted model in it."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from equicli import artifact
 from equicli.adapted import AdaptedModel
 from equicli.artifact import CanonicalizerSpec, ModelConfig, write_artifact
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
-from equicli.canonicalization.prior import Prior
+from equicli.canonicalization.prior import Prior, near_chance
 from equicli.canonicalization.registry import REGISTRY
-from equicli.config import AdaptConfig
-from equicli.data.decode import UnreadableImageError, read_picture
-from equicli.data.folders import Dataset, Sample, Split, recorded_split, split_folder
+from equicli.config import AdaptConfig, names_code
+from equicli.data.decode import Decoder
+from equicli.data.folders import Dataset, Sample, Split
 from equicli.data.loading import tell_unreadable
+from equicli.data.preprocess import Preprocess
 from equicli.data.source import Resident
-from equicli.devices import find_device, place
-from equicli.errors import EquicliError, UsageError, reason
-from equicli.groups import Group, is_finite, parse_group
+from equicli.devices import find_device
+from equicli.errors import EquicliError, reason
+from equicli.groups import Group, parse_group
 from equicli.groups.action import act
 from equicli.groups.elements import inverse
 from equicli.policy import policy_of
 from equicli.prediction.head import find_head
-from equicli.prediction.inputs import Pictures
+from equicli.prediction.inputs import Pictures, Tensors
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import asking
 from equicli.progress import Progress
-from equicli.runs import Run, start_run
+from equicli.runs import Run, become_latest, start_run
 from equicli.tasks.registry import make_task
 from equicli.tasks.task import Binding, Task
 from equicli.training.features import Features
 from equicli.training.images import TrainingImages, read_training_images
 from equicli.training.loop import fit
 from equicli.training.objective import Objective, TaskLoss
+from equicli.training.start import check_resumed, first_picture, load_frozen, open_data, tell_copies
+from equicli.training.value_ranges import find_value_ranges
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """What `adapt` made, and the validation samples that can be read, to report on."""
+    """What `train_canonicalizer` made, and the validation samples that can be read, to report on."""
 
     model: AdaptedModel
     config: ModelConfig
@@ -50,7 +52,7 @@ class Adapted:
     validation: tuple[Sample, ...]
 
 
-def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> Adapted:
+def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> Adapted:
     """Train a canonicalizer for a pretrained network on a dataset folder, and write the artifact into the run folder.
 
     Nothing is written before data and network are known to fit. The prediction network is only read.
@@ -62,11 +64,13 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         UsageError: a path, name or option is wrong.
         EquicliError: the files do not hold what is needed.
     """
+    if resume and run.trained:
+        return _take_up(config, run, progress)
     device = find_device(config.device)
     task, training = make_task(config.task), config.training
     policy = policy_of(config.policy)
-    data, split = _open_data(config, task, run, progress, resume=resume)
-    found = _load_network(config, task, data, device, progress)
+    data, split = open_data(config, task, run, progress, resume=resume)
+    found = load_frozen(config, task, data, device, progress)
     group, prior = parse_group(config.group), Prior.of(config.prior)
 
     pose = group.find(*prior.main)
@@ -76,9 +80,16 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         """Bring a picture of the folder to the pose that the network expects."""
         return act(group, inverse(group, pose), picture, padding=config.padding)
 
-    first = _first_picture(split)
-    shown = found.preprocess.normalization(found.preprocess(turn_back(first)).to(device))[None]
-    binding = task.bind(found, data, shown, progress)
+    ranges = find_value_ranges(split.train, config.value_range, config.max_pixels, progress)
+    decoder = Decoder(ranges, config.max_pixels)
+
+    def show(picture: Tensor) -> Tensor:
+        """A picture of the folder as the network takes it."""
+        return found.preprocess.normalization(found.preprocess(turn_back(picture)).to(device))[None]
+
+    first = first_picture(split, decoder)
+    shown = show(first)
+    binding = task.bind(found, data, shown, lambda sample: show(decoder.read(sample.path)), progress)
     if binding.head_needed:
         found = replace(found, spec=replace(found.spec, head=find_head(found.network, shown)))
     canonicalizer = _create_canonicalizer(config, group, found, task, first, device)
@@ -88,12 +99,14 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         split if trains or binding.head_needed else replace(split, train=()),
         found.preprocess,
         None if training.task_weight else canonicalizer.view,
+        look=_look(config, canonicalizer, found.preprocess),
         keep=trains,
         features_of=found.network if binding.head_needed and features is None else None,
         head=found.spec.head,
         turn_back=turn_back,
         device=device,
         batch_size=training.batch_size,
+        decoder=decoder,
         strict=config.strict,
         progress=progress,
     )
@@ -126,13 +139,17 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
         padding=config.padding,
         policy=policy,
         trained_base=training.train_base,
+        value_ranges=decoder.ranges,
     )
     if resume:
-        _check_resumed(run, model_config)
+        check_resumed(run, model_config)
+        run.write_settings(config.model_dump(mode="json"))  # the folder may have moved, epochs may be more
     else:
         start_run(run, config.model_dump(mode="json"), split.paths(data.root), model_config.to_json() + "\n")
         if features is not None:
             features.write(run.features)
+    become_latest(run, progress)
+    run.append_log({"used": len(data.samples), "left_out": data.left_out.counts()})
     run.append_log({"unreadable": {str(path): why for path, why in images.unreadable.items()}})
     if trains:
         modules = [canonicalizer, found.network] if training.train_base else [canonicalizer]
@@ -142,50 +159,33 @@ def adapt(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = F
     else:
         progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train")
     model = model_config.assemble(canonicalizer.ship(), found.network.eval())
-    write_artifact(run.model, model, model_config)
-    for needed_to_resume in (run.state, run.features):
-        needed_to_resume.unlink(missing_ok=True)
+    learned = images.fingerprints.values() if trains or binding.head_needed else ()
+    write_artifact(run.model, model, model_config, pictures=frozenset(learned))
+    tell_copies(split, images.fingerprints, progress)
+    _clear(run)
     readable = tuple(sample for sample in split.validation if sample.path not in images.unreadable)
     return Adapted(model, model_config, data, readable)
 
 
-def _open_data(config: AdaptConfig, task: Task, run: Run, progress: Progress, *, resume: bool) -> tuple[Dataset, Split]:
-    data = task.open(Path(config.data))
-    if resume:  # images that came since must not move any between the parts
-        split = recorded_split(data, run.read_split())
-    else:
-        of = config.split
-        split = split_folder(data, validation=of.validation_fraction, test=of.test_fraction, seed=of.seed)
-    progress.say(
-        f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images"
-        + (f" in {len(data.classes)} classes" if data.classes else "" if split.train[0].target else ", unlabelled")
-    )
-    unlabelled = [sample for sample in split.train + split.validation if sample.target is None]
-    if config.training.task_weight and unlabelled:
-        raise UsageError(f"task_weight: the task's loss needs labels, and {unlabelled[0].path} has none; leave it out.")
-    return data, split
-
-
-def _load_network(
-    config: AdaptConfig, task: Task, data: Dataset, device: torch.device, progress: Progress
-) -> PretrainedNetwork:
-    """The prediction network, frozen and on the device, with the preprocessing that was asked for."""
+def _take_up(config: AdaptConfig, run: Run, progress: Progress) -> Adapted:
+    """What an earlier call made, and was stopped before it was reported on."""
+    progress.say(f"{run.model} is there: only its reports are missing")
+    data, split = open_data(config, make_task(config.task), run, progress, resume=True)
     wanted = config.network
-    found = load_network(
-        wanted.model,
-        checkpoint=wanted.checkpoint,
-        arguments=wanted.model_args,
-        image_size=wanted.image_size,
-        revision=wanted.revision,
-    )
-    progress.say(f"prediction network: {_describe(found)}")
-    for remark in found.remarks:
-        progress.say(remark)
-    if "sha256" not in found.provenance:
-        progress.say("no --checkpoint: taking the weights that your code returns, as they are")
-    found = task.prepare(found, data, progress)
-    place(found.network.requires_grad_(False), device)
-    return replace(found, preprocess=found.preprocess.override(wanted.preprocess, wanted.mean, wanted.std))
+    own = load_network(wanted.model, arguments=wanted.model_args).network if names_code(wanted.model) else None
+    model = artifact.load(run.model, network=own)
+    run.write_settings(config.model_dump(mode="json"))
+    become_latest(run, progress)
+    _clear(run)
+    unreadable = {path for entry in run.read_log() for path in entry.get("unreadable", ())}
+    readable = tuple(sample for sample in split.validation if str(sample.path) not in unreadable)
+    return Adapted(model, artifact.read_config(run.model), data, readable)
+
+
+def _clear(run: Run) -> None:
+    """Remove what only training needed."""
+    for needed_to_resume in (run.state, run.features):
+        needed_to_resume.unlink(missing_ok=True)
 
 
 def _create_canonicalizer(
@@ -194,7 +194,7 @@ def _create_canonicalizer(
     """Make a new canonicalizer, and find one pose before anything is read or written: a size may not be for it."""
     torch.manual_seed(config.seed)
     kind = REGISTRY[config.canonicalizer.kind]
-    context = Context(group, found.preprocess.normalization)
+    context = Context(group, found.preprocess.normalization.rgb())
     canonicalizer = kind.create(config.canonicalizer, context).to(device).eval()
     if not canonicalizer.finds_poses:
         return canonicalizer
@@ -206,6 +206,18 @@ def _create_canonicalizer(
         remedy = " Try another --canonicalizer-size." if canonicalizer.learns else ""
         raise EquicliError(f"--canonicalizer {config.canonicalizer.kind}: fails ({reason(error)}).{remedy}") from error
     return canonicalizer
+
+
+def _look(config: AdaptConfig, canonicalizer: Canonicalizer, preprocess: Preprocess) -> Callable[[Tensor], Tensor]:
+    """What the canonicalizer is shown of a picture where the run is evaluated."""
+    view = canonicalizer.view
+    if config.evaluation.rotate == "file":
+        return view.of_picture
+
+    def of_tensor(picture: Tensor) -> Tensor:
+        return Tensors(preprocess.normalization(preprocess(picture))[None], preprocess.normalization).small(view)[0]
+
+    return of_tensor
 
 
 def _targets(
@@ -255,44 +267,9 @@ def _train(
     )
     by_rate = objective.judged_by_identity_rate
     best = f"identity rate {scores.identity_rate:.1%}" if by_rate else f"loss {scores.loss:.3f}"
-    progress.say(f"keeping epoch {epoch}, the best by its {best} on validation images")
-    if training.prior_weight:
-        _tell_chance(canonicalizer.group, prior, scores.identity_rate, progress)
-
-
-def _describe(found: PretrainedNetwork) -> str:
-    """One line on what was loaded."""
-    source = found.provenance
-    millions = sum(p.numel() for p in found.network.parameters()) / 1e6
-    origin = f", revision {source['revision']}" if "revision" in source else ""
-    file = source.get("checkpoint") or source.get("file")
-    weights = f", weights {file} (sha256 {source['sha256'][:12]}…)" if file else ""
-    return f"{source['model']} ({millions:.2f} M parameters{origin}{weights})"
-
-
-def _first_picture(split: Split) -> Tensor:
-    """The first readable training picture, uint8 (3, h, w)."""
-    for sample in split.train:
-        try:
-            return read_picture(sample.path)
-        except UnreadableImageError:
-            continue  # told when all are read
-    raise EquicliError(f"{split.train[0].path.parent}: none of {len(split.train)} training images can be read.")
-
-
-def _tell_chance(group: Group, prior: Prior, identity_rate: float, progress: Progress) -> None:
-    """Say so where training found next to nothing."""
-    if not is_finite(group) or prior.shares:
-        return
-    chance = len(prior.poses) / group.order
-    if identity_rate < min(1.5 * chance, chance + (1 - chance) / 4):
-        progress.say(f"that is near chance ({chance:.1%}): are the images upright? More --epochs, more images or a")
-        progress.say("pretrained --canonicalizer-network help")
-
-
-def _check_resumed(run: Run, config: ModelConfig) -> None:
-    recorded = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
-    if recorded["provenance"] != dict(config.provenance):
-        raise EquicliError(
-            f"--resume {run.folder}: the prediction network's weights or prompts have changed since; start anew."
-        )
+    of = f"all {len(images[1])} validation images"
+    if training.prior_weight and near_chance(canonicalizer.group, prior, scores.identity_rate):
+        rate = f"of {of} {scores.identity_rate:.1%} are found as the prior says, near chance"
+        progress.say(f"keeping epoch {epoch}, though training learned next to nothing: {rate}")
+    else:
+        progress.say(f"keeping epoch {epoch}, the best by its {best} on {of}")

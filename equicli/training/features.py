@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from equicli.errors import EquicliError
+from equicli.errors import EquicliError, reason
 from equicli.files import write_tensors
 from equicli.training.images import TrainingImages
 
@@ -21,8 +21,21 @@ class Features:
 
     @classmethod
     def read(cls, path: Path) -> "Features | None":
-        """Those that an earlier start of the run left, if any."""
-        return cls(**load_file(path)) if path.is_file() else None
+        """Those that an earlier start of the run left, if any.
+
+        Raises:
+            EquicliError: the file is damaged.
+        """
+        if not path.is_file():
+            return None
+        try:
+            features = cls(**load_file(path))
+            n, _ = features.values.shape
+            if features.samples.shape != (n,) or not features.values.is_floating_point():
+                raise ValueError("not what a run writes")
+        except Exception as error:  # of a file that holds anything
+            raise EquicliError(f"{path}: damaged ({reason(error)}). Remove it: it is made again.") from error
+        return features
 
     def write(self, path: Path) -> None:
         write_tensors(path, {"values": self.values, "samples": self.samples})

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.data.source import Source
-from equicli.devices import find_precision
-from equicli.errors import EquicliError
+from equicli.devices import find_precision, full_float32
+from equicli.errors import EquicliError, reason
 from equicli.files import write_tensors
 from equicli.groups import as_finite
 from equicli.groups.action import act
@@ -72,7 +72,8 @@ def fit(
         progress.say(f"going on after epoch {trainer.epoch} of {settings.epochs}")
     while trainer.epoch < settings.epochs:
         start = time.monotonic()
-        losses = trainer.run_epoch(train, progress)
+        with full_float32(trainer.device):  # also of gradients
+            losses = trainer.run_epoch(train, progress)
         seconds = time.monotonic() - start
         scores = trainer.measure(validation)
         trainer.keep_if_best(scores)
@@ -89,21 +90,29 @@ def fit(
 def measure(
     canonicalizer: Canonicalizer, images: Source, objective: Objective, batch_size: int, *, turn: bool = False
 ) -> Scores:
-    """Score a canonicalizer on untouched images, or with `turn` on each in one of the group's poses, in turn."""
+    """Score a canonicalizer on untouched images, or with `turn` on each in one of the group's poses, in turn.
+
+    Poses are those of the images' `looks`, where there are any: what evaluation sees and rounds as it does.
+    """
     canonicalizer.eval()
     group, task_only, poses, task = canonicalizer.group, objective.only("task"), [], 0.0
     normalization = objective.normalization(canonicalizer)
     with torch.inference_mode():
         for indices in torch.arange(len(images)).split(batch_size):
-            taken = images.take(indices)
-            x = normalization(taken.pixels)
-            if turn:
-                elements = indices % as_finite(group).order
-                x = act(group, elements.to(x.device), x, padding=objective.padding)
-            pose, losses = task_only.losses(canonicalizer, x, taken.targets)
+            taken, pose = images.take(indices), None
+            if taken.looks is not None and canonicalizer.finds_poses:
+                with full_float32(taken.looks.device):
+                    pose = canonicalizer(taken.looks)
+            if pose is None or task_only.weights:
+                x = normalization(taken.pixels)
+                if turn:
+                    elements = indices % as_finite(group).order
+                    x = act(group, elements.to(x.device), x, padding=objective.padding)
+                seen, losses = task_only.losses(canonicalizer, x, taken.targets)
+                task += float(task_only.total(losses)) * len(x) / len(images)
+                pose = pose or seen
             if pose is not None:
                 poses.append(Pose(pose.element, pose.scores))
-            task += float(task_only.total(losses)) * len(x) / len(images)
         if not poses:
             return Scores(1.0, task)
         # Of all images at once: how often each pose occurs is not a mean over batches.
@@ -112,7 +121,7 @@ def measure(
         weight = objective.weights.get("prior")
         prior = weight * float(objective.prior.loss(group, pose)) if weight else 0.0
         right = objective.prior.is_identity(group, pose)
-    return Scores(float(right.double().mean()), prior + task)
+    return Scores(float(right.cpu().double().mean()), prior + task)
 
 
 class _Trainer:
@@ -152,10 +161,14 @@ class _Trainer:
         adamw = settings.optimizer == "adamw"
         self.optimizer = torch.optim.AdamW(groups) if adamw else torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.trained.parameters()).device
+
     def run_epoch(self, images: Source, progress: Progress) -> dict[str, float]:
         """Pass once over the images; return the mean of the weighted sum, `loss`, and of each loss, `prior_loss`, …"""
         settings, n = self.settings, len(images)
-        device = next(self.trained.parameters()).device
+        device = self.device
         torch.manual_seed(self.seed * 1_000_003 + self.epoch)  # dropout
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         precision = find_precision(settings.precision, device)
@@ -169,7 +182,7 @@ class _Trainer:
             batches = batches[:-1]  # of which batch normalization could make nothing
         seen = sum(map(len, batches))
         label = f"epoch {self.epoch + 1}/{settings.epochs}"
-        for step, indices in enumerate(progress.track(batches, label, len(batches))):
+        for step, indices in enumerate(progress.track(batches, label, seen, size=len)):
             for group in self.optimizer.param_groups:
                 group["lr"] = group["peak"] * learning_rate_factor(
                     self.epoch + step / len(batches), settings.epochs, settings.schedule
@@ -228,7 +241,19 @@ class _Trainer:
         write_tensors(path, tensors)
 
     def restore(self, path: Path) -> None:
-        tensors = load_file(path)
+        """Go back to a state that was saved.
+
+        Raises:
+            EquicliError: the file is damaged, or of another training.
+        """
+        try:
+            self._restore(load_file(path))
+        except Exception as error:  # of a file that holds anything
+            raise EquicliError(
+                f"{path}: damaged ({reason(error)}). Remove it, and training begins again with the first epoch."
+            ) from error
+
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
         epoch, best_epoch, identity_rate, best_loss = tensors.pop("progress").tolist()
         parts: dict[str, dict[str, Tensor]] = {"current": {}, "best": {}, "optimizer": {}, "scaler": {}}
         for key, value in tensors.items():
@@ -240,7 +265,13 @@ class _Trainer:
             index, _, moment = name.partition(".")
             moments.setdefault(int(index), {})[moment] = value
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        for parameter, state in self.optimizer.state.items():
+            if any(moment.ndim and moment.shape != parameter.shape for moment in state.values()):
+                raise ValueError("moments of another shape")
         self.scaler.load_state_dict({name: value.item() for name, value in parts["scaler"].items()})
+        own = {name: value.shape for name, value in self.trained.state_dict().items()}
+        if {name: value.shape for name, value in parts["best"].items()} != own or not 1 <= best_epoch <= epoch:
+            raise ValueError("no weights of the best epoch")
         self.epoch = int(epoch)
         self.best = int(best_epoch), Scores(identity_rate, best_loss), parts["best"]
 

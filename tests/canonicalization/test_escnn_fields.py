@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import subprocess
 import sys
 from types import ModuleType
 
@@ -142,7 +141,7 @@ def test_two_networks_of_a_process_share_nothing():
 
 
 @needs_escnn
-def test_another_process_has_the_same_kernels_imports_escnn_late_and_warns_of_nothing(tmp_path):
+def test_another_process_has_the_same_kernels_imports_escnn_late_and_warns_of_nothing(tmp_path, run_code):
     code = """
 import sys, warnings
 import torch
@@ -160,12 +159,7 @@ for name in sys.argv[2:]:
     kernels[name] = list(EscnnLayers(parse_group(name), 2).plain().state_dict().values())
 torch.save(kernels, sys.argv[1])
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "kernels.pt"), "c3", "c4", "c8", "d1", "d2"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_code(code, tmp_path / "kernels.pt", "c3", "c4", "c8", "d1", "d2")
     assert done.returncode == 0, done.stderr
     for name, found in torch.load(tmp_path / "kernels.pt").items():
         torch.manual_seed(0)

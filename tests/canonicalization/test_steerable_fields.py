@@ -1,8 +1,6 @@
 import copy
 import math
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -130,7 +128,7 @@ def test_a_stored_network_is_rebuilt_in_either_mode(name, training):
     assert not any("basis" in key or "owner" in key for key in module.state_dict())
 
 
-def test_stored_weights_mean_the_same_in_a_process_without_escnn(tmp_path):
+def test_stored_weights_mean_the_same_in_a_process_without_escnn(tmp_path, run_code):
     regular = regular_network(PlanarGroup(8, reflections=True), "gcnn", 16).eval()
     steerable, x = network("o2", width=16), torch.rand(2, 3, 17, 17)
     expected = [regular(x), steerable(x), steerable(x)]
@@ -157,6 +155,5 @@ for network, state, scores in zip(networks, states, expected, strict=True):
     network.load_state_dict(state)
     torch.testing.assert_close(network.eval()(x), scores, atol=1e-5, rtol=1e-5)
 """
-    command = [sys.executable, "-c", code, str(tmp_path / "stored.pt")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = run_code(code, tmp_path / "stored.pt")
     assert done.returncode == 0, done.stderr

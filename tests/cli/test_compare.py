@@ -1,6 +1,7 @@
 """`equicli compare` on a few digits: the whole table, what it writes, and going on after an interruption."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,30 +12,22 @@ from equicli.training import loop
 CHOSEN = "vanilla,oracle,augmentation,equioptadapt,symmetrization,equituning"
 
 
-@pytest.fixture(scope="module")
-def few(quickstart, tmp_path_factory) -> Path:
-    """A folder with some of the digits, and the network that knows them."""
-    here = tmp_path_factory.mktemp("few")
-    for split, count in (("train", 30), ("test", 12)):
-        for label in sorted((quickstart.folder / "data" / split).iterdir()):
-            (here / "data" / split / label.name).mkdir(parents=True)
-            for image in sorted(label.iterdir())[:count]:
-                (here / "data" / split / label.name / image.name).symlink_to(image)
-    (here / "network.safetensors").symlink_to(quickstart.folder / "network.safetensors")
-    return here
-
-
 def command(*more: object) -> tuple[object, ...]:
     shared = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors")
     return (*shared, "--epochs", "2", "--systems", CHOSEN, "--seeds", "2", *more)
 
 
-@pytest.fixture(scope="module")
-def compared(cli, few: Path) -> Path:
-    result = cli(*command(), cwd=few)
-    assert result.returncode == 0, result.stderr
-    assert "augmentation" in result.stdout and "few: accuracies are uncertain" in result.stdout
-    return few / "runs" / "compare-test_resnet-c4"
+@pytest.fixture(scope="session")
+def compared(cli, few: Path, shared) -> Path:
+    """The comparison's folder, in a folder that has the data, too; all that is made of it again is the same."""
+
+    def make(here: Path) -> None:
+        shutil.copytree(few, here, dirs_exist_ok=True)
+        result = cli(*command(), cwd=here)
+        assert result.returncode == 0, result.stderr
+        assert "augmentation" in result.stdout and "few: accuracies are uncertain" in result.stdout
+
+    return shared("compared", make) / "runs" / "compare-test_resnet-c4"
 
 
 def rows_of(folder: Path) -> dict[str, dict]:
@@ -78,9 +71,9 @@ def test_reports_hold_the_whole_table(compared: Path) -> None:
 
 
 @pytest.mark.parametrize("system", ["vanilla", "augmentation", "equioptadapt", "symmetrization", "equituning"])
-def test_each_system_is_counted_as_it_is_alone(cli, compared: Path, few: Path, system: str) -> None:
+def test_each_system_is_counted_as_it_is_alone(cli, compared: Path, tmp_path: Path, system: str) -> None:
     """Frozen ones get what the network said of the same pixels to another; alone each asks it."""
-    result = cli("evaluate", compared / f"{system}-seed0", "--json", "-o", few / f"alone-{system}", cwd=few)
+    result = cli("evaluate", compared / f"{system}-seed0", "--json", "-o", tmp_path / "alone", cwd=compared.parents[1])
     assert result.returncode == 0, result.stderr
     alone, run = json.loads(result.stdout)["adapted"], rows_of(compared)[system]["runs"][0]
     assert [element["correct"] for element in alone["per_element"]] == run["correct"]
@@ -88,16 +81,16 @@ def test_each_system_is_counted_as_it_is_alone(cli, compared: Path, few: Path, s
         assert run.get(number) == (None if alone[number] is None else pytest.approx(alone[number], abs=1e-4)), number
 
 
-def test_a_run_of_the_comparison_says_what_it_is(cli, compared: Path, few: Path) -> None:
-    told = cli("inspect", compared / "equituning-seed0", cwd=few).stdout
+def test_a_run_of_the_comparison_says_what_it_is(cli, compared: Path, tmp_path: Path) -> None:
+    told = cli("inspect", compared / "equituning-seed0", cwd=tmp_path).stdout
     assert "of the logits at all poses" in told and "fine-tuned" in told
-    plain = cli("inspect", compared / "equioptadapt-seed0", cwd=few).stdout
+    plain = cli("inspect", compared / "equioptadapt-seed0", cwd=tmp_path).stdout
     assert "at all poses" not in plain and "fine-tuned" not in plain
 
 
-def test_what_is_finished_is_taken_over(cli, compared: Path, few: Path) -> None:
+def test_what_is_finished_is_taken_over(cli, compared: Path) -> None:
     before = rows_of(compared)
-    again = cli(*command("--json"), cwd=few)
+    again = cli(*command("--json"), cwd=compared.parents[1])
     assert again.returncode == 0 and again.stderr.count("finished before") == 8
     after = {row["system"]: row for row in json.loads(again.stdout)["systems"]}
     for name, row in before.items():
@@ -116,13 +109,14 @@ def test_an_interrupted_comparison_goes_on_to_the_same_accuracies(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(loop._Trainer, "save", interrupt)
-    stopped = cli(*command("-o", tmp_path / "other"), cwd=few)
+    one = command("--seeds", "1", "-o", tmp_path / "other")
+    stopped = cli(*one, cwd=few)
     assert stopped.returncode == 130 and "give the same command again" in stopped.stderr
     monkeypatch.setattr(loop._Trainer, "save", save)
-    assert cli(*command("-o", tmp_path / "other"), cwd=few).returncode == 0
+    assert cli(*one, cwd=few).returncode == 0
     whole, resumed = rows_of(compared), rows_of(tmp_path / "other")
     for name, row in whole.items():
-        assert [r["correct"] for r in row["runs"]] == [r["correct"] for r in resumed[name]["runs"]]
+        assert [row["runs"][0]["correct"]] == [run["correct"] for run in resumed[name]["runs"]]
 
 
 def test_runs_of_other_settings_are_taken_over_or_replaced_only_if_asked(cli, few: Path, tmp_path: Path) -> None:
@@ -159,10 +153,10 @@ def test_runs_that_others_could_have_been_tested_on_are_refused(cli, few: Path, 
     assert refused.returncode == 2 and "holds no comparison" in refused.stderr
 
 
-def test_a_group_off_the_grid_is_compared_with_its_oracle(cli, few: Path, tmp_path: Path) -> None:
+def test_a_group_off_the_grid_is_compared_with_its_oracle(cli, fewer: Path, tmp_path: Path) -> None:
     base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
     chosen = ("--systems", "equioptadapt,energy,symmetrization,frame", "--seeds", "1", "--group", "c8")
-    result = cli(*base, *chosen, "--set", "artifact_weight=0.1", "-o", tmp_path / "o", "--json", cwd=few)
+    result = cli(*base, *chosen, "--set", "artifact_weight=0.1", "-o", tmp_path / "o", "--json", cwd=fewer)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
     rows = {row["system"]: row["mean"] for row in document["systems"]}
@@ -183,7 +177,8 @@ def test_images_without_labels_are_compared_by_what_needs_none(cli, few: Path, t
     assert none.returncode == 2 and "no labels, which all of these --systems train on" in none.stderr
 
 
-def test_a_sweep_is_a_table_and_a_figure(cli, few: Path) -> None:
+def test_a_sweep_is_a_table_and_a_figure(cli, few: Path, tmp_path: Path) -> None:
+    here = shutil.copytree(few, tmp_path / "here")
     base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
     swept = (
         "--systems",
@@ -193,9 +188,9 @@ def test_a_sweep_is_a_table_and_a_figure(cli, few: Path) -> None:
         "--sweep",
         "canonicalizer.width=4,8",
     )
-    result = cli(*base, *swept, cwd=few)
+    result = cli(*base, *swept, cwd=here)
     assert result.returncode == 0, result.stderr
-    folder = few / "runs" / "compare-test_resnet-c4-canonicalizer.width"  # so that no other table is lost
+    folder = here / "runs" / "compare-test_resnet-c4-canonicalizer.width"  # so that no other table is lost
     document = json.loads((folder / "compare.json").read_text())
     assert [row["settings"] for row in document["systems"]] == [
         [],

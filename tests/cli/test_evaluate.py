@@ -77,8 +77,8 @@ def test_tensors_of_several_sizes_are_refused_and_each_remedy_helps(refused, eva
     assert len(set(correct(metrics, "adapted"))) == 1 and metrics["adapted"]["invariance_residual"] == 0
 
 
-def test_a_preprocessing_in_place_of_the_artifacts_own_is_used_and_not_kept(evaluate, quickstart) -> None:
-    data, artifact = quickstart.folder / "data", quickstart.folder / "model.safetensors"
+def test_a_preprocessing_in_place_of_the_artifacts_own_is_used_and_not_kept(evaluate, few, quickstart) -> None:
+    data, artifact = few / "data", quickstart.folder / "model.safetensors"
     before = artifact.read_bytes()
     own, same, blurred = evaluate(data), evaluate(data, "--image-size", 32), evaluate(data, "--image-size", 10)
     assert (
@@ -119,7 +119,7 @@ def test_what_the_runs_recipe_turns_is_turned_unless_a_flag_says_otherwise(cli, 
     assert (tmp_path / "run" / "README.md").read_text() == card
 
 
-def test_a_network_at_chance_is_told_by_adapt_and_evaluate_and_in_their_documents(cli, digits, tmp_path: Path) -> None:
+def test_a_network_at_chance_is_told_by_adapt_and_evaluate_and_in_their_documents(cli, few, tmp_path: Path) -> None:
     import torch
 
     from equicli.files import write_tensors
@@ -127,7 +127,17 @@ def test_a_network_at_chance_is_told_by_adapt_and_evaluate_and_in_their_document
 
     torch.manual_seed(0)
     write_tensors(tmp_path / "untrained.safetensors", create("test_resnet", {"num_classes": 9}).state_dict())
-    command = ("--recipe", "quickstart", "--checkpoint", "untrained.safetensors", "--epochs", "1", "-o", "run", digits)
+    command = (
+        "--recipe",
+        "quickstart",
+        "--checkpoint",
+        "untrained.safetensors",
+        "--epochs",
+        "1",
+        "-o",
+        "run",
+        few / "data",
+    )
     for words in (("adapt", *command), ("evaluate", "run")):
         result = cli(*words, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
@@ -136,7 +146,7 @@ def test_a_network_at_chance_is_told_by_adapt_and_evaluate_and_in_their_document
         assert line in " ".join(result.stdout.split()) and line in (tmp_path / "run" / "report.md").read_text()
 
 
-def test_labels_are_the_networks_own_so_other_folders_can_be_evaluated(cli, digits, tmp_path: Path) -> None:
+def test_labels_are_the_networks_own_so_other_folders_can_be_evaluated(cli, few, tmp_path: Path) -> None:
     import torch
 
     from equicli.files import write_tensors
@@ -147,7 +157,7 @@ def test_labels_are_the_networks_own_so_other_folders_can_be_evaluated(cli, digi
     known, other, unknown = ("tench", "great_white_shark"), ("n01443537", "hammerhead"), ("tench", "digit")
     for data, names in {"data": known, "other": other, "unknown": unknown}.items():
         for digit, name in enumerate(names):
-            shutil.copytree(digits / "train" / str(digit), tmp_path / data / name)
+            shutil.copytree(few / "data" / "train" / str(digit), tmp_path / data / name)
     command = ("--recipe", "quickstart", "--model-arg", "num_classes=1000", "--epochs", "1", "-o", "run")
     result = cli("adapt", *command, "--checkpoint", "own.safetensors", "data", cwd=tmp_path)
     assert result.returncode == 0 and "own.safetensors names its 1000 classes" in result.stderr

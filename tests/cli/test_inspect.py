@@ -25,7 +25,7 @@ from equicli.prediction.head import replace_head
 from equicli.prediction.network import NetworkSpec
 from equicli.prediction.signature import Signature
 from tests.prediction.test_zero_shot import published
-from tests.prediction.tiny import repository, weights
+from tests.prediction.tiny import CLASSES, pickled, repository, weights
 
 PARTS = ("canonicalizer", "prediction_network")
 
@@ -362,3 +362,23 @@ def test_a_model_that_cannot_be_loaded_is_refused_in_one_line(cli, tmp_path, arg
     save_file(weights("test_vit", 5), tmp_path / "w.safetensors")
     message = refused(cli, tmp_path, code, *args)
     assert words in message and "--model " not in message
+
+
+def test_a_folder_that_timm_wrote_is_a_model_and_no_run(cli, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    for name, content in repository().items():
+        (folder / name).write_bytes(content)
+    for written in ("tiny", "./tiny/", f"local-dir:{folder}"):
+        shown = cli("inspect", written, "--json", cwd=tmp_path)
+        assert shown.returncode == 0, shown.stderr
+        assert json.loads(shown.stdout)["provenance"]["model"] == "local-dir:tiny"
+
+
+def test_which_of_two_weights_were_taken_is_listed(cli, tmp_path: Path) -> None:
+    average = {key: value + 1 for key, value in weights().items()}
+    (tmp_path / "both.pth").write_bytes(pickled({"state_dict": weights(), "state_dict_ema": average}))
+    command = ("inspect", "test_resnet", "--checkpoint", "both.pth", "--model-arg", f"num_classes={CLASSES}")
+    assert "averaged weights in both.pth (state_dict_ema)" in cli(*command, cwd=tmp_path).stdout
+    assert "aside (state_dict_ema)" in cli(*command, "--ema", "no", cwd=tmp_path).stdout
+    assert cli(*command, "--ema", "perhaps", cwd=tmp_path).returncode == 2

@@ -1,4 +1,4 @@
-"""A task of one's own, as CONTRIBUTING shows it: one file and one line, and no edit anywhere else."""
+"""A task of one's own, as the contributing text shows it: one file and one line, and no edit anywhere else."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from equicli.groups.action import act
 from equicli.tasks.registry import TASKS
 
 C4 = parse_group("c4")
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+CODE = (Path(__file__).parents[2] / "equicli" / "README.md").read_text(encoding="utf-8")
 
 # A network that finds the brightest pixel of a photo, and likes what is near the top: it wants upright photos.
 NETWORK = """
@@ -34,11 +34,11 @@ class Pointer(nn.Module):
 
 @pytest.fixture
 def keypoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register the task of the README."""
-    section = README.partition("# equicli/tasks/keypoints.py")
+    """Register the task that equicli/README.md shows."""
+    section = CODE.partition("# equicli/tasks/keypoints.py")
     names: dict[str, object] = {"__name__": "keypoints"}
     exec((section[1] + section[2]).partition("```")[0], names)
-    line = re.search(r"# in TASKS of equicli/tasks/registry.py.*?\n(.*?)```", README, re.S)
+    line = re.search(r"# in TASKS of equicli/tasks/registry.py.*?\n(.*?)```", CODE, re.S)
     assert line is not None
     for name, task in eval("{" + line[1] + "}", names).items():
         monkeypatch.setitem(TASKS, name, task)

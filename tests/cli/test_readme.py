@@ -3,18 +3,50 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CODE = (ROOT / "equicli" / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *(ROOT / "equicli").rglob("*.md"), *(ROOT / "tests" / "benchmarks").glob("*.md")]
+PAGES = [page for page in PAGES if page.parent.name != "templates"]
+
+
+def headings(page: Path) -> set[str]:
+    """What a link may name after `#`, as GitHub makes it of a heading."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, heading = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        assert not heading or heading in headings(there), target
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 250
+
+
+def test_every_page_is_found_from_the_readme() -> None:
+    linked = {(ROOT / target.partition("#")[0]).resolve() for target in re.findall(r"\]\(([^)\s]+)\)", README)}
+    assert {page.resolve() for page in PAGES} - {ROOT / "README.md"} <= linked
 
 
 def test_the_table_of_files_names_everything_in_the_package_and_nothing_else() -> None:
-    section = README.partition("## The code")[2].partition("\n## ")[0]
+    section = CODE.partition("## What lies where")[2].partition("\n## ")[0]
     cells = " ".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
     named = {name.removeprefix("equicli/").rstrip("/") for name in re.findall(r"`([^`]+)`", cells)} - {
         "recipes",
         "tests",
     }
-    package = {p.name for p in (ROOT / "equicli").iterdir() if not p.name.startswith("__") and p.name != "py.typed"}
+    package = {p.name for p in (ROOT / "equicli").iterdir() if not p.name.startswith("__")}
+    package -= {"py.typed", "README.md"}
     assert named == package
 
 
@@ -32,7 +64,7 @@ def test_the_top_level_holds_only_what_the_project_names() -> None:
 def test_every_recipe_is_named() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     for recipe in (ROOT / "recipes").glob("*.yaml"):
-        assert recipe.stem in README + changelog
+        assert recipe.stem in CODE + changelog
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
@@ -52,7 +84,7 @@ def test_the_examples_of_contributing_adapt_evaluate_and_keep_the_laws(cli, digi
     from equicli.groups.action import act
     from tests.canonicalization.examples import context, noise
 
-    section = README.partition("## CONTRIBUTING")[2].partition("\n## ")[0]
+    section = CODE.partition("## Contributing")[2].partition("\n## ")[0]
     blocks = re.findall(r"```python\n(.*?)```", section, re.S)
     names: dict[str, object] = {}
     for code in blocks[::2]:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 import timm
 
 import equicli
@@ -81,3 +82,47 @@ def test_a_configuration_is_checked_without_a_library_of_networks() -> None:
         "sys.exit(bool({'timm', 'torchvision', 'transformers', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evaluate", "nosuch"], "nosuch: no such run folder"),
+        (["export", "nosuch"], "nosuch: no such run folder"),
+        (["export", "a.safetensors", "-o", "a.safetensors"], "--output a.safetensors: exists"),
+    ],
+)
+def test_a_wrong_path_is_refused_before_torch_is_loaded(tmp_path, arguments: list[str], words: str) -> None:
+    (tmp_path / "a.safetensors").touch()
+    script = (
+        f"import sys; sys.argv = ['equicli', *{arguments!r}]\n"
+        "from equicli.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert stop.code == 2, stop.code\n"
+        "assert not {'torch', 'timm'} & set(sys.modules), 'heavy import'"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0 and words in result.stderr, result.stderr
+
+
+def test_evaluating_imports_nothing_that_draws_and_no_library_that_it_does_not_ask(
+    run_code, quickstart, few, tmp_path
+) -> None:
+    code = (
+        "import sys; sys.argv[0] = 'equicli'\n"
+        "from equicli.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "assert not {'matplotlib', 'transformers', 'sklearn', 'escnn'} & set(sys.modules)"
+    )
+    done = run_code(
+        code,
+        "evaluate",
+        quickstart.folder / "model.safetensors",
+        "--data",
+        few / "data",
+        "-o",
+        tmp_path / "o",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr

@@ -85,7 +85,7 @@ def test_floating_point_grey_is_scaled_from_one(tmp_path):
 @pytest.mark.parametrize("values", [np.float32([[0, 200]]), np.int32([[0, 70000]])], ids=["float", "int"])
 def test_values_above_full_scale_are_refused_and_told(tmp_path, values):
     Image.fromarray(values).save(tmp_path / "a.tif")
-    with pytest.raises(UnreadableImageError, match="expected at most"):
+    with pytest.raises(UnreadableImageError, match="outside of"):
         open_image(tmp_path / "a.tif")
 
 
@@ -245,12 +245,13 @@ def test_one_picture_is_a_batch_of_one_and_a_batch_comes_apart(tmp_path):
         (np.zeros((4, 4, 2), np.uint8), "(4, 4, 2)"),
         (np.zeros(4, np.uint8), "(4,)"),
         (np.zeros((0, 4, 3)), "(0, 4, 3)"),
-        (np.zeros((4, 4), np.int64), "int64"),
         (np.zeros((4, 4), bool), "bool"),
-        (np.full((4, 4), 1.5), "[0, 1]"),
-        (np.full((4, 4), -0.5), "[0, 1]"),
-        (np.array([[0.5, np.nan]]), "[0, 1]"),
-        (Image.fromarray(np.float32([[0, 200]])), "at most 1"),
+        (np.full((4, 4), 1.5), "outside of 0:1"),
+        (np.full((4, 4), -0.5), "outside of 0:1"),
+        (np.array([[0.5, np.nan]]), "not a number"),
+        (np.array([[0.5, np.inf]]), "infinite"),
+        (np.array([[0, 70000]]), "outside of 0:65535"),
+        (Image.fromarray(np.float32([[0, 200]])), "outside of 0:1"),
         (None, "NoneType"),
         (7, "int"),
         (b"pixels", "bytes"),

@@ -1,9 +1,12 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torchvision.transforms.functional import normalize
 
+from equicli.data.decode import to_image
 from equicli.data.normalization import HALF, IMAGENET, Normalization
 
 channels = st.tuples(*[st.floats(0.1, 0.9)] * 3)
@@ -35,3 +38,27 @@ def test_between_equal_normalizations_nothing_changes():
     scale, shift = IMAGENET.after(IMAGENET)
     assert scale.tolist() == [1, 1, 1]
     assert shift.tolist() == [0, 0, 0]
+
+
+GREY = Normalization((0.5,), (0.25,))
+
+
+def test_a_network_of_one_channel_sees_the_luminance_as_pillow_has_it():
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 40, 50), dtype=np.uint8))
+    luminance = torch.from_numpy(np.array(to_image(pixels).convert("L")))[None]
+    assert isinstance(to_image(pixels), Image.Image)
+    torch.testing.assert_close(GREY(pixels), (luminance / 255 - 0.5) / 0.25)
+    torch.testing.assert_close(GREY(pixels.float() / 255), GREY(pixels), atol=0.01, rtol=0)
+    assert torch.equal(GREY(luminance), GREY(pixels))
+
+
+def test_an_input_of_one_channel_becomes_three_equal_ones():
+    luminance = torch.rand(2, 1, 4, 4)
+    scale, shift = IMAGENET.after(GREY)
+    converted = GREY(luminance) * scale.view(3, 1, 1) + shift.view(3, 1, 1)
+    torch.testing.assert_close(converted, IMAGENET(luminance.expand(-1, 3, -1, -1)))
+
+
+def test_of_three_channels_grey_takes_the_averages():
+    assert GREY.rgb() == HALF._replace(std=(0.25,) * 3) and GREY.rgb().grey() == GREY
+    assert HALF.rgb() is HALF and HALF.channels == 3 and GREY.channels == 1

@@ -211,3 +211,36 @@ def test_a_picture_is_turned_off_the_grid_before_it_is_preprocessed():
     expected = act(PlanarGroup(8), 1, waves.round())[:, 16:32, 24:40]
     assert turned.shape == (3, 16, 16)
     assert (turned.double() - expected).abs().max() <= 0.5
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 60_000), (60_000, 1), (2, 200_000), (3, 40_000)])
+def test_the_work_for_a_long_and_thin_picture_is_bounded(monkeypatch, height, width):
+    made = []
+    resize = Image.Image.resize
+
+    def watched(self, size, *arguments, **options):
+        made.append(size[0] * size[1])
+        return resize(self, size, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    picture = torch.full((3, height, width), 9, dtype=torch.uint8)
+    picture[:, height // 2, width // 2] = 200
+    shown = Preprocess(224, 256, "bicubic", HALF)(picture)
+    assert shown.shape == (3, 224, 224) and shown.max() > 190
+    assert max(made) <= 224 * 224
+
+
+@pytest.mark.parametrize("squash", [False, True])
+def test_what_is_cropped_of_a_long_picture_is_what_would_have_been_cropped(monkeypatch, squash):
+    picture = to_image(to_pixels(noise(40, 300)))
+    preprocess = Preprocess(24, 30, "bilinear", HALF, squash=squash)
+    expected = preprocess(picture)
+    monkeypatch.setattr("equicli.data.preprocess._LARGEST", 0)
+    assert (preprocess(picture).int() - expected.int()).abs().max() <= 1
+
+
+def test_a_mask_is_carried_back_to_a_long_picture_without_making_it_larger():
+    preprocess = Preprocess(16, 16, "bilinear", HALF)
+    mask = torch.ones(16, 16, dtype=torch.int64)
+    restored = preprocess.restore(mask, "mask", (2, 100_000))
+    assert restored.shape == (2, 100_000) and restored.sum() == 4 and restored[:, 49_999:50_001].all()

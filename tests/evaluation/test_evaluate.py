@@ -13,7 +13,7 @@ from equicli.canonicalization.untrained import NoCanonicalizer
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
 from equicli.evaluation.cache import OutputCache
-from equicli.evaluation.evaluate import InputBatch, evaluate
+from equicli.evaluation.evaluate import InputBatch, record_systems
 from equicli.evaluation.metrics import metrics_document
 from equicli.evaluation.systems import SYSTEMS
 from equicli.groups import PlanarGroup, parse_group
@@ -54,7 +54,7 @@ C8 = PlanarGroup(8)
 
 
 def run(model, batches, targets, elements=C4, *, prior=UPRIGHT, task=CLASSIFICATION, systems=SYSTEMS, **options):
-    return evaluate(model, task, batches, targets, elements, prior=prior, systems=systems, device=CPU, **options)
+    return record_systems(model, task, batches, targets, elements, prior=prior, systems=systems, device=CPU, **options)
 
 
 def hits(evaluation, system):

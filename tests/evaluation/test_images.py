@@ -137,3 +137,31 @@ def test_an_exported_file_records_no_folder_and_a_run_may_have_held_out_nothing(
         find_samples(CLASSIFICATION, None, None, Silent())
     with pytest.raises(EquicliError, match="no test images"):
         find_samples(CLASSIFICATION, None, run_of(tmp_path, folder, []), Silent())
+
+
+def moved(folder, tmp_path):
+    """A run whose data folder is gone; its test images are some of what was once its training folder."""
+    run = run_of(tmp_path, tmp_path / "gone", [])
+    split = {"train": ["ant/0.png", "bee/0.png"], "validation": ["ant/1.png"], "test": ["bee/2.png", "ant/2.png"]}
+    run.split.write_text(json.dumps(split))
+    return run, folder / "train"
+
+
+def test_of_a_run_whose_folder_was_moved_or_copied_the_recorded_test_images_are_tested(tmp_path, folder):
+    run, data = moved(folder, tmp_path)
+    told = Told()
+    found = find_samples(CLASSIFICATION, str(data), run, told)
+    assert (names(found), found.split) == (["bee/2.png", "ant/2.png"], "test")
+    assert len(told.lines) == 1 and "its 2 test images" in told.lines[0]
+    with pytest.raises(UsageError, match="gone; name where it lies now with --data"):
+        find_samples(CLASSIFICATION, None, run, Silent())
+    (data / "bee" / "2.png").unlink()  # what is left of them
+    assert names(find_samples(CLASSIFICATION, str(data), run, Silent())) == ["ant/2.png"]
+
+
+def test_another_folder_of_which_few_names_are_the_runs_is_tested_whole(tmp_path, folder):
+    run, data = moved(folder, tmp_path)
+    for name in ("ant/0.png", "bee/0.png", "ant/1.png"):
+        (data / name).rename((data / name).with_stem("x" + name[-5]))
+    found = find_samples(CLASSIFICATION, str(data), run, Silent())
+    assert (len(found.samples), found.split) == (6, "all")

@@ -1,6 +1,7 @@
 """From files to a metrics document, and what it costs."""
 
 import json
+import sys
 import time
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from equicli.data.decode import UnreadableImageError
+from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Sample
 from equicli.evaluation import cost
 from equicli.evaluation.cost import added_parameters, relative_cost, relative_time
@@ -56,12 +58,37 @@ def saved(folder, images):
     return [Sample(path, TOP) for path in paths]
 
 
-def from_files(samples, progress, elements="c4", rotate="input", strict=False, task=CLASSIFICATION, model=None):
+def from_files(
+    samples, progress, elements="c4", rotate="input", strict=False, task=CLASSIFICATION, model=None, **others
+):
     group, model = parse_group(elements), model or finding_top(EdgeNetwork())
     loader = Batches(model, samples, 2, rotate, strict=strict)
     targets = [sample.target for sample in samples]
-    options = {"split": "test", "seed": 3, "device": CPU, "precision": "fp32", "progress": progress}
+    options = {"split": "test", "seed": 3, "device": CPU, "precision": "fp32", "progress": progress, **others}
     return evaluate_images(model, config(), task, loader, targets, group, **options)
+
+
+def test_images_that_training_saw_are_counted_by_their_content_whatever_they_are_called(samples, tmp_path):
+    seen = {fingerprint(samples[2].path), fingerprint(samples[3].path), b"another."}
+    assert from_files(samples, Silent())["seen_in_training"] is None  # nothing says
+    for index, sample in enumerate(samples):
+        sample.path.rename(tmp_path / f"moved-{index}.png")
+    samples = [Sample(tmp_path / f"moved-{index}.png", TOP) for index in range(len(samples))]
+    samples[3].path.write_text("no image")  # which is not counted
+    metrics = from_files(samples, Silent(), seen=seen)
+    assert (metrics["seen_in_training"], metrics["n"]) == (1, 4)
+    assert metrics["warnings"][0].startswith("1 of 4 images were trained on")
+
+
+def test_the_command_names_the_run_that_latest_meant(samples, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["/bin/equicli", "evaluate", "--rotations", "4"])
+    for latest, command in (
+        ("runs/a", "equicli evaluate runs/a --rotations 4"),
+        (None, "equicli evaluate --rotations 4"),
+    ):
+        metrics = from_files(samples, Silent(), latest=latest and tmp_path / latest)
+        assert metrics["provenance"]["command"] == command
 
 
 def counts(metrics, system):

@@ -4,7 +4,8 @@ import dataclasses
 
 import torch
 
-from equicli.evaluation.warnings import warnings_of
+from equicli.canonicalization.prior import Prior
+from equicli.evaluation.warnings import near_chance_of, warnings_of
 from tests.evaluation.handmade import CLASSIFICATION, PointTask, recorded
 
 QUIET = {"relative_time_range": [0.30, 0.31]}
@@ -21,8 +22,8 @@ def scored(n=200, **shares):
     return made
 
 
-def told(evaluation, cost=QUIET, task=CLASSIFICATION):
-    return warnings_of(evaluation, task, CLASSES, cost)
+def told(evaluation, cost=QUIET, task=CLASSIFICATION, seen=None):
+    return warnings_of(evaluation, task, CLASSES, cost, Prior(), seen)
 
 
 def test_nothing_is_said_where_nothing_misleads():
@@ -57,3 +58,21 @@ def test_a_task_without_these_systems_or_classes_is_told_of_neither():
 def test_a_disturbed_clock_is_told():
     (line,) = told(scored(), {"relative_time_range": [0.2, 0.4]})
     assert "between 0.2 and 0.4" in line
+
+
+def test_images_that_training_saw_are_told_with_their_number():
+    (line,) = told(scored(), seen=139)
+    assert line.startswith("139 of 200 images were trained on, or chose the epoch")
+    assert told(scored(), seen=0) == told(scored(), seen=None) == []
+
+
+def test_what_does_hardly_better_than_guesses_is_named_and_what_to_do():
+    made = scored()
+    assert near_chance_of(made, CLASSIFICATION, Prior()) == []
+    assert near_chance_of(scored(vanilla=0.35), CLASSIFICATION, Prior()) == ["network"]
+    upright = torch.arange(200) % 4 == 0
+    lost = dataclasses.replace(made, found=dataclasses.replace(made.found, identity=upright))
+    assert near_chance_of(lost, CLASSIFICATION, Prior()) == ["canonicalizer"]
+    (line,) = told(lost)
+    assert "25.0 % of untouched images" in line and "near chance" in line and "--epochs" in line
+    assert near_chance_of(dataclasses.replace(lost, found=None), CLASSIFICATION, Prior()) == []

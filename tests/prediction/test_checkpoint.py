@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from equicli.errors import EquicliError, UsageError
-from equicli.prediction.checkpoint import load_checkpoint, read_weights, sha256_of
+from equicli.prediction.checkpoint import load_own, read_checkpoint, read_weights
+from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.load import load_network
 from equicli.prediction.timm_source import create
 from tests.prediction.tiny import CLASSES, State, pickled, same, weights
@@ -50,7 +51,7 @@ def write(path: Path, content: bytes) -> Path:
 )
 def test_wrappers_around_a_state_dict_are_removed(tmp_path: Path, content: object) -> None:
     network = create("test_resnet", ARGUMENTS)
-    load_checkpoint(network, read_weights(write(tmp_path / "w.pth", pickled(content))), "w")
+    load_own(network, read_checkpoint(write(tmp_path / "w.pth", pickled(content))), "w")
     assert same(network, WEIGHTS)
 
 
@@ -80,7 +81,7 @@ def test_a_file_gives_its_weights_bit_for_bit_and_is_recorded(tmp_path: Path, su
 def test_half_precision_weights_are_widened(tmp_path: Path) -> None:
     half = {key: value.half() if value.is_floating_point() else value for key, value in WEIGHTS.items()}
     network = create("test_resnet", ARGUMENTS)
-    load_checkpoint(network, read_weights(write(tmp_path / "half.safetensors", save(half))), "w")
+    load_own(network, read_checkpoint(write(tmp_path / "half.safetensors", save(half))), "w")
     assert same(network, {key: value.float() if value.is_floating_point() else value for key, value in half.items()})
 
 
@@ -88,7 +89,7 @@ def test_counts_of_batches_which_old_files_lack_are_not_missed(tmp_path: Path) -
     old = {key: value for key, value in WEIGHTS.items() if not key.endswith("num_batches_tracked")}
     assert len(old) < len(WEIGHTS)
     network = create("test_resnet", ARGUMENTS)
-    load_checkpoint(network, read_weights(write(tmp_path / "old.pth", pickled(old))), "w")
+    load_own(network, read_checkpoint(write(tmp_path / "old.pth", pickled(old))), "w")
     assert same(network, WEIGHTS)
 
 
@@ -108,7 +109,7 @@ def test_weights_of_another_network_are_counted_and_named(tmp_path: Path, change
     network = create("test_resnet", ARGUMENTS)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     with pytest.raises(EquicliError) as caught:
-        load_checkpoint(network, read_weights(path), str(path))
+        load_own(network, read_checkpoint(path), str(path))
     for word in [str(path), "--model-arg", *words]:
         assert word in str(caught.value)
     assert same(network, before)  # all or nothing

@@ -15,7 +15,7 @@ from equicli.errors import EquicliError, UsageError
 from equicli.prediction.load import load_network
 from equicli.progress import Silent
 from equicli.runs import Run
-from equicli.training.adapt import adapt
+from equicli.training.adapt import train_canonicalizer
 from tests.prediction.test_zero_shot import picture_folder
 from tests.prediction.tiny import pickled, same
 
@@ -53,7 +53,7 @@ def test_an_adapter_fetches_the_same_commit_again(hub, state, tmp_path: Path) ->
     flags = {"data": str(picture_folder(tmp_path / "data", CLASSES)), "model": MODEL, "group": "c4"}
     flags |= {"checkpoint": "hf-hub:acme/weights@v1/squeeze.safetensors", "model_args.num_classes": len(CLASSES)}
     few = ["epochs=1", "preprocess=none", "canonicalizer={size: 16, width: 4}"]
-    adapted = adapt(build_config(flags, few, None), run, Silent())
+    adapted = train_canonicalizer(build_config(flags, few, None), run, Silent())
     path = tmp_path / "adapter.safetensors"
     artifact.write_artifact(path, adapted.model, adapted.config, adapter_only=True)
     loaded, x = equicli.load(path), torch.randn(2, 3, 32, 32)

@@ -9,9 +9,10 @@ import torch
 
 from equicli.data.normalization import IMAGENET
 from equicli.errors import EquicliError, UsageError
+from equicli.inspection import inspect_model
 from equicli.prediction.load import load_network
 from equicli.prediction.network import NetworkSpec
-from tests.prediction.tiny import pickled
+from tests.prediction.tiny import pickled, same
 
 NUMBERS = count()
 NET = """
@@ -137,3 +138,107 @@ def test_a_module_that_fails_on_import_is_one_line_with_the_reason(module: str, 
 def test_own_code_has_no_revision(module: str) -> None:
     with pytest.raises(UsageError, match="--revision v1"):
         load_network(f"python:{module}:make", revision="v1")
+
+
+# What factories return.
+RETURNED = """
+import sys, torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(12, 2)
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+
+def a_class(): return Net
+def a_pair(): return Net(), lambda image: image
+def a_state(): return Net().state_dict()
+def scripted(): return torch.jit.script(Net())
+def traced(): return torch.jit.trace(Net(), torch.zeros(1, 3, 2, 2))
+def exported(): return torch.export.export(Net(), (torch.zeros(1, 3, 2, 2),)).module()
+def on_meta(): return Net().to("meta")
+def quantized(): return torch.ao.nn.quantized.Linear(12, 2)
+def stubborn():
+    class Stubborn(Net):
+        def train(self, mode=True):
+            raise RuntimeError("always in training")
+    return Stubborn()
+def leaves(): sys.exit("no data here")
+def compiled(): return torch.compile(Net())
+def parallel(): return nn.DataParallel(Net())
+def averaged(): return torch.optim.swa_utils.AveragedModel(torch.compile(Net()))
+def half(): return Net().half()
+def lazy(): return nn.Sequential(nn.Flatten(), nn.LazyLinear(2))
+def chatty():
+    print("building")
+    return Net()
+"""
+
+
+@pytest.fixture
+def returned(module: str) -> str:
+    Path(f"{module}.py").write_text(RETURNED)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [
+        ("a_class", "the class Net. Return an instance"),
+        ("a_pair", "a tuple with the network in it. Return the network alone"),
+        ("a_state", "a state dict. Return the network"),
+        ("scripted", "a scripted network"),
+        ("traced", "a scripted network"),
+        ("exported", "Return"),
+        ("on_meta", "'fc.weight' is on the device meta"),
+        ("quantized", "quantized. Return the one that it was made from"),
+        ("stubborn", "eval mode (always in training)"),
+        ("leaves", "it ends the program, no data here"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # torch deprecates some of these
+def test_what_is_no_network_to_work_with_is_told(returned: str, factory: str, words: str) -> None:
+    with pytest.raises(EquicliError) as refused:
+        load_network(f"python:{returned}:{factory}")
+    message = str(refused.value)
+    assert f"python:{returned}:{factory}" in message and words in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("factory", "wrappers"),
+    [
+        ("compiled", ["OptimizedModule"]),
+        ("parallel", ["DataParallel"]),
+        ("averaged", ["AveragedModel", "OptimizedModule"]),
+    ],
+)
+def test_a_wrapped_network_is_taken_out_of_its_wrapper_and_loads_its_weights(
+    returned: str, factory: str, wrappers
+) -> None:
+    state = {"fc.weight": torch.ones(2, 12), "fc.bias": torch.zeros(2)}
+    Path("own.pth").write_bytes(pickled({f"module._orig_mod.{key}": value for key, value in state.items()}))
+    found = load_network(f"python:{returned}:{factory}", checkpoint="own.pth")
+    assert type(found.network).__name__ == "Net" and same(found.network, state)
+    assert [wrapper in " ".join(found.remarks) for wrapper in wrappers] == [True] * len(wrappers)
+
+
+def test_half_precision_is_said_and_kept(returned: str) -> None:
+    found = load_network(f"python:{returned}:half")
+    assert found.network.fc.weight.dtype == torch.float16 and "float16" in " ".join(found.remarks)
+
+
+def test_lazy_layers_need_weights_of_a_checkpoint(returned: str) -> None:
+    with pytest.raises(EquicliError, match=r"'1.weight' has no weights yet .*lazy"):
+        inspect_model(f"python:{returned}:lazy")
+    state = {"1.weight": torch.ones(2, 12), "1.bias": torch.zeros(2)}
+    Path("own.pth").write_bytes(pickled(state))
+    assert same(load_network(f"python:{returned}:lazy", checkpoint="own.pth").network, state)
+    assert inspect_model(f"python:{returned}:lazy", checkpoint="own.pth")["prediction_network"]["parameters"] == 26
+
+
+def test_what_a_factory_prints_is_not_among_the_results(returned: str, capsys) -> None:
+    load_network(f"python:{returned}:chatty")
+    printed = capsys.readouterr()
+    assert printed.out == "" and "building" in printed.err

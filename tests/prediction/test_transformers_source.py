@@ -4,7 +4,6 @@ import copy
 import hashlib
 import json
 import pickle
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, replace
@@ -404,9 +403,8 @@ PROCESSORS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("size", [(211, 180), (160, 301), (100, 100), (57, 333)], ids=str)
 @pytest.mark.parametrize("case", PROCESSORS)
-def test_a_picture_is_prepared_as_transformers_does(hub, case: str, size: tuple[int, int]) -> None:
+def test_a_picture_is_prepared_as_transformers_does(hub, case: str) -> None:
     """To the last bit of a pixel where they resize by Pillow; by torchvision, to two of 255 levels."""
     name, config = PROCESSORS[case]
     published = json.dumps({"image_processor_type": name, **config}).encode()
@@ -414,14 +412,15 @@ def test_a_picture_is_prepared_as_transformers_does(hub, case: str, size: tuple[
     found = load_network(TINY)
     assert found.remarks == ()
     noise = torch.randint(256, (8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    picture = Image.fromarray(noise.numpy()).resize(size, Image.Resampling.BICUBIC)
-    ours = found.preprocess.normalization(found.preprocess(picture))
     level = 1 / 255 / torch.tensor(found.preprocess.normalization.std).view(3, 1, 1)
-    for backend, levels in (("Pil", 1e-3), ("", 2.001)):
-        processor = getattr(transformers, f"{name}{backend}")(**config)
-        expected = torch.as_tensor(processor(picture, return_tensors="pt")["pixel_values"][0])
-        assert ours.shape == expected.shape
-        assert float(((ours - expected) / level).abs().max()) <= levels
+    for size in ((211, 180), (160, 301), (100, 100), (57, 333)):
+        picture = Image.fromarray(noise.numpy()).resize(size, Image.Resampling.BICUBIC)
+        ours = found.preprocess.normalization(found.preprocess(picture))
+        for backend, levels in (("Pil", 1e-3), ("", 2.001)):
+            processor = getattr(transformers, f"{name}{backend}")(**config)
+            expected = torch.as_tensor(processor(picture, return_tensors="pt")["pixel_values"][0])
+            assert ours.shape == expected.shape, size
+            assert float(((ours - expected) / level).abs().max()) <= levels, (size, backend)
 
 
 def with_processor(**entries: Any) -> dict[str, bytes]:
@@ -629,9 +628,9 @@ def test_without_transformers_the_remedy_is_named(monkeypatch) -> None:
         transformers_source.transformers.cache_clear()
 
 
-def test_transformers_is_imported_only_where_it_is_asked_for() -> None:
+def test_transformers_is_imported_only_where_it_is_asked_for(run_code) -> None:
     script = "import sys, equicli.prediction.load; sys.exit('transformers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    assert run_code(script).returncode == 0
 
 
 def test_loading_says_nothing_and_leaves_its_logging_as_it_was(hub, capfd) -> None:

@@ -24,7 +24,7 @@ from equicli.prediction.prompts import class_prompts
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.progress import Silent
 from equicli.runs import Run
-from equicli.training.adapt import adapt
+from equicli.training.adapt import train_canonicalizer
 
 _TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2}
 _VISION = {**_TOWER, "image_size": 32, "patch_size": 8}
@@ -147,7 +147,7 @@ def adapt_to(model: str, data: Path, run: Path, **flags: Any) -> Any:
     run.mkdir()
     few = ["epochs=1", "canonicalizer={size: 16, width: 4}"]
     config = build_config({"data": str(data), "model": model, "group": "c4", **flags}, few, None)
-    return adapt(config, Run(run), Silent())
+    return train_canonicalizer(config, Run(run), Silent())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -149,3 +149,20 @@ def test_a_task_of_another_score_has_its_own_columns_and_none_of_classification(
     assert "; IoU in %" in comparison.caption(made) and "C4-Avg IoU" in comparison.caption(made)
     assert all("C4-Avg IoU" in text for text in comparison.files(made).values())
     assert titles(made, 80) == ["", "IoU", "C4-Avg IoU", "to energy"]
+
+
+def test_columns_that_a_terminal_has_no_room_for_are_named_with_the_file_that_has_them():
+    made = document(row("vanilla"))
+    told = comparison.left_out(made, 80)
+    for title in set(titles(made)) - set(titles(made, 80)):
+        assert title in told
+    assert "compare.md" in told
+    assert "; cost: " not in comparison.caption(made, 80) and "; cost: " in comparison.caption(made, 100)
+
+
+def test_each_column_of_the_reports_is_defined():
+    made = document(row("vanilla"))
+    assert [name for name, _ in comparison.definitions(made)] == titles(made)[1:]
+    files = comparison.files(made)
+    for name, _ in comparison.definitions(made):
+        assert f"- *{name}*: " in files["compare.md"] and f"<dt>{name}</dt>" in files["compare.html"]

@@ -64,6 +64,7 @@ def card_config(source=SOURCE, library="timm", size=224, head_outputs=None, cano
         "trained_base": False,
         "prediction_network": {"library": library, "architecture": "resnet50", "head_outputs": head_outputs},
         "labels": {"cat": 0, "dog": 1},
+        "class_names": (),
         "preprocess": {"size": size, "normalization": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))},
         "canonicalizer": canonicalizer or {"kind": "optimized", "spec": {"size": 64}},
     }
@@ -108,7 +109,54 @@ def test_intervals_are_written_in_percent(narrow):
     numbers = [float(number) for number in re.findall(r"[\d.]+", shown)]
     acc = made["vanilla"]["acc"]
     expected = [100 * max(acc - low, high - acc)] if narrow else [100 * low, 100 * high]
-    assert numbers[1:] == pytest.approx(expected, abs=0.051)
+    assert numbers[1:] == pytest.approx(expected, abs=0.501 if narrow else 0.051)
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "shown"),
+    [
+        (1.0, (0.9123, 1.0), "100.00 -8.8"),
+        (0.0, (0.0, 0.12), "0.00 +12"),
+        (0.5, (0.49, 0.51), "50.00 ±1.0"),
+        (0.926, (0.908, 0.941), "92.60 ±1.8"),
+        (0.99, (0.975, 0.996), "99.00 -1.5 +0.6"),
+        (0.01, (0.004, 0.025), "1.00 -0.6 +1.5"),
+    ],
+)
+def test_no_interval_of_a_terminal_reaches_beyond_0_or_100_percent(value, interval, shown):
+    made = metrics()
+    made["vanilla"] |= {"acc": value, "acc_ci": interval}
+    assert table.rows(made, narrow=True)[0][1] == shown
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_what_is_100_percent_by_definition_has_no_interval(narrow):
+    made = metrics(agreement=True)
+    for system in ("vanilla", "adapted", "symmetrized", "oracle"):
+        made[system] |= {"acc": 1.0, "acc_ci": (0.9, 1.0), "avg_acc": 1.0, "avg_acc_ci": (0.9, 1.0)}
+    shown = {row[0]: row[1:3] for row in table.rows(made, narrow=narrow)}
+    measured = "100.00 -10" if narrow else "100.00 [90.0, 100.0]"
+    assert shown["oracle"] == ["100.00", "100.00"] and shown["vanilla"] == ["100.00", measured]
+    assert shown["adapted"] == shown["symmetrized"] == [measured, measured]
+    turned = {row[0]: row[1] for row in table.rows({**made, "prior": ["r90"]}, narrow=narrow)}
+    assert turned["vanilla"] == measured  # at another pose than the one that it is compared with
+    labelled = {row[0]: row[1] for row in table.rows({**made, "labels": "folders"}, narrow=narrow)}
+    assert set(labelled.values()) == {measured}
+
+
+def test_the_caption_tells_which_images_and_what_was_shown_in_place_of_the_models_own():
+    assert "40 of 130 validation images" in table.caption(metrics(split="validation", of=130))
+    own = table.caption(metrics())
+    assert own.startswith("40 test images") and "in place of" not in own
+    other = metrics(overrides={"--preprocess": "none"}, precision="bf16")
+    for text in (table.caption(other), report(other)):
+        assert "with --preprocess none and --precision bf16 in place of the model's own" in text
+
+
+def test_the_card_says_which_evaluation_it_shows():
+    assert "Of the last evaluation on the run's own test images" in model_card(metrics(), card_config())
+    closing = model_card(metrics(split="validation"), card_config())
+    assert "Of the last evaluation" not in closing and "These are validation images" in closing
 
 
 @pytest.mark.parametrize(
@@ -158,6 +206,36 @@ def test_a_terminal_too_narrow_for_all_angles_shows_none_rather_than_parts(
     printed = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
     assert "…" not in printed and max(map(len, printed.splitlines()[:6])) <= width
     assert ("270°" in printed) == ("by angle" in printed) == angles
+    told = "8 columns, one for each turn, do not fit this terminal; report.md has them"
+    assert (told in " ".join(printed.split())) != angles
+
+
+def test_where_turns_are_many_the_file_that_has_them_is_named():
+    assert "each of the 16 turns is in metrics.json" in table.left_out(metrics("c16"))
+    assert "Each" not in table.left_out(metrics("c4")) and "16 turns" in report(metrics("c16"))
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_on_a_narrow_terminal_lines_break_at_words_and_numbers_keep_their_unit(width, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    made = metrics("c8", group="c8")
+    Output().metrics(made)
+    printed = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+    assert "…" not in printed and "passes" in printed
+    below = printed.partition("\n 40 test images")[2].splitlines()
+    assert max(map(len, below)) <= width and not any(line.split()[:1] == ["%"] for line in below)
+    for _, value in table.facts(made):
+        assert set(value.split()) <= set(printed.split())
+
+
+def test_the_report_says_what_each_of_its_rows_columns_and_facts_is():
+    made = metrics("c8", group="c8")
+    _, _, defined = report(made).partition("## What is what")
+    angles = table.header(made)[4:-1]
+    names = [*table.header(made)[1:4], "passes", f"{angles[0]} … {angles[-1]}", *(row[0] for row in table.rows(made))]
+    for name in [*names, *(name for name, _ in table.facts(made))]:
+        assert f"- *{name}*: " in defined
 
 
 def test_a_folder_without_a_split_is_counted_as_all_of_it():

@@ -23,6 +23,10 @@ TASK = Classification()
 PLAIN = Preprocess(None, None, "bilinear", IMAGENET)
 
 
+def not_shown(sample: Sample) -> torch.Tensor:
+    raise AssertionError(f"{sample} is shown to the network, though nothing is to be decided")
+
+
 def told_by(network: nn.Module) -> list[str]:
     lines: list[str] = []
 
@@ -31,7 +35,7 @@ def told_by(network: nn.Module) -> list[str]:
             lines.append(text)
 
     found = PretrainedNetwork(network, NetworkSpec("python", "Answer"), PLAIN, None, {"model": "python"})
-    TASK.bind(found, Dataset(Path(), (), (), None), IMAGES[:1], Told())
+    TASK.bind(found, Dataset(Path(), (), (), None), IMAGES[:1], not_shown, Told())
     return lines
 
 
@@ -115,16 +119,20 @@ def test_a_network_that_fails_on_these_images_names_their_size_and_the_options(e
     [
         (("ant", "Bee", "cat"), 3, ("bee", "cat"), {"bee": 1, "cat": 2}, "match the checkpoint's 3 classes"),
         (("ant", "bee"), 2, ("ant", "wasp"), None, "not classes of the checkpoint (2 outputs)"),
+        (("a", "b", "c"), 3, ("0", "1", "2"), {"0": 0, "1": 1, "2": 2}, "are the numbers of 3 outputs"),
+        (("a", "b", "c"), 3, ("0", "1"), None, "not classes of the checkpoint"),
+        (("caf\u00e9", "b"), 2, ("cafe\u0301",), {"cafe\u0301": 0}, "match"),
         ((None,), 2, ("ant", "bee"), {"ant": 0, "bee": 1}, "sorted folders (ant = 0 … bee = 1)"),
         ((None,), 3, ("ant", "bee"), None, "3 outputs, the data 2 class folders"),
     ],
-    ids=["names", "other names", "numbers", "neither"],
+    ids=["names", "other names", "numbers of outputs", "some numbers", "accents", "as many", "neither"],
 )
 def test_labels_are_matched_by_name_then_by_number_and_it_is_said_how(
     class_names, outputs, folders, labels, words
 ) -> None:
-    found, line = match_labels(named(*class_names), outputs, folders)
-    assert found == labels
+    matched = match_labels(named(*class_names), outputs, folders)
+    assert matched.outputs == labels
+    line = matched.reason
     assert line.startswith("labels: ") and words in line and "\n" not in line
 
 
@@ -252,7 +260,7 @@ class Told(Silent):
 
 def bind(found: PretrainedNetwork, data: Dataset, **settings: object):
     told = Told()
-    return Classification(TASK.Settings(**settings)).bind(found, data, IMAGES[:1], told), told.lines
+    return Classification(TASK.Settings(**settings)).bind(found, data, IMAGES[:1], not_shown, told), told.lines
 
 
 def answering(answer: object, *class_names: str | None) -> PretrainedNetwork:
@@ -263,8 +271,9 @@ def answering(answer: object, *class_names: str | None) -> PretrainedNetwork:
 
 def test_a_network_whose_classes_do_not_fit_gets_a_head_unless_that_is_forbidden() -> None:
     found = answering(torch.zeros(1, 3), None)
-    binding, (line,) = bind(found, folder(0, 1))
-    assert binding.head_needed and binding.labels == {} and "fitting a linear head" in line
+    binding, (reason, line) = bind(found, folder(0, 1))
+    assert binding.head_needed and binding.labels == {} and "2 class folders" in reason
+    assert "fitting a linear head" in line
     with pytest.raises(UsageError, match="--head none"):
         bind(found, folder(0, 1), head="none")
 

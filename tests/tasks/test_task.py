@@ -65,7 +65,7 @@ class Told(Silent):
 def bind(task, answer):
     told, found = Told(), loaded(answer)
     data = Dataset(Path("data"), (), (), None)
-    return task.bind(found, data, IMAGES, told), told.lines, found.network
+    return task.bind(found, data, IMAGES, lambda sample: IMAGES, told), told.lines, found.network
 
 
 def test_class_folders_mean_nothing_to_it(tmp_path):

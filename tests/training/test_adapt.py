@@ -1,4 +1,5 @@
 import json
+import shutil
 from itertools import chain
 
 import numpy as np
@@ -8,28 +9,41 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from equicli.artifact import load, read_config
+from equicli.artifact import load, read_config, read_pictures_seen
 from equicli.canonicalization.prior import Prior
 from equicli.config import build_config
 from equicli.data.decode import read_picture
+from equicli.data.fingerprint import fingerprint
 from equicli.data.normalization import HALF
 from equicli.errors import EquicliError, UsageError
+from equicli.evaluation.images import Batches
+from equicli.evaluation.run import evaluate_images
+from equicli.groups import parse_group
 from equicli.progress import Silent
 from equicli.runs import find_run, find_unfinished, new_run
+from equicli.tasks.registry import make_task
 from equicli.training import images
-from equicli.training.adapt import adapt
+from equicli.training.adapt import train_canonicalizer
 from tests.training.test_loop import Killed, Killing
 
 SIDE = 32
 
 
-def write_images(folder, count, frames=((SIDE, SIDE),)):
-    """Images that are brighter above than below, of these heights and widths in turn."""
+class Told(Silent):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+def write_images(folder, count, frames=((SIDE, SIDE),), faint=False):
+    """Images that are brighter above than below, or only faintly so, of these heights and widths in turn."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         height, width = frames[index % len(frames)]
         noise = np.random.default_rng(index).integers(0, 60, (height, width, 3))
-        slope = np.linspace(190, 20, height)[:, None, None]
+        slope = np.linspace(*((110, 108) if faint else (190, 20)), height)[:, None, None]
         Image.fromarray((slope + noise).astype(np.uint8)).save(folder / f"{index:02}.png")
 
 
@@ -62,7 +76,7 @@ def configuration(**changes):
 def run_adapt(output, progress=None, **changes):
     config = configuration(**changes)
     run = new_run(output, config.network.model, config.group, overwrite=False)
-    return run, adapt(config, run, progress or Silent())
+    return run, train_canonicalizer(config, run, progress or Silent())
 
 
 def pictures_of(adapted):
@@ -70,13 +84,14 @@ def pictures_of(adapted):
 
 
 def resume(output, progress=None, **changes):
-    return adapt(configuration(**changes), find_unfinished(output), progress or Silent(), resume=True)
+    return train_canonicalizer(configuration(**changes), find_unfinished(output), progress or Silent(), resume=True)
 
 
 def test_adapting_leaves_an_artifact_with_the_networks_weights_untouched(workplace):
     run, adapted = run_adapt("out")
     stored, given = load_file(run.model), load_file(workplace / "weights.safetensors")
-    assert {key for key in stored if not key.startswith("canonicalizer.")} == {f"prediction_network.{k}" for k in given}
+    others = {key for key in stored if not key.startswith("canonicalizer.")} - {"training_pictures"}
+    assert others == {f"prediction_network.{key}" for key in given}
     assert all(torch.equal(stored[f"prediction_network.{key}"], value) for key, value in given.items())
     assert adapted.config.to_json() == read_config(run.model).to_json()
     assert adapted.config.labels == {"ant": 0, "bee": 1}
@@ -88,7 +103,7 @@ def test_adapting_leaves_an_artifact_with_the_networks_weights_untouched(workpla
 
 def test_a_finished_run_records_what_it_was_made_from(workplace):
     run, _ = run_adapt("out")
-    assert find_run(str(run.folder)).finished
+    assert find_run(str(run.folder)).trained
     assert sorted(p.name for p in run.folder.iterdir()) == [
         "config.json", "log.jsonl", "model.safetensors", "resolved.yaml", "split.json"
     ]  # fmt: skip
@@ -283,11 +298,88 @@ def test_only_the_losses_that_are_asked_for_are_logged(workplace):
 
 def test_energy_adapts_without_training_and_leaves_no_epoch(workplace):
     run, adapted = run_adapt("out", canonicalizer={"kind": "energy"})
-    assert find_run("out").finished and not run.state.exists()
+    assert find_run("out").trained and not run.state.exists()
     assert not any("epoch" in entry for entry in logged(run))
     stored = load_file(run.model)
-    assert stored.keys() == {f"prediction_network.{key}" for key in load_file(workplace / "weights.safetensors")}
+    network = {f"prediction_network.{key}" for key in load_file(workplace / "weights.safetensors")}
+    assert stored.keys() - {"training_pictures"} == network
     assert pictures_of(adapted) == [adapted.data.root / name for name in run.read_split()["validation"]]
+
+
+def report_of(adapted, rotate="file"):
+    """The identity rate that a report tells of all validation images."""
+    batches = Batches(adapted.model, adapted.validation, 32, rotate)
+    metrics = evaluate_images(
+        adapted.model,
+        adapted.config,
+        make_task(configuration().task),
+        batches,
+        None,
+        parse_group("c4"),
+        split="validation",
+        seed=0,
+        device=torch.device("cpu"),
+        precision="fp32",
+        progress=Silent(),
+    )
+    return metrics["adapted"]["identity_rate"]
+
+
+RESIZED = {"preprocess": "checkpoint", "image_size": 24}
+
+
+@pytest.mark.parametrize(
+    ("rotate", "settings"),
+    [
+        ("file", RESIZED),
+        ("input", RESIZED),
+        ("file", {"canonicalizer": EQUIVARIANT}),
+        ("file", {"group": "c8"}),
+        ("file", {"task_weight": 1, **RESIZED}),
+        ("input", {"task_weight": 1, **RESIZED}),
+    ],
+)
+def test_the_rate_logged_for_the_kept_epoch_is_that_of_a_report_on_the_same_images(workplace, rotate, settings):
+    for name in ("ant", "bee"):
+        write_images(workplace / "photos" / name, 40, frames=((32, 44), (40, 33), (32, 32)), faint=True)
+    told = Told()
+    run, adapted = run_adapt("out", told, rotate=rotate, validation_fraction=0.5, epochs=3, **settings)
+    (kept,) = [line for line in told.lines if line.startswith("keeping epoch")]
+    rates = {entry["epoch"]: entry["validation"]["identity_rate"] for entry in logged(run) if "epoch" in entry}
+    assert report_of(adapted, rotate) == rates[int(kept.split()[2].strip(","))]
+    assert f"all {len(adapted.validation)} validation images" in kept
+
+
+@pytest.fixture
+def distinct(workplace):
+    """The same, where no two images are one."""
+    write_images(workplace / "photos" / "bee", 10, frames=((SIDE, SIDE + 1),))
+    return workplace
+
+
+def test_an_artifact_knows_the_pictures_that_training_saw(distinct):
+    workplace, (run, _) = distinct, run_adapt("out")
+    split = {part: [workplace / "photos" / name for name in names] for part, names in run.read_split().items()}
+    seen = read_pictures_seen(run.model)
+    assert seen == {fingerprint(path) for path in split["train"] + split["validation"]}
+    assert not seen & {fingerprint(path) for path in split["test"]}
+    run, _ = run_adapt("untrained", canonicalizer={"kind": "energy"})
+    assert read_pictures_seen(run.model) == set()
+
+
+def test_test_images_that_are_copies_of_training_images_are_told(distinct):
+    workplace = distinct
+    for part in ("train", "test"):
+        shutil.copytree(workplace / "photos", workplace / "parted" / part)
+    (workplace / "parted" / "test" / "bee" / "00.png").write_bytes(b"another picture")
+    told = Told()
+    run_adapt("out", told, data="parted")
+    (line,) = [line for line in told.lines if "copies" in line]
+    assert line.startswith("19 of 20 test images are copies of training or validation images, such as ")
+    assert str(workplace / "parted" / "test" / "ant" / "00.png") in line
+    told.lines.clear()
+    run_adapt("other", told)
+    assert not any("copies" in line for line in told.lines)
 
 
 def test_energy_opens_one_training_image_only(workplace):

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from PIL import Image
 from torch import nn
 
 from equicli.data.decode import UnreadableImageError, read_picture
+from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Sample, Split
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
@@ -39,11 +42,21 @@ def rectangles(tmp_path):
     return write(tmp_path, [(12, 12), (20, 30), (31, 20), (9, 27), (40, 40), (14, 21), (10, 10), (21, 14)])
 
 
-def read(split, view=WHOLE, features_of=None, strict=False, turn_back=lambda x: x, keep=True, preprocess=AS_IS):
+def read(
+    split,
+    view=WHOLE,
+    features_of=None,
+    strict=False,
+    turn_back=lambda x: x,
+    keep=True,
+    preprocess=AS_IS,
+    look=WHOLE.of_picture,
+):
     return read_training_images(
         split,
         preprocess,
         view,
+        look=look,
         keep=keep,
         features_of=features_of,
         turn_back=turn_back,
@@ -89,6 +102,23 @@ def test_the_aspects_of_squashed_pictures_are_kept_and_central_squares_have_none
     assert set(read(rectangles, SmallView(12, HALF, whole=False)).train.aspects.tolist()) == {1}
 
 
+def test_of_validation_pictures_what_evaluation_sees_is_kept_unrounded(rectangles):
+    view = SmallView(6, HALF)
+    found = read(rectangles, view, look=view.of_picture)
+    seen = [view.of_picture(read_picture(sample.path)) for sample in rectangles.validation]
+    assert torch.equal(found.validation.looks, torch.stack(seen)) and found.train.looks is None
+    assert not torch.equal(HALF(found.validation.pixels), found.validation.looks)
+
+
+def test_files_that_were_read_are_known_by_their_content(split, tmp_path):
+    split.validation[0].path.write_text("no image")
+    found = read(split)
+    assert found.fingerprints.keys() == {s.path for s in split.train + split.validation[1:]}
+    copy = tmp_path / "copy.png"
+    shutil.copy(split.train[2].path, copy)
+    assert [path for path, of in found.fingerprints.items() if of == fingerprint(copy)] == [split.train[2].path]
+
+
 def test_unreadable_images_are_left_out_with_their_targets(split):
     for sample in (split.train[1], split.validation[0]):
         sample.path.write_text("no image")
@@ -109,7 +139,7 @@ def test_strict_reading_stops_at_an_unreadable_image(split):
 def test_a_part_of_which_nothing_can_be_read_is_told(split, part):
     for sample in getattr(split, part):
         sample.path.write_text("no image")
-    with pytest.raises(EquicliError, match="too few readable images"):
+    with pytest.raises(EquicliError, match="images can be read"):
         read(split)
 
 

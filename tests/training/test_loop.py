@@ -49,7 +49,7 @@ class Killing(Silent):
         if self.batch is None and text.startswith(self.text):
             raise Killed
 
-    def track(self, items, label, total):
+    def track(self, items, label, total, size=None):
         for index, item in enumerate(items):
             if index == self.batch and label.startswith(self.text):
                 raise Killed
@@ -234,6 +234,13 @@ def test_measuring_counts_images_found_upright_whatever_the_batches():
         again = measure(module, images, objective_of(), size)
         assert again.identity_rate == 3 / 5
         assert again.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
+def test_poses_are_measured_on_what_evaluation_sees_where_that_is_kept():
+    module, pixels = conv_canonicalizer("c4", size=16), upright(12)
+    kept = Resident(pixels.flip(-2), torch.ones(12), [None] * 12, HALF(pixels))
+    assert measure(module, kept, objective_of(), 5) == measure(module, unlabelled(pixels), objective_of(), 5)
+    assert measure(module, unlabelled(kept.pixels), objective_of(), 5) != measure(module, kept, objective_of(), 5)
 
 
 def test_measuring_leaves_out_what_only_helps_training():

@@ -1,5 +1,7 @@
 """The task: data, labels and heads, when a prediction is right, and what is counted."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from equicli.data.folders import Dataset, Sample, open_folder
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import EquicliError, UsageError, shown
 from equicli.groups import PlanarGroup
-from equicli.prediction.classes import match_classes
+from equicli.prediction.classes import find_label, match_classes
 from equicli.prediction.head import set_head
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.prompts import class_prompts
@@ -21,9 +23,12 @@ from equicli.prediction.zero_shot import TwoTowers
 from equicli.progress import Progress
 from equicli.settings import LocalPath, TaskSettings
 from equicli.tasks.classification.chance import tell_chance
+from equicli.tasks.classification.class_map import read_class_map
 from equicli.tasks.classification.confusion import changing_classes
 from equicli.tasks.classification.head import fit_head
-from equicli.tasks.classification.labels import match_labels, refuse_labels
+from equicli.tasks.classification.labels import match_labels, names_of_empty, refuse_labels
+from equicli.tasks.classification.order import Show, better_order, choose_order, count_right
+from equicli.tasks.intervals import wilson
 from equicli.tasks.task import Binding, Records, Task
 
 TOP = 5
@@ -33,7 +38,10 @@ class ClassificationSettings(TaskSettings):
     """How folders and outputs are matched."""
 
     kind: Literal["classification"] = "classification"
-    head: Literal["auto", "none"] = Field("auto", description="fit a linear head where the classes do not match")
+    head: Literal["auto", "none", "new"] = Field(
+        "auto", description="auto: fit a linear head where the classes do not match; new: in any case"
+    )
+    class_map: LocalPath | None = Field(None, description="output of each class folder: a JSON, YAML or text file")
     prompts: LocalPath | None = Field(None, description="of a zero-shot network's classes: a text or YAML file")
 
 
@@ -53,18 +61,19 @@ class Classification(Task):
         return {}  # heads and prompts are in the network by then
 
     def open(self, root: Path) -> Dataset:
-        return open_folder(root)
+        return open_folder(root, self.split_names)
 
     def targets(self, samples: Sequence[Sample], data: Dataset, labels: Mapping[str, int]) -> list[Any] | None:
         if not data.classes or not labels:
             return None
-        unknown = [name for name in data.classes if name not in labels]
+        found = {name: find_label(name, labels) for name in data.classes}
+        unknown = [name for name, output in found.items() if output is None]
         if unknown:
             raise EquicliError(
-                f"class folder '{unknown[0]}' is none of the {len(labels)} classes that this model was adapted to, "
-                "and not all folders are named as classes of its network's own."
+                f"class folder '{shown(unknown[0])}' is none of the {len(labels)} classes that this model was adapted "
+                "to, and not all folders are named as classes of its network's own."
             )
-        outputs = [labels[name] for name in data.classes]
+        outputs = list(found.values())
         return [outputs[sample.target] for sample in samples]
 
     def prepare(self, found: PretrainedNetwork, data: Dataset, progress: Progress) -> PretrainedNetwork:
@@ -81,10 +90,10 @@ class Classification(Task):
             network=found.network.classify(list(prompts.values())),
             spec=replace(found.spec, head_outputs=len(prompts)),
             class_names=tuple((name,) for name in prompts),
-            provenance={**found.provenance, "prompts": origin},
+            provenance={**found.provenance, "prompts": origin, "prompts_sha256": _sha256(prompts)},
         )
 
-    def bind(self, found: PretrainedNetwork, data: Dataset, example: Any, progress: Progress) -> Binding:
+    def bind(self, found: PretrainedNetwork, data: Dataset, example: Any, show: Show, progress: Progress) -> Binding:
         settings: ClassificationSettings = self.settings
         outputs = self.count_outputs(found.network, example)
         if _adds_up(try_network(found.network, self.signature, example)):
@@ -92,25 +101,53 @@ class Classification(Task):
                 "the network returns probabilities, it seems, and no logits: its last softmax should be left out, as "
                 "what is told of calibration, symmetrization and energy takes logits"
             )
+        if settings.class_map is not None and (settings.head == "new" or not data.classes):
+            why = "--head new fits outputs of its own" if data.classes else "this folder has no class folders"
+            raise UsageError(f"--class-map {settings.class_map}: {why}; leave it out.")
         if not data.classes and settings.prompts is not None and found.class_names is not None:
             progress.say("labels: none in this folder; outputs are named by the prompts")
             return Binding({name: output for output, (name, *_) in enumerate(found.class_names)})
         if not data.classes:
             progress.say("labels: none in this folder; accuracy is agreement with the network's own upright prediction")
             return Binding({}, class_names=found.class_names or ())
-        labels, reason = match_labels(found, outputs, data.classes)
-        if labels is None and settings.head == "none":
-            raise refuse_labels(reason)
-        fitting = "; fitting a linear head on frozen features (--head auto)" if labels is None else ""
-        progress.say(reason + fitting)
+        labels = None if settings.head == "new" else self._find_labels(found, data, outputs, show, progress)
         if labels is None:
+            progress.say(f"labels: fitting a linear head on frozen features (--head {settings.head})")
             return Binding({}, head_needed=True)
         return Binding(labels, class_names=found.class_names or ())
+
+    def _find_labels(
+        self, found: PretrainedNetwork, data: Dataset, outputs: int, show: Show, progress: Progress
+    ) -> dict[str, int] | None:
+        """The output of each class folder, and tell how it was decided; None where a head is to be fitted."""
+        settings: ClassificationSettings = self.settings
+        if settings.class_map is not None:
+            labels = read_class_map(settings.class_map, data.classes, outputs)
+            progress.say(f"labels: outputs of {len(labels)} classes from {Path(settings.class_map).name}")
+            return labels
+        empty = [path.name for path in data.left_out.empty]
+        matched = match_labels(found, outputs, data.classes, names_of_empty(data.classes, empty))
+        if matched.outputs is None and matched.numbers is not None:
+            (right,), n = count_right(found, (matched.numbers,), data.train, data.classes, show)
+            if n and wilson(right, n)[0] > 1 / len(data.classes):
+                progress.say(
+                    "labels: folder names are taken for numbers of outputs, as "
+                    f"{right} of {n} training images are right"
+                )
+                return matched.numbers
+        if matched.outputs is None and settings.head == "none":
+            raise refuse_labels(matched.reason)
+        progress.say(matched.reason)
+        if matched.outputs is None or matched.other is None:
+            return matched.outputs
+        labels, checked = choose_order(found, matched, data.train, data.classes, show)
+        progress.say(f"labels: {checked}")
+        return labels
 
     def rebind(
         self, data: Dataset, labels: Mapping[str, int], class_names: Sequence[Sequence[str]]
     ) -> Mapping[str, int]:
-        if labels.keys() >= set(data.classes):
+        if all(find_label(name, labels) is not None for name in data.classes):
             return labels
         outputs = match_classes(data.classes, class_names)
         return labels if outputs is None else dict(zip(data.classes, outputs, strict=True))
@@ -197,8 +234,20 @@ class Classification(Task):
 
     def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
         target = records["target"][:, 0]
-        chance = tell_chance(int((records["prediction"][:, 0] == target).sum()), len(target), len(target.unique()))
-        return chance or changing_classes(records["prediction"], target, elements, labels)
+        told = better_order(records, labels) or _tell_chance(records)
+        return told or changing_classes(records["prediction"], target, elements, labels)
+
+    def near_chance(self, records: Records) -> bool:
+        return bool(_tell_chance(records))
+
+
+def _tell_chance(records: Records) -> list[str]:
+    target = records["target"][:, 0]
+    return tell_chance(int((records["prediction"][:, 0] == target).sum()), len(target), len(target.unique()))
+
+
+def _sha256(prompts: Mapping[str, Sequence[str]]) -> str:
+    return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
 
 
 def _adds_up(outputs: Tensor) -> bool:
@@ -212,6 +261,6 @@ def calibration_error(confidence: Tensor, correct: Tensor) -> float:
     Args:
         confidence: the probability of each prediction; correct: bool, whether it was right. Both (n,).
     """
-    from torchmetrics.functional.classification import binary_calibration_error
-
-    return float(binary_calibration_error(confidence.contiguous(), correct.int(), n_bins=15))
+    bins = (15 * confidence).long().clamp(0, 14)
+    off = torch.zeros(15, dtype=torch.float64).index_add(0, bins, confidence.double() - correct.double())
+    return float(off.abs().sum() / len(confidence))
