@@ -169,8 +169,8 @@ class Gate:
             return f"{group.name} has infinitely many poses; take a group such as c8"
         if self.most > group.order:
             return f"asks about {self.most} poses of {group.order}"
-        if outputs != "logits" and (self.combine == "mean" or self.weight):
-            return "only logits can be averaged or weighed, and this task's outputs are others"
+        if outputs != "logits":
+            return "only of logits it is known how sure the network is, and this task's outputs are others"
         return None
 
     def _ranked(self, pose: Pose | None) -> tuple[Tensor, Tensor]:
@@ -207,5 +207,5 @@ def average_outputs(scores: Tensor | None, outputs: Iterable[Tensor], of: Averag
 
 
 def policy_of(settings: PolicySettings) -> Policy:
-    """Make the policy that a configuration asks for."""
+    """The policy by which a model is trained. A gate is fitted when that is done, and until then asks once."""
     return Mean(settings.of) if settings.kind == "mean" else One()

@@ -4,7 +4,7 @@ All is chosen on validation pictures, each of which the network is asked about o
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,20 +15,25 @@ from torch import Tensor
 from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import Prior
+from equicli.data.decode import Decoder
+from equicli.data.folders import Sample
+from equicli.data.loading import Loader
 from equicli.groups import Group, as_finite
 from equicli.policy import ONE, Gate, One
 from equicli.prediction.evidence import EVIDENCE
-from equicli.prediction.inputs import Inputs, Views
+from equicli.prediction.inputs import Views
 from equicli.prediction.signature import asking, join_batch, split_batch
+from equicli.progress import Progress
 from equicli.tasks.task import Task
 
 # Validation pictures that a gate is fitted on, at most.
 IMAGES = 500
+BATCH = 32
 # The mean passes that are allowed where nobody says, of which as few are used as give this share of the gain.
 DEFAULT_PASSES, KNEE = 1.25, 0.9
 # What is tried.
 MOST = (2, 3, 4)
-WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)
+WEIGHTS = (0.25, 0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -56,31 +61,74 @@ class FittedGate:
     passes: float
 
 
-@torch.inference_mode()
-def ask_about_all_poses(
-    model: AdaptedModel, batches: Iterable[tuple[Inputs, Sequence[Any] | None]], task: Task, upright: Callable[..., Any]
-) -> Answers:
-    """Ask the network about every view of some pictures.
+def make_gate(
+    model: AdaptedModel,
+    task: Task,
+    validation: Sequence[Sample],
+    targets: Sequence[Any] | None,
+    prior: Prior,
+    *,
+    passes: float | None,
+    decoder: Decoder,
+    progress: Progress,
+) -> Gate | One:
+    """Fit a gate for a trained model on some validation pictures, and say what it gains.
 
     Args:
-        batches: inputs, and what is right for each; None where nothing says, and right is what the network says of the
+        targets: what is right for each of these; None where nothing says, and right is what the network says of a
             picture in the pose that it expects.
-        upright: asks the network about inputs in that pose.
+        passes: see `fit_gate`.
+
+    Raises:
+        EquicliError: none of the pictures can be read.
     """
+    group = as_finite(model.canonicalizer.group)
+    chosen = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0))[:IMAGES].sort().values.tolist()
+    right = None if targets is None else [targets[i] for i in chosen]
+    samples = [validation[i] for i in chosen]
+    progress.say(f"gate: asking the network about {len(samples)} validation images from all {group.order} poses")
+    answers = _ask_about_all_poses(model, task, samples, right, prior, decoder, progress)
+    fitted = fit_gate(answers, group, prior, task, passes)
+    if isinstance(fitted.policy, One):
+        progress.say("gate: more than one pass gains nothing on these, so each image takes one")
+        return fitted.policy
+    progress.say(
+        f"gate: where the pose found is less than {fitted.policy.threshold:.0%} sure, the {fitted.policy.most} "
+        f"likeliest are asked about: {fitted.passes:.2f} passes an image, {fitted.score:.1%} right of these instead of "
+        f"{fitted.alone:.1%}"
+    )
+    return fitted.policy
+
+
+@torch.inference_mode()
+def _ask_about_all_poses(
+    model: AdaptedModel,
+    task: Task,
+    samples: Sequence[Sample],
+    targets: Sequence[Any] | None,
+    prior: Prior,
+    decoder: Decoder,
+    progress: Progress,
+) -> Answers:
     ask, group = asking(model.prediction_network, model.signature), as_finite(model.canonicalizer.group)
+    expected = group.find(*prior.main)
+    assert expected is not None
     scores: list[Tensor] = []
     outputs: list[list[Any]] = [[] for _ in range(group.order)]
-    targets: list[Any] = []
-    for inputs, right in batches:
+    right: list[Any] = []
+    loader = Loader(samples, lambda picture: picture, BATCH, decoder=decoder)
+    for batch in progress.track(loader, "asking about poses", len(samples), size=lambda batch: len(batch.indices)):
+        inputs = model.pictures(batch.items)
         pose = model.find_pose(inputs, ask)
         assert pose is not None and pose.scores is not None
-        scores.append(pose.scores)
+        scores.append(pose.scores.cpu())
         views = Views(inputs, group, ask, model.signature.outputs)
-        for g in range(group.order):
-            outputs[g] += split_batch(views.at(g))
-        targets += task.targets_of(upright(inputs, ask)) if right is None else right
+        said = [views.at(g) for g in range(group.order)]
+        for g, output in enumerate(said):
+            outputs[g] += split_batch(output)
+        right += task.targets_of(said[expected]) if targets is None else [targets[i] for i in batch.indices.tolist()]
     every = torch.cat(scores)
-    return Answers(Pose(every.argmax(dim=1), every), [join_batch(of) for of in outputs], targets)
+    return Answers(Pose(every.argmax(dim=1), every), [join_batch(of) for of in outputs], right)
 
 
 def fit_gate(answers: Answers, group: Group, prior: Prior, task: Task, passes: float | None) -> FittedGate:
@@ -103,7 +151,7 @@ def fit_gate(answers: Answers, group: Group, prior: Prior, task: Task, passes: f
 
     candidates = [
         gate
-        for shape in _shapes(as_finite(group).order, task, temperature)
+        for shape in _shapes(as_finite(group).order, temperature)
         for gate in _thresholds(shape, p[:, 0], score_all(shape), alone, passes or DEFAULT_PASSES)
     ]
     one = FittedGate(ONE, float(alone.mean()), float(alone.mean()), 1.0)
@@ -129,16 +177,11 @@ def fit_temperature(group: Group, prior: Prior, pose: Pose) -> float:
     return float(torch.tensor(found.x).exp())
 
 
-def _shapes(order: int, task: Task, temperature: float) -> Iterator[Gate]:
+def _shapes(order: int, temperature: float) -> Iterator[Gate]:
     """The gates that are tried, but for their thresholds."""
-    averaged = task.signature.outputs == "logits"
     for most in (m for m in MOST if m <= order):
-        if not averaged:
-            yield Gate(0.0, most, temperature, combine="best")
-            continue
+        yield Gate(0.0, most, temperature)
         for weight, evidence in itertools.product(WEIGHTS, EVIDENCE):
-            if weight == 0 and evidence != next(iter(EVIDENCE)):
-                continue
             yield Gate(0.0, most, temperature, weight, evidence, "mean")
             yield Gate(0.0, most, temperature, weight, evidence, "best")
 
