@@ -56,7 +56,7 @@ def some_of(data: Path, folder: Path) -> Path:
 def test_a_recipe_reproduces_vanilla_counts_and_gains_ten_points(cli, real_data, tmp_path, name: str) -> None:
     case, run = CASES[name], tmp_path / "run"
     data = some_of(real_data / case.recipe.partition("-")[0], tmp_path / "data")
-    # One epoch over a part, looked at in 32 pixels, is enough for the claim; the table of results is the recipe as it is.
+    # One epoch over a part, looked at in 32 pixels, is enough for the claim; RESULTS.md has the recipe as it is.
     short = ("--epochs", "1", "--canonicalizer-size", "32")
     options = (*short, "--output", run, *case.own_code, *(os.path.expandvars(o) for o in case.options))
     adapted = cli("adapt", "--recipe", case.recipe, *options, data, cwd=ROOT)
