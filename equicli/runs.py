@@ -7,17 +7,15 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from equicli.errors import EquicliError, UsageError, shown
 from equicli.files import alone_in, append_line, check_writable, naming, write_atomically
 from equicli.progress import Progress
 from equicli.settings import EvaluationSettings
-
-Model = TypeVar("Model", bound=BaseModel)
 
 RUNS = Path("runs")
 LATEST = "latest"
@@ -105,7 +103,12 @@ class Run:
         Raises:
             EquicliError: the file is missing or damaged.
         """
-        return self._read(self.split, _Split).model_dump()
+        parts = self._read_mapping(self.split)
+        for part in ("train", "validation", "test"):
+            names = parts.get(part)
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise self._damaged(self.split, f"no list of files under {part}")
+        return parts
 
     def read_config(self) -> dict[str, Any]:
         """What the model is made of, as it was recorded when the run began.
@@ -113,7 +116,7 @@ class Run:
         Raises:
             EquicliError: the file is missing or damaged.
         """
-        return self._read(self.config, RootModel[dict[str, Any]]).root
+        return self._read_mapping(self.config)
 
     def remove(self) -> None:
         """Remove what runs write here."""
@@ -137,8 +140,8 @@ class Run:
             raise self._damaged(self.log, error.strerror) from None
         for number, line in enumerate(lines, start=1):
             try:
-                entries.append(_Entry.validate_json(line))
-            except ValidationError:
+                entries.append(_mapping(line))
+            except ValueError:
                 if number == len(lines) and not line.endswith(b"\n"):
                     break
                 raise EquicliError(f"{self.log}: line {number} is damaged; remove it.") from None
@@ -163,14 +166,14 @@ class Run:
             temporary.symlink_to(target)
             temporary.replace(link)
 
-    def _read(self, path: Path, model: type[Model]) -> Model:
+    def _read_mapping(self, path: Path) -> dict[str, Any]:
         """Read a JSON file that equicli wrote."""
         try:
-            return model.model_validate_json(path.read_bytes(), strict=True)
+            return _mapping(path.read_bytes())
         except OSError as error:
             raise self._damaged(path, error.strerror) from None
-        except ValidationError as error:
-            raise self._damaged(path, _first(error)) from None
+        except ValueError:
+            raise self._damaged(path, "not what equicli wrote") from None
 
     def _damaged(self, path: Path, why: object) -> EquicliError:
         remedy = f"adapt anew: equicli adapt --recipe {self.settings} --output NEW"
@@ -186,13 +189,19 @@ def _first(error: ValidationError) -> str:
     return f"{where}: {first['msg']}" if where else "not what equicli wrote"
 
 
-class _Split(BaseModel):
-    train: list[str]
-    validation: list[str]
-    test: list[str]
+def _mapping(text: bytes) -> dict[str, Any]:
+    """Read a JSON object. Not by pydantic, which refuses names of files that are no UTF-8.
 
-
-_Entry = TypeAdapter(dict[str, Any])
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    return found
 
 
 def short_name(model: str) -> str:

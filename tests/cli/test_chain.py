@@ -175,8 +175,9 @@ def test_a_flat_folder_is_split_once_and_evaluated_on_what_was_held_out(cli, her
 
 
 def test_a_head_is_fitted_where_outputs_and_folders_do_not_match(cli, here: Path) -> None:
-    shutil.rmtree(here / "data" / "train" / "8")
-    shutil.rmtree(here / "data" / "test" / "8")
+    for part in ("train", "test"):
+        shutil.rmtree(here / "data" / part / "8")
+        (here / "data" / part / "7").rename(here / "data" / part / "seven")  # else names are numbers of outputs
     result = adapt(cli, here, "--output", "fitted")
     assert "fitting a linear head" in result.stderr
     metrics = json.loads(cli("evaluate", "fitted", "--json", cwd=here).stdout)
@@ -242,14 +243,14 @@ def test_a_killed_run_resumes_to_the_same_weights(cli, here: Path) -> None:
 
 def test_no_image_file_is_opened_after_the_first_pass(here: Path, monkeypatch) -> None:
     from equicli.config import build_config
-    from equicli.data import decode
+    from equicli.data.decode import Decoder
     from equicli.progress import Silent
     from equicli.runs import Run
     from equicli.training import adapt as training
 
     opened: list[Path] = []
-    open_image = decode.open_image
-    monkeypatch.setattr(decode, "open_image", lambda path: opened.append(path) or open_image(path))
+    read = Decoder.read
+    monkeypatch.setattr(Decoder, "read", lambda decoder, path: opened.append(path) or read(decoder, path))
     monkeypatch.chdir(here)
     flags = {"data": "data", "checkpoint": "network.safetensors", "epochs": 3}
     training.train_canonicalizer(build_config(flags, [], "quickstart"), Run(here / "run"), Silent())
@@ -314,28 +315,24 @@ def test_the_shipped_shell_script_runs_the_whole_pipeline(here: Path, path_of_co
 
 
 @pytest.mark.parametrize(
-    ("flags", "turns", "order"),
+    ("flags", "order"),
     [
-        (
-            ("--canonicalizer", "equivariant", "--canonicalizer-size", "17", "--padding", "zeros"),
-            ("--rotations", "4"),
-            4,
-        ),
-        (("--group", "so2", "--canonicalizer-size", "17"), ("--rotations", "8"), 8),
-        (("--canonicalizer", "energy", "--group", "d4"), ("--elements", "group"), 8),
-        (("--group", "c8", "--prior", "r90", "--canonicalizer-size", "16"), ("--rotations", "8"), 8),
+        (("--canonicalizer", "equivariant", "--canonicalizer-size", "17", "--padding", "zeros"), 4),
+        (("--group", "so2", "--canonicalizer-size", "17"), 8),
+        (("--canonicalizer", "energy", "--group", "d4"), 8),
+        (("--group", "c8", "--prior", "r90", "--canonicalizer-size", "16"), 8),
     ],
     ids=["equivariant", "so2", "energy", "prior"],
 )
-def test_every_kind_goes_from_adapt_to_a_loaded_file(cli, fewer: Path, flags, turns, order) -> None:
+def test_every_kind_goes_from_adapt_to_a_loaded_file(cli, fewer: Path, flags, order) -> None:
     here = fewer
     recipe = {"model": "test_resnet", "model_args": {"num_classes": 9}, "preprocess": "none", "epochs": 1}
     (here / "mine.yaml").write_text(yaml.safe_dump(recipe))
     arguments = ("--recipe", "mine.yaml", "--checkpoint", "network.safetensors", "-o", "out", *flags)
     adapted = cli("adapt", "data", *arguments, cwd=here)
     assert adapted.returncode == 0, adapted.stderr
-    assert f" equicli evaluate {' '.join(turns)}\n" in adapted.stderr
-    evaluated = cli("evaluate", "out", *turns, "--json", cwd=here)
+    assert " equicli evaluate\n" in adapted.stderr
+    evaluated = cli("evaluate", "out", "--json", cwd=here)
     assert evaluated.returncode == 0, evaluated.stderr
     metrics, settings = json.loads(evaluated.stdout), yaml.safe_load((here / "out" / "resolved.yaml").read_text())
     assert len(metrics["adapted"]["per_element"]) == order

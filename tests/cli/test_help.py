@@ -41,6 +41,8 @@ def test_the_defaults_that_help_shows_are_those_of_the_configuration() -> None:
         "batch_size": training.batch_size,
         "seed": config.seed,
         "device": config.device,
+        "ema": network.ema,
+        "max_pixels": config.max_pixels,
         "precision": training.precision,
     }
     assert {name: OPTIONS[f"adapt --{name}"].show_default for name in expected} == {
@@ -62,7 +64,7 @@ def test_the_defaults_that_help_shows_are_those_of_the_configuration() -> None:
         (options.Preprocess, NetworkSettings.model_fields["preprocess"]),
         (options.Padding, AdaptConfig.model_fields["padding"]),
         (options.Precision, TrainingSettings.model_fields["precision"]),
-        (options.Device, AdaptConfig.model_fields["device"]),
+        (options.Ema, NetworkSettings.model_fields["ema"]),
         (options.Rotate, EvaluationSettings.model_fields["rotate"]),
     ],
 )

@@ -66,12 +66,12 @@ def header(content: object, data: int = 0) -> bytes:
 HOSTILE_WEIGHTS = {
     "code.pth": (pickled({"fc.weight": Touch(Path("sprung"))}), "code from a checkpoint is never run"),
     "plain.pkl": (pickle.dumps({"state_dict": Touch(Path("sprung"))}), "code from a checkpoint is never run"),
-    "code.safetensors": (pickled({"fc.weight": Touch(Path("sprung"))}), "not a valid safetensors file"),
+    "code.safetensors": (pickled({"fc.weight": Touch(Path("sprung"))}), "code from a checkpoint is never run"),
     "long.safetensors": (struct.pack("<Q", 1 << 60) + b"{}", "not a valid safetensors file"),
     "text.safetensors": (struct.pack("<Q", 9) + b"no header", "not a valid safetensors file"),
     "huge.safetensors": (
         header({"fc.weight": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}),
-        "not a valid safetensors file",
+        "the download or copy did not finish",
     ),
     "outside.safetensors": (
         header({"fc.weight": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}),

@@ -143,7 +143,7 @@ def test_a_connection_that_breaks_in_mid_file_is_taken_up_again(cli, hub, here: 
         ("acme/empty", ["acme/empty: ", "config.json"]),
         ("acme/weightless", ["hf-hub:acme/weightless", "model.safetensors or pytorch_model.bin", "--checkpoint"]),
         ("acme/their-weightless", ["acme/their-weightless", "model.safetensors or pytorch_model.bin", "--checkpoint"]),
-        ("acme/evil", ["acme/evil, pytorch_model.bin: ", "never run", "Save its state_dict() as safetensors"]),
+        ("acme/evil", ["acme/evil, pytorch_model.bin: ", "never run", "save the weights alone"]),
         ("acme/their-evil", ["acme/their-evil, pytorch_model.bin: ", "never run", "as safetensors"]),
         ("acme/wider", ["79 of another shape (cls_token: (1, 1, 64) in the file, (1, 1, 96)", "Check --model"]),
         ("acme/their-wider", [" of another shape (vit.embeddings.cls_token: (1, 1, 16) in the file", "--model-arg"]),

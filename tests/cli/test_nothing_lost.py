@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import equicli
 from equicli.cli import main
+from equicli.data.decode import Decoder
 from equicli.training import loop
 from tests.cli.test_errors import check
 
@@ -66,7 +67,7 @@ def test_what_is_stopped_after_training_goes_on_with_its_reports(cli, here: Path
     assert resumed.returncode == 0 and "only its reports are missing" in resumed.stderr
     assert (here / "runs/second/model.safetensors").read_bytes() == second
     first, second = (json.loads((here / "runs" / run / "metrics.json").read_text()) for run in ("first", "second"))
-    for timed in ("cost", "provenance"):
+    for timed in ("cost", "provenance", "warnings"):
         first.pop(timed), second.pop(timed)
     assert first == second
     check(cli("adapt", "--resume", "runs/second", cwd=here), 2, "this run is finished")
@@ -356,15 +357,12 @@ def test_files_do_not_get_the_numbers_of_closed_streams() -> None:
     assert done.returncode > 2
 
 
-def test_quiet_is_quiet_also_of_what_libraries_write(cli, here: Path, capfd) -> None:
-    """libtiff writes to the process's stderr, past Python's."""
-    Image.effect_noise((32, 32), 50).convert("RGB").save(here / "whole.tif", compression="tiff_lzw")
-    torn = bytearray((here / "whole.tif").read_bytes())
-    torn[40:60] = bytes(byte ^ 0x5A for byte in torn[40:60])
-    (here / "photos" / "ant" / "torn.tif").write_bytes(torn)
+def test_quiet_is_quiet_also_of_what_libraries_write(cli, here: Path, capfd, monkeypatch) -> None:
+    """Code in C writes to the process's stderr, past Python's."""
+    read = Decoder.read
+    monkeypatch.setattr(Decoder, "read", lambda decoder, path: os.write(2, b"noise\n") and read(decoder, path))
     loud = cli("evaluate", "runs/first", "--data", "photos", "-o", "loud", cwd=here)
-    assert loud.returncode == 0 and "torn.tif" in loud.stderr
-    assert "code" in capfd.readouterr().err
+    assert loud.returncode == 0 and "noise" in capfd.readouterr().err
     quiet = cli("evaluate", "runs/first", "--data", "photos", "-o", "quiet", "--quiet", cwd=here)
     assert (quiet.returncode, quiet.stderr) == (0, "")
     assert capfd.readouterr().err == ""

@@ -43,7 +43,7 @@ def test_of_the_runs_own_folder(run: Run) -> None:
 
 
 def test_of_another_folder_that_has_them_or_has_not(run: Run, tmp_path: Path) -> None:
-    assert names(str(folder(tmp_path / "same", "a", "b")), run) == ["b", "b"]
+    assert names(str(folder(tmp_path / "copy", "a", "b")), run) == ["b"]  # what the run held out
     assert names(str(folder(tmp_path / "other", "train", "test")), run) == ["test", "test"]
     with pytest.raises(UsageError, match="--test-split held: no such folder"):
         names(str(tmp_path / "other"), run, test_split="held")

@@ -48,7 +48,7 @@ def test_a_configuration_that_is_none_of_timms_is_one_line(hub, content: bytes) 
 @pytest.mark.parametrize(
     "entries",
     [
-        {"mean": [0.5]},
+        {"mean": [0.5, 0.5]},
         {"mean": "grey"},
         {"std": [0, 0, 0]},
         {"input_size": "big"},

@@ -42,7 +42,7 @@ def any_file(tmp_path: Path) -> str:
         ("torchvision:resnet81", ["torchvision:resnet81", "Did you mean 'resnet18'?"]),
         ("torchvision:fasterrcnn_resnet50_fpn", ["torchvision:fasterrcnn_resnet50_fpn"]),
         ("torchvision:", ["torchvision:"]),
-        ("local-dir:/tmp", ["unknown source 'local-dir:'", "hf-hub:", "torchvision:", "python:"]),
+        ("local:/tmp", ["unknown source 'local:'", "hf-hub:", "torchvision:", "python:", "local-dir:"]),
         ("hf_hub:acme/tiny", ["unknown source 'hf_hub:'"]),
     ],
 )

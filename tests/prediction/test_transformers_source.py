@@ -459,7 +459,7 @@ def test_without_a_file_of_preprocessing_the_familys_default_is_taken(hub) -> No
         {"size": {"height": 0, "width": 0}},
         {"size": {"shortest_edge": 30, "longest_edge": 90}},
         {"image_mean": "grey"},
-        {"image_mean": [0.5]},
+        {"image_mean": [0.5, 0.5]},
         {"image_std": [0, 0, 0]},
         {"rescale_factor": 0},
         {"resample": "soft"},

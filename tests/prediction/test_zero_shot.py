@@ -233,7 +233,7 @@ def test_a_text_file_has_a_template_a_line(tmp_path: Path) -> None:
         ("p.yaml", "- a\n", "wants a mapping"),
         ("p.yaml", "{cat: 3}\n", "'cat' wants a prompt"),
         ("p.yaml", "{cat: []}\n", "'cat' wants a prompt"),
-        ("p.yaml", "{cat: a, dgo: b}\n", "no prompt for class folder 'dog'. Did you mean 'dgo'?"),
+        ("p.yaml", "{cat: a, dogg: b}\n", "no prompt for class folder 'dog'. Did you mean 'dogg'?"),
     ],
 )
 def test_prompts_that_cannot_be_meant_are_refused(tmp_path: Path, name: str, content: str | None, message: str) -> None:
