@@ -166,6 +166,7 @@ def adapt_command(
         float | None,
         typer.Option(
             min=1,
+            metavar="N",
             help="Ask the network again where the pose is not sure: so many passes for each image, on average.",
             rich_help_panel=CANONICALIZER,
             show_default="1",
