@@ -13,7 +13,7 @@ from equicli.data.value_range import AS_USUAL, ValueRanges
 from equicli.devices import device_of, full_float32
 from equicli.errors import UsageError
 from equicli.policy import ONE, Policy
-from equicli.prediction.inputs import Inputs, Pictures, Tensors
+from equicli.prediction.inputs import Inputs, Pictures, Tensors, Views
 from equicli.prediction.signature import CLASSIFIER, Ask, Signature, asking
 
 
@@ -134,13 +134,9 @@ class AdaptedModel(nn.Module):
             ask: asks the prediction network, or knows already what it says.
         """
         ask = ask or asking(self.prediction_network, self.signature)
-        group = self.canonicalizer.group
         pose = self.find_pose(inputs, ask)
-
-        def at(element: Any) -> Any:
-            return inputs.back(group, element, ask(inputs.at(group, element)), self.signature.outputs)
-
-        return Prediction(self.policy.answer(at, group, pose), pose)
+        views = Views(inputs, self.canonicalizer.group, ask, self.signature.outputs)
+        return Prediction(self.policy.answer(views, pose), pose)
 
     def find_pose(self, inputs: Inputs, ask: Ask | None = None) -> Pose | None:
         """Poses, in float32 whatever the prediction network runs in, because near ties decide them."""
@@ -149,10 +145,9 @@ class AdaptedModel(nn.Module):
         with full_float32(device_of(self)):
             return self.canonicalizer.find(inputs, ask or asking(self.prediction_network, self.signature))
 
-    @property
-    def passes(self) -> int:
-        """Of the prediction network, for each input."""
-        return self.canonicalizer.passes + self.policy.passes(self.canonicalizer.group)
+    def passes(self, pose: Pose | None) -> float:
+        """Of the prediction network, for each input: the mean over those of these poses."""
+        return self.canonicalizer.passes + self.policy.passes(self.canonicalizer.group, pose)
 
     @property
     def chooses_pose(self) -> bool:

@@ -16,7 +16,7 @@ from equicli.data.value_range import read_bounds
 from equicli.devices import device_name
 from equicli.errors import UsageError, did_you_mean, shown
 from equicli.groups import Group, is_finite, parse_group
-from equicli.policy import policy_of
+from equicli.policy import Gate, policy_of
 from equicli.prediction.inputs import stays
 from equicli.recipes import load_recipe
 from equicli.settings import (
@@ -244,11 +244,18 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
     )
     exact = is_finite(group) and group.exact
     asked = TASKS[config.task.kind]
-    refusal = policy_of(config.policy).refusal(group, asked.signature.outputs)
+    policy = Gate(0.5, 2) if config.policy.kind == "gate" else policy_of(config.policy)
+    refusal = policy.refusal(group, asked.signature.outputs)
     faults = {
         f"{tree.name('policy.kind')}: {refusal}": refusal is not None,
         f"{tree.name('policy.of')}: says what a mean is of; add policy=mean, or leave it out": (
-            config.policy.kind == "one" and config.policy.of != "probabilities"
+            config.policy.kind != "mean" and config.policy.of != "probabilities"
+        ),
+        f"{tree.name('policy.passes')}: says how often a gate asks; add policy=gate, or leave it out": (
+            config.policy.passes is not None and config.policy.kind != "gate"
+        ),
+        f"{tree.name('policy.kind')}: a gate opens where a pose is not sure, and {flag} finds none; leave it out": (
+            config.policy.kind == "gate" and not kind.finds_poses
         ),
         f"{task}: the task {config.task.kind} has no loss to train with; leave it out": (
             training.task_weight and not (asked.has_loss and stays(asked.signature.outputs))

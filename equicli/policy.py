@@ -1,24 +1,26 @@
-"""How the prediction network is asked about an input: at the pose that was found, or about all poses.
+"""How the prediction network is asked about an input: at the pose that was found, about some poses, or about all.
 
 Training, evaluation and serving use the same policy; nothing else decides how often the network runs.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from equicli.canonicalization.canonicalizer import Pose
+from equicli.canonicalization.prior import TIE
 from equicli.groups import Group, as_finite, is_finite
-from equicli.groups.action import Element
 from equicli.groups.transport import Kinds
+from equicli.prediction.evidence import EVIDENCE
+from equicli.prediction.inputs import Views
+from equicli.prediction.signature import put_rows, take_rows
 from equicli.settings import PolicySettings
 
-# What the network says of g⁻¹·x, carried back by g: for one element, or one a sample; None leaves inputs as they are.
-At = Callable[[Element | None], Any]
 Averaged = Literal["probabilities", "logits"]
 
 
@@ -30,20 +32,25 @@ class One:
 
     @property
     def chooses(self) -> bool:
-        """Whether each output is that of one pose."""
+        """Whether the pose that was found decides the output, so that it matters how often it is right."""
         return True
 
-    def answer(self, at: At, group: Group, pose: Pose | None) -> Any:
+    def answer(self, views: Views, pose: Pose | None) -> Any:
         """Return the output for a batch.
 
         Args:
+            views: asks the prediction network, and carries its answers back.
             pose: what the canonicalizer found; None where it finds none.
         """
-        return at(None if pose is None else pose.element)
+        return views.at(None if pose is None else pose.element)
 
-    def passes(self, group: Group) -> int:
-        """Of the prediction network for each input."""
+    def passes(self, group: Group, pose: Pose | None) -> float:
+        """Of the prediction network for each input: the mean over those of these poses."""
         return 1
+
+    def ties(self, pose: Pose) -> Tensor | None:
+        """Inputs of which a rounding decides how they are asked about, besides the pose itself: bool (b,)."""
+        return None
 
     def refusal(self, group: Group, outputs: Kinds) -> str | None:
         """Why this cannot be done for a group and outputs of these kinds; None if it can."""
@@ -64,12 +71,16 @@ class Mean:
     def chooses(self) -> bool:
         return False
 
-    def answer(self, at: At, group: Group, pose: Pose | None) -> Any:
+    def answer(self, views: Views, pose: Pose | None) -> Any:
         # View by view: all at once would take |G| times the memory of the network.
-        return average_outputs(None if pose is None else pose.scores, map(at, range(as_finite(group).order)), self.of)
+        outputs = map(views.at, range(as_finite(views.group).order))
+        return average_outputs(None if pose is None else pose.scores, outputs, self.of)
 
-    def passes(self, group: Group) -> int:
+    def passes(self, group: Group, pose: Pose | None) -> float:
         return as_finite(group).order
+
+    def ties(self, pose: Pose) -> Tensor | None:
+        return None
 
     def refusal(self, group: Group, outputs: Kinds) -> str | None:
         if not is_finite(group):
@@ -79,7 +90,98 @@ class Mean:
         return None
 
 
-Policy = One | Mean
+@dataclass(frozen=True)
+class Gate:
+    """One pass where the canonicalizer is sure of the pose; where it is not, the likeliest poses are asked about, too.
+
+    These are weighed by p(g | x)·exp(weight·evidence), by what the canonicalizer says and how sure the network is of
+    what it sees there; then their probabilities are averaged, or the best is chosen. Scores are sorted before anything
+    is summed, so that for exact groups an output is the same, bit for bit, however its input comes turned.
+
+    threshold: the p(ĝ | x) from which one pass is enough.
+    most: as many poses are asked about otherwise.
+    temperature: what scores are divided by, so that p(ĝ | x) is the share of such poses that are right.
+    evidence: a name in `prediction.evidence`.
+    combine: `mean` of the probabilities, whose logarithm is returned, or `best`.
+    """
+
+    threshold: Annotated[float, Field(ge=0)]
+    most: Annotated[int, Field(ge=2)]
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[float, Field(ge=0)] = 0.0
+    evidence: Literal["logsumexp", "confidence"] = "logsumexp"
+    combine: Literal["mean", "best"] = "mean"
+    kind: Literal["gate"] = "gate"
+
+    @property
+    def chooses(self) -> bool:
+        return True
+
+    def answer(self, views: Views, pose: Pose | None) -> Any:
+        p, poses = self._ranked(pose)
+        likeliest = views.at(poses[:, 0])
+        unsure = self._unsure(p)
+        if not len(unsure):
+            return likeliest
+        few, poses = views.take(unsure), poses[unsure]
+        outputs = [take_rows(likeliest, unsure), *(few.at(poses[:, rank]) for rank in range(1, self.most))]
+        return put_rows(likeliest, unsure, self.combined(outputs, p[unsure, : self.most]))
+
+    def combined(self, outputs: Sequence[Any], p: Tensor) -> Any:
+        """What is returned of the likeliest poses' outputs.
+
+        Args:
+            outputs: of the `most` likeliest poses, each of a batch.
+            p: p(g | x) of these, (b, most).
+        """
+        weights = p.log()
+        if self.weight:
+            evidence = torch.stack([EVIDENCE[self.evidence](output) for output in outputs], dim=1)
+            weights = weights + self.weight * evidence
+        if self.combine == "mean":
+            return average_outputs(weights, outputs, "probabilities")
+        best = weights.argmax(dim=1)
+        chosen = outputs[0]
+        for rank, output in enumerate(outputs):
+            rows = (best == rank).nonzero()[:, 0]
+            chosen = put_rows(chosen, rows, take_rows(output, rows))
+        return chosen
+
+    def posterior(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """p(g | x) of all poses, the likeliest first, and the poses in this order: (b, |G|) both."""
+        ranked = scores.float().sort(dim=1, descending=True, stable=True)
+        return (ranked.values / self.temperature).softmax(dim=1), ranked.indices
+
+    def passes(self, group: Group, pose: Pose | None) -> float:
+        p, _ = self._ranked(pose)
+        return 1 + (self.most - 1) * len(self._unsure(p)) / max(len(p), 1)
+
+    def ties(self, pose: Pose) -> Tensor | None:
+        p, poses = self._ranked(pose)
+        scores = torch.as_tensor(pose.scores).gather(1, poses)
+        at_threshold = (p[:, 0] - self.threshold).abs() < TIE
+        last = scores[:, : self.most + 1]  # the last that is asked about, and the first that is not
+        left_out = (last[:, -2] - last[:, -1]) < TIE if scores.shape[1] > self.most else torch.zeros_like(at_threshold)
+        return at_threshold | ((p[:, 0] < self.threshold) & left_out)
+
+    def refusal(self, group: Group, outputs: Kinds) -> str | None:
+        if not is_finite(group):
+            return f"{group.name} has infinitely many poses; take a group such as c8"
+        if self.most > group.order:
+            return f"asks about {self.most} poses of {group.order}"
+        if outputs != "logits":
+            return "only of logits it is known how sure the network is, and this task's outputs are others"
+        return None
+
+    def _ranked(self, pose: Pose | None) -> tuple[Tensor, Tensor]:
+        assert pose is not None and pose.scores is not None  # a gate is fitted on scores
+        return self.posterior(pose.scores)
+
+    def _unsure(self, p: Tensor) -> Tensor:
+        return (p[:, 0] < self.threshold).nonzero()[:, 0]
+
+
+Policy = One | Mean | Gate
 ONE = One()
 
 
@@ -105,5 +207,5 @@ def average_outputs(scores: Tensor | None, outputs: Iterable[Tensor], of: Averag
 
 
 def policy_of(settings: PolicySettings) -> Policy:
-    """Make the policy that a configuration asks for."""
+    """The policy by which a model is trained. A gate is fitted when that is done, and until then asks once."""
     return Mean(settings.of) if settings.kind == "mean" else One()

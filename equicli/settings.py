@@ -71,10 +71,15 @@ class NetworkSettings(Settings):
 class PolicySettings(Settings):
     """How the prediction network is asked."""
 
-    kind: Literal["one", "mean"] = Field(
-        "one", description="one: at the pose that was found; mean: at all poses, weighted by p(g|x)"
+    kind: Literal["one", "mean", "gate"] = Field(
+        "one",
+        description="one: at the pose that was found; mean: at all poses, weighted by p(g|x); gate: at several where "
+        "the canonicalizer is not sure",
     )
     of: Literal["probabilities", "logits"] = Field("probabilities", description="what the mean is of")
+    passes: float | None = Field(
+        None, gt=1, description="of a gate, the mean allowed; default: as few up to 1.25 as give most of the gain"
+    )
 
 
 class TrainingSettings(Settings):

@@ -189,7 +189,7 @@ def test_unknown_keys_of_a_recipe_are_named(recipe, text: str) -> None:
         ("train_base=maybe", ["train_base = 'maybe'"]),
         ("task=points", ["--task points: no such task", "classification"]),
         ("task.heads=none", ["unknown key 'task.heads' of --task classification", "Did you mean 'task.head'"]),
-        ("policy=always", ["policy = 'always'", "'one' or 'mean'"]),
+        ("policy=always", ["policy = 'always'", "'one', 'mean' or 'gate'"]),
         ("rotate=both", ["rotate = 'both'", "'file' or 'input'"]),
         ("average=logits", ["unknown key 'average'", "policy=mean", "policy.of"]),
         ("epochs=many", ["epochs = 'many': must be a whole number"]),
@@ -554,9 +554,11 @@ def test_what_another_task_cannot_do_is_refused_before_anything_is_read(monkeypa
     assert build("task=finding").task.kind == "finding"
     assert "only logits can be averaged" in error_of("task=finding", "policy=mean")
     assert "policy=one" in error_of("task=finding", "policy=mean")
+    assert "only of logits it is known" in error_of("task=finding", "policy=gate")
     for settings in (("task_weight=1",), ("train_base=true",)):
         assert "the task finding has no loss to train with" in error_of("task=finding", *settings)
     assert "policy.of: says what a mean is of" in error_of("policy.of=logits")
+    assert "policy.of: says what a mean is of" in error_of("policy=gate", "policy.of=logits")
 
 
 def test_a_flag_for_another_canonicalizer_leaves_out_what_the_recipe_set_for_its_own(tmp_path) -> None:
@@ -590,3 +592,12 @@ def test_merging_again_is_merging_at_once() -> None:
 def test_a_prior_of_all_poses_is_refused() -> None:
     with pytest.raises(UsageError, match="leaves nothing to learn"):
         build("prior=r0,r90,r180,r270")
+
+
+def test_a_gate_is_refused_where_it_can_do_nothing() -> None:
+    assert build("policy=gate").policy.passes is None
+    assert build("policy={kind: gate, passes: 1.2}").policy.passes == 1.2
+    assert "policy.kind: so2 has infinitely many poses" in error_of("policy.kind=gate", "group=so2")
+    assert "--canonicalizer none finds none" in error_of("policy=gate", "canonicalizer=none")
+    assert "policy.passes: says how often a gate asks" in error_of("policy.passes=1.2")
+    assert "policy.passes = 1" in error_of("policy={kind: gate, passes: 1}")

@@ -122,6 +122,16 @@ def adapt_command(
             show_default="64; of equivariant and steerable 65",
         ),
     ] = None,
+    passes: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Ask the network again where the pose is not sure: so many passes for each image, on average.",
+            rich_help_panel=CANONICALIZER,
+            show_default="1",
+        ),
+    ] = None,
     prior: Annotated[
         str | None,
         typer.Option(
@@ -219,6 +229,8 @@ def adapt_command(
         "canonicalizer.network": canonicalizer_network,
         "canonicalizer.checkpoint": canonicalizer_checkpoint,
         "canonicalizer.size": canonicalizer_size,
+        **({} if passes is None else {"policy.kind": "gate" if passes > 1 else "one"}),
+        "policy.passes": passes if passes and passes > 1 else None,
         "prior": prior,
         "padding": plain(padding),
         "train_base": train_base or None,

@@ -90,7 +90,7 @@ def count(
         "trainable_parameters": next((e["trainable_parameters"] for e in log if "trainable_parameters" in e), 0),
         "added_parameters": added_parameters(model),
         "training_seconds": sum(entry["seconds"] for entry in log if "epoch" in entry),
-        "passes": model.passes,
+        "passes": found.passes["adapted"],
         "relative_cost": timed.value,
         "relative_cost_low": timed.low,
         "relative_cost_high": timed.high,

@@ -12,7 +12,7 @@ from equicli.recipes import load_recipe, parse_pair
 from equicli.tree import Tree, merge
 
 # What makes a system is its own choice, whatever all share.
-_FIXED = ("training.train_base", "training.augment", "policy.kind", "policy.of")
+_FIXED = ("training.train_base", "training.augment", "policy.kind", "policy.of", "policy.passes")
 # These, too, unless they are named on the command line.
 _OWN = (
     *_FIXED,

@@ -7,7 +7,7 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +15,7 @@ from typing import BinaryIO
 from PIL import Image, features
 
 from equicli.data.metadata import significant_bits
-from equicli.data.tiff import open_tiff
+from equicli.data.tiff import hush_libtiff, open_tiff
 
 HEAD = 64  # bytes of a file that are looked at
 _BEFORE_PIXELS = 1 << 16  # of a PNG, where it says how many of its bits count
@@ -113,6 +113,7 @@ class _Quiet:
     readers = 0
     filters: warnings.catch_warnings
     limit: int | None = None
+    let_libtiff_speak: Callable[[], None]
 
 
 @contextmanager
@@ -129,6 +130,7 @@ def quiet_pillow() -> Iterator[None]:
             warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
             warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
             _Quiet.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            _Quiet.let_libtiff_speak = hush_libtiff()
         _Quiet.readers += 1
     try:
         yield
@@ -136,5 +138,6 @@ def quiet_pillow() -> Iterator[None]:
         with _Quiet.lock:
             _Quiet.readers -= 1
             if _Quiet.readers == 0:
+                _Quiet.let_libtiff_speak()
                 Image.MAX_IMAGE_PIXELS = _Quiet.limit
                 _Quiet.filters.__exit__(None, None, None)

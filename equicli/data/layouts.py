@@ -72,7 +72,8 @@ def _read_given(tree: FileTree, given: Mapping[str, str], layout: Layout) -> Non
         found = parts_of([path for parent in sorted(beside) for path in tree.folders(parent) if path not in inside])
         folders |= {part: _one(part, paths) for part, paths in found.items() if part in LABELLED and part not in given}
     for part, folder in folders.items():
-        layout.parts[part] = _read_part(tree, folder, layout, without=inside if folder == tree.root else ())
+        without = inside if folder == tree.root else ()
+        layout.parts[part] = _read_part(tree, folder, layout, without=without, given=True)
 
 
 def _resolve(root: Path, name: str, flag: str) -> Path:
@@ -223,7 +224,13 @@ def _named(names: Iterable[str]) -> str:
 
 
 def _read_part(
-    tree: FileTree, folder: Path, layout: Layout, *, without: Sequence[Path] = (), wrapped: bool = True
+    tree: FileTree,
+    folder: Path,
+    layout: Layout,
+    *,
+    without: Sequence[Path] = (),
+    wrapped: bool = True,
+    given: bool = False,
 ) -> Part:
     """The classes of one part."""
     base = unwrap(tree, folder) if wrapped and not without else folder
@@ -244,8 +251,16 @@ def _read_part(
             f"{base}: holds parts of its own ({_named(path.name for path in children)}). Name one with "
             f"{_FLAGS[TRAIN]} and another with {_FLAGS[TEST]}, or name {shown(base.name)} as DATA."
         )
+    inside = sum(map(tree.count, children)) if loose else 0
+    if not given and len(loose) > inside:
+        layout.remarks.append(
+            f"the {len(loose)} pictures in {shown(base.name)} itself are read, without labels, and not the {inside} in "
+            f"folders beside them ({_named(path.name for path in children)}); {_FLAGS[TRAIN]} . takes those for classes"
+        )
+        return Part(base, {})
     if loose:
-        _refuse_many(tree, children, loose)
+        if not given:
+            _refuse_many(children, inside, loose)
         tree.leave_loose(base)
     classes: dict[str, tuple[Path, ...]] = {}
     for path in children:
@@ -265,10 +280,9 @@ def _read_part(
     return Part(base, classes)
 
 
-def _refuse_many(tree: FileTree, children: Sequence[Path], loose: Sequence[Path]) -> None:
-    inside = sum(map(tree.count, children))
+def _refuse_many(children: Sequence[Path], inside: int, loose: Sequence[Path]) -> None:
     if len(loose) >= inside or len(children) == 1:
         raise EquicliError(
-            f"{loose[0]}: an image beside class folders, as are {len(loose)}: no fewer than in these, or beside one "
-            "alone. Move them into one of them, or away."
+            f"{loose[0]}: an image beside class folders, as are {len(loose)}: as many as in these, or beside one "
+            f"alone. Move them into one of them, or away; {_FLAGS[TRAIN]} . leaves them out."
         )

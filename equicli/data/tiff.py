@@ -1,9 +1,10 @@
 """TIFF, which has room for more than pictures: what Pillow reads wrongly, or not at all, is refused for what it is."""
 
-from collections.abc import Mapping
+import ctypes
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, _imaging
 
 _KIND, _BITS, _BANDS, _PLANES, _MORE, _FORMAT, _DNG = 254, 258, 277, 284, 330, 339, 50706
 _PREVIEW, _SIGNED = 1, 2
@@ -33,6 +34,27 @@ def open_tiff(file: BinaryIO) -> Image.Image:
     if bits <= 8 and _SIGNED in _numbers(tags.get(_FORMAT, 1)):
         raise RefusedError("a TIFF of signed 8-bit integers, which cannot be read; save it with 16 bits")
     return image
+
+
+def hush_libtiff() -> Callable[[], None]:
+    """Let libtiff write nothing to the process's stderr, past Python's; call what is returned to let it again.
+
+    Pillow brings libtiff along, and says itself what cannot be read.
+    """
+    try:
+        library = ctypes.CDLL(_imaging.__file__)
+        setters = [library.TIFFSetErrorHandler, library.TIFFSetWarningHandler]
+    except (OSError, AttributeError):  # a Pillow that has it built in, or not at all
+        return lambda: None
+    for setter in setters:
+        setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+    before = [setter(None) for setter in setters]
+
+    def restore() -> None:
+        for setter, handler in zip(setters, before, strict=True):
+            setter(handler)
+
+    return restore
 
 
 def _content(file: BinaryIO) -> str:

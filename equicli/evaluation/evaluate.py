@@ -37,7 +37,8 @@ class FoundPoses:
     expected: whether ĝ(h·x) = h·s for a pose s of the prior's set, bool (n, |shared|).
     consistent: whether ĝ(h·x) = h·ĝ(x), bool (n, |shared|).
     poses: ĝ(x) of the untouched inputs, elements of a finite group, int64 (n,); None for a continuous one.
-    ties: bool (n,), inputs whose two best scores were within TIE for some element.
+    ties: bool (n,), inputs of which a rounding decides what they are asked about, for some element: whose two best
+        scores were within TIE, or what the policy says.
     """
 
     identity: Tensor
@@ -53,7 +54,7 @@ class Evaluation:
     """Records of a whole test set of n inputs and |R| elements; nothing is averaged over batches.
 
     records: by system, what the task keeps of each output beside its target, (n, |R|) each.
-    passes: by system, of the prediction network for each input.
+    passes: by system, of the prediction network for each input: the mean over inputs and turns.
     changed: whether the adapted model's prediction is another one than of the untouched input, bool (n, |R|).
     max_delta: largest absolute change of a number of its output, by turn, (|R|,).
     found: None where the adapted model chooses no poses.
@@ -105,6 +106,7 @@ def record_systems(
     network = asking(model.prediction_network, model.signature)
     kept: dict[str, dict[str, list[Tensor]]] = {system.name: defaultdict(list) for system in chosen}
     watch = _PoseWatch(group, elements, prior) if model.chooses_pose else None
+    passes: dict[str, float] = defaultdict(float)
     changed, deltas, frames = [], [], []
     with torch.inference_mode(), arithmetic(device, precision):
         for indices, untouched in batches:
@@ -124,6 +126,7 @@ def record_systems(
                 turned = Turned(untouched, untouched if h == 0 else untouched.turned(elements, h), elements, h)
                 for system in chosen:
                     prediction = system.answer(turned, ask, memories[system.name])
+                    passes[system.name] += system.passes(prediction.pose) * len(untouched)
                     # In the frame of the untouched input, where the targets are.
                     output = prediction.output
                     if h != 0:
@@ -139,13 +142,13 @@ def record_systems(
             changed.append(torch.stack([other for other, _ in changes], dim=1))
             deltas.append(torch.tensor([delta for _, delta in changes]))
             if watch is not None:
-                watch.look(poses)
+                watch.look(poses, [model.policy.ties(pose) for pose in poses])
             del untouched, turned  # pictures may be large: not two batches of them
     return Evaluation(
         elements=elements,
         group=group,
         records={name: {key: torch.cat(parts) for key, parts in of.items()} for name, of in kept.items()},
-        passes={system.name: system.passes for system in chosen},
+        passes={name: total / (len(frames) * elements.order) for name, total in passes.items()},
         changed=torch.cat(changed),
         max_delta=torch.stack(deltas).amax(dim=0),
         found=None if watch is None else watch.found(),
@@ -168,8 +171,8 @@ class _PoseWatch:
         self.poses: list[Tensor] = []
         self.ties: list[Tensor] = []
 
-    def look(self, poses: Sequence[Pose]) -> None:
-        """Take the poses of one batch at every turn."""
+    def look(self, poses: Sequence[Pose], close: Sequence[Tensor | None]) -> None:
+        """Take the poses of one batch at every turn, and which inputs the policy asks about by a rounding."""
         group = self.group
         # h⁻¹·ĝ(h·x), which is the same pose for every h where the canonicalizer is equivariant.
         relative = [multiply(group, inverse(group, h), poses[g].element) for g, h in self.shared.items()]
@@ -177,7 +180,8 @@ class _PoseWatch:
         self.expected.append(torch.stack([self.prior.contains(group, pose) for pose in relative], dim=1).cpu())
         self.consistent.append(torch.stack([same_pose(group, p, relative[0]) for p in relative], dim=1).cpu())
         self.poses.append(relative[0].cpu())
-        self.ties.append(torch.stack([_tied(group, pose) for pose in poses], dim=1).any(dim=1).cpu())
+        tied = [_tied(group, pose) for pose in poses] + [flags for flags in close if flags is not None]
+        self.ties.append(torch.stack(tied, dim=1).any(dim=1).cpu())
 
     def found(self) -> FoundPoses:
         return FoundPoses(

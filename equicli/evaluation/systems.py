@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from equicli.adapted import AdaptedModel, Prediction
+from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import Prior
 from equicli.groups import Group, PlanarGroup
 from equicli.policy import Mean
-from equicli.prediction.inputs import Inputs
+from equicli.prediction.inputs import Inputs, Views
 from equicli.prediction.signature import Ask
 
 # In the order of tables.
@@ -40,9 +41,8 @@ class System(Protocol):
     @property
     def name(self) -> str: ...
 
-    @property
-    def passes(self) -> float:
-        """Of the prediction network for each input."""
+    def passes(self, pose: Pose | None) -> float:
+        """Of the prediction network for each input: the mean over those of these poses."""
         ...
 
     def answer(self, turned: Turned, ask: Ask, memory: Memory) -> Prediction:
@@ -61,7 +61,9 @@ class Vanilla:
 
     model: AdaptedModel
     name: str = "vanilla"
-    passes: float = 1
+
+    def passes(self, pose: Pose | None) -> float:
+        return 1
 
     def answer(self, turned: Turned, ask: Ask, memory: Memory) -> Prediction:
         return Prediction(_asked(self.model, turned.inputs, self.model.canonicalizer.group, None, ask), None)
@@ -79,9 +81,8 @@ class Adapted:
     cached: bool = False
     name: str = "adapted"
 
-    @property
-    def passes(self) -> float:
-        return float(self.model.passes)
+    def passes(self, pose: Pose | None) -> float:
+        return self.model.passes(pose)
 
     def answer(self, turned: Turned, ask: Ask, memory: Memory) -> Prediction:
         return self.model.answer(turned.inputs, ask if self.cached else None)
@@ -95,15 +96,14 @@ class Symmetrized:
     group: PlanarGroup
     name: str = "symmetrized"
 
-    @property
-    def passes(self) -> float:
+    def passes(self, pose: Pose | None) -> float:
         return self.group.order
 
     def answer(self, turned: Turned, ask: Ask, memory: Memory) -> Prediction:
         h = self._representative(turned.elements, turned.element)
         if h not in memory:
             inputs = turned.untouched if h == 0 else turned.untouched.turned(turned.elements, h)
-            memory[h] = Mean().answer(lambda g: ask(inputs.at(self.group, g)), self.group, None)
+            memory[h] = Mean().answer(Views(inputs, self.group, ask, self.model.signature.outputs), None)
         return Prediction(memory[h], None)
 
     def _representative(self, elements: PlanarGroup, h: int) -> int:
@@ -122,7 +122,9 @@ class Oracle:
     model: AdaptedModel
     prior: Prior
     name: str = "oracle"
-    passes: float = 1
+
+    def passes(self, pose: Pose | None) -> float:
+        return 1
 
     def answer(self, turned: Turned, ask: Ask, memory: Memory) -> Prediction:
         pose = self._pose(turned, self.model.canonicalizer.group)
@@ -144,8 +146,7 @@ class Oracle:
 
 
 def _asked(model: AdaptedModel, inputs: Inputs, group: Group, element: int | None, ask: Ask) -> Any:
-    output = ask(inputs.at(group, element))
-    return inputs.back(group, element, output, model.signature.outputs)
+    return Views(inputs, group, ask, model.signature.outputs).at(element)
 
 
 def systems_of(

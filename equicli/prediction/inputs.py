@@ -15,7 +15,7 @@ from equicli.groups import Group
 from equicli.groups.action import act
 from equicli.groups.elements import Element, Frame, act_on_frame, inverse, singles
 from equicli.groups.transport import Frames, Kinds, frames_after, transport
-from equicli.prediction.signature import join_batch, split_batch
+from equicli.prediction.signature import Ask, join_batch, split_batch, take_rows
 
 Self = TypeVar("Self", bound="Inputs")
 
@@ -48,6 +48,31 @@ class Inputs(Protocol):
     def carried_back(self, group: Group, element: Element, output: Any, kinds: Kinds) -> Any:
         """h⁻¹·y, where y was said of `turned(group, element)`, in the frame of x."""
         ...
+
+    def take(self: Self, rows: Tensor) -> Self:
+        """Some samples: positions in the batch, int64 (m,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Views:
+    """A batch of inputs as a prediction network sees them from every pose.
+
+    outputs: the kinds of what it returns.
+    """
+
+    inputs: Inputs
+    group: Group
+    ask: Ask
+    outputs: Kinds
+
+    def at(self, element: Element | None) -> Any:
+        """What the network says of g⁻¹·x, carried back by g: of one element, or one a sample; None takes x as it is."""
+        return self.inputs.back(self.group, element, self.ask(self.inputs.at(self.group, element)), self.outputs)
+
+    def take(self, rows: Tensor) -> "Views":
+        """Those of some samples: positions in the batch, int64 (m,)."""
+        return replace(self, inputs=self.inputs.take(rows))
 
 
 @dataclass(frozen=True)
@@ -94,6 +119,9 @@ class Tensors:
 
     def carried_back(self, group: Group, element: Element, output: Any, kinds: Kinds) -> Any:
         return _carry_back(group, element, output, kinds, self.frames(), self.padding)
+
+    def take(self, rows: Tensor) -> "Tensors":
+        return replace(self, value=take_rows(self.value, rows))
 
     def _images(self) -> Any:
         found = _first_image(self.value, self.kinds)
@@ -155,6 +183,9 @@ class Pictures:
 
     def carried_back(self, group: Group, element: Element, output: Any, kinds: Kinds) -> Any:
         return _carry_back(group, element, output, kinds, self.frames(), self.padding)
+
+    def take(self, rows: Tensor) -> "Pictures":
+        return replace(self, pictures=[self.pictures[row] for row in rows.tolist()])
 
     def frames(self) -> list[Frame]:
         return [(picture.shape[-2], picture.shape[-1]) for picture in self.pictures]

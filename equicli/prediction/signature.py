@@ -118,6 +118,33 @@ def join_batch(samples: list[Any]) -> Any:
     return torch.stack(samples) if alike else samples
 
 
+def take_rows(output: Any, rows: Tensor) -> Any:
+    """Some samples of a network's output.
+
+    Args:
+        rows: positions in the batch, int64 (m,).
+    """
+    if isinstance(output, list):
+        return [output[row] for row in rows.tolist()]
+    if isinstance(output, Mapping):
+        return {key: take_rows(value, rows) for key, value in output.items()}
+    if isinstance(output, tuple):
+        return tuple(take_rows(part, rows) for part in output)
+    return output[rows]
+
+
+def put_rows(output: Any, rows: Tensor, part: Any) -> Any:
+    """A network's output with some samples of another in place of its own; see `take_rows`."""
+    if isinstance(output, list):
+        replaced = dict(zip(rows.tolist(), part, strict=True))
+        return [replaced.get(row, sample) for row, sample in enumerate(output)]
+    if isinstance(output, Mapping):
+        return {key: put_rows(value, rows, part[key]) for key, value in output.items()}
+    if isinstance(output, tuple):
+        return tuple(put_rows(a, rows, b) for a, b in zip(output, part, strict=True))
+    return output.index_copy(0, rows, part.to(output.dtype))
+
+
 def _cast(value: Any, kinds: Kinds, dtype: torch.dtype) -> Any:
     """Images in the network's own precision; anything else, such as coordinates, as it is."""
     if isinstance(value, list):

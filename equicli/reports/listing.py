@@ -81,7 +81,14 @@ def _classes(labels: Mapping[str, int], names: Iterable[Iterable[str]]) -> str:
 
 
 def _policy(policy: Mapping[str, Any]) -> str:
-    return f"mean of the {policy['of']} at all poses" if policy["kind"] == "mean" else "one pass, at the pose found"
+    if policy["kind"] == "mean":
+        return f"mean of the {policy['of']} at all poses"
+    if policy["kind"] == "gate":
+        likeliest = (
+            f"the {policy['most']} likeliest poses where the one found is less than {policy['threshold']:.0%} sure"
+        )
+        return f"{likeliest} ({policy['combine']} of them, by {policy['evidence']})"
+    return "one pass, at the pose found"
 
 
 def _network(network: Mapping[str, Any], where: str = "") -> Rows:

@@ -40,7 +40,7 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
                 ),
                 f"{100 * system[f'worst_{score}']:.2f}",
                 *counts,
-                f"{system['passes']:g}",
+                f"{system['passes']:.3g}",
             ]
         )
     return table

@@ -35,6 +35,7 @@ from equicli.runs import Run, become_latest, start_run
 from equicli.tasks.registry import make_task
 from equicli.tasks.task import Binding, Task
 from equicli.training.features import Features
+from equicli.training.gate import make_gate
 from equicli.training.images import TrainingImages, read_training_images
 from equicli.training.loop import fit
 from equicli.training.objective import Objective, TaskLoss
@@ -159,11 +160,18 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     else:
         progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train")
     model = model_config.assemble(canonicalizer.ship(), found.network.eval())
+    readable = tuple(sample for sample in split.validation if sample.path not in images.unreadable)
+    if config.policy.kind == "gate":
+        right = task.targets(readable, data, binding.labels)
+        gate = make_gate(
+            model, task, readable, right, prior, passes=config.policy.passes, decoder=decoder, progress=progress
+        )
+        model.policy, model_config = gate, replace(model_config, policy=gate)
     learned = images.fingerprints.values() if trains or binding.head_needed else ()
     write_artifact(run.model, model, model_config, pictures=frozenset(learned))
     tell_copies(split, images.fingerprints, progress)
+    run.write(run.config.name, model_config.to_json() + "\n")
     _clear(run)
-    readable = tuple(sample for sample in split.validation if sample.path not in images.unreadable)
     return Adapted(model, model_config, data, readable)
 
 

@@ -16,7 +16,7 @@ from equicli.groups import Group, is_finite
 from equicli.groups.action import Element, act
 from equicli.groups.transport import Kinds
 from equicli.policy import Policy
-from equicli.prediction.inputs import Tensors
+from equicli.prediction.inputs import Tensors, Views
 from equicli.prediction.signature import Ask
 from equicli.settings import TrainingSettings
 
@@ -41,14 +41,22 @@ class TaskLoss:
 
     def predict(self, group: Group, pose: Pose | None, x: Tensor, padding: str) -> Any:
         """What the adapted model returns, in a form through which gradients reach the scores."""
-        inputs = self.inputs(x, padding)
+        views = _StraightThrough(self.inputs(x, padding), group, self.ask, self.outputs, pose)
+        return self.policy.answer(views, pose)
 
-        def at(element: Element | None) -> Any:
-            chosen = pose is not None and element is pose.element
-            shown = straight_through(group, pose, x, padding) if pose and chosen else inputs.at(group, element)
-            return inputs.back(group, element, self.ask(shown), self.outputs)
 
-        return self.policy.answer(at, group, pose)
+@dataclass(frozen=True)
+class _StraightThrough(Views):
+    """Views of tensors through which gradients reach the scores of a pose, where it is what is asked about."""
+
+    pose: Pose | None
+
+    def at(self, element: Element | None) -> Any:
+        if self.pose is None or element is not self.pose.element:
+            return super().at(element)
+        assert isinstance(self.inputs, Tensors)
+        shown = straight_through(self.group, self.pose, self.inputs.value, self.inputs.padding)
+        return self.inputs.back(self.group, element, self.ask(shown), self.outputs)
 
 
 @dataclass(frozen=True)

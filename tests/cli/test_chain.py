@@ -1,10 +1,12 @@
 """adapt → evaluate → export as a user types them, on the quickstart's real digits."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from threading import Thread
@@ -366,3 +368,20 @@ def test_so2_is_not_evaluated_on_all_of_its_elements(cli, fewer: Path) -> None:
     refused = cli("evaluate", "out", "--elements", "group", cwd=fewer)
     assert refused.returncode == 2
     assert "--elements group: so2 has infinitely many elements; use --rotations" in refused.stderr
+
+
+def test_a_gate_asks_again_where_it_is_not_sure_and_every_turn_is_counted_alike(cli, few: Path, tmp_path: Path) -> None:
+    arguments = ("--checkpoint", few / "network.safetensors", "--epochs", "1", "--passes", "1.5", "-o", "out")
+    adapted = cli("adapt", few / "data", "--recipe", "quickstart", *arguments, cwd=tmp_path)
+    assert adapted.returncode == 0, adapted.stderr
+    assert "from all 4 poses" in adapted.stderr and re.search(r"1\.[0-4]\d passes an image", adapted.stderr)
+    evaluated = json.loads(cli("evaluate", "out", "--json", cwd=tmp_path).stdout)["adapted"]
+    counts = [element["correct"] for element in evaluated["per_element"]]
+    assert max(counts) - min(counts) <= evaluated["ties"]
+    assert 1 < evaluated["passes"] < 2 and evaluated["identity_rate"] is not None
+    header = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert header["policy"]["kind"] == "gate"
+    assert "likeliest poses" in cli("inspect", "out", cwd=tmp_path).stdout
+    exported = cli("export", "out", "-o", "model.safetensors", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    assert asdict(equicli.load(tmp_path / "model.safetensors").policy) == header["policy"]

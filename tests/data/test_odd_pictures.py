@@ -296,3 +296,16 @@ def test_damaged_metadata_costs_no_picture(tmp_path, kind):
         damaged[draw.choice(where, 4)] = draw.integers(0, 256, 4)
         path.write_bytes(damaged.tobytes())
         assert np.array_equal(np.sort(np.asarray(open_image(path)).ravel()), expected)
+
+
+def test_libtiff_says_nothing_past_python_of_what_is_told_anyway(tmp_path, capfd):
+    Image.effect_noise((32, 32), 50).save(tmp_path / "torn.tif", compression="tiff_lzw")
+    torn = bytearray((tmp_path / "torn.tif").read_bytes())
+    torn[40:60] = bytes(byte ^ 0x5A for byte in torn[40:60])
+    (tmp_path / "torn.tif").write_bytes(torn)
+    with pytest.raises(UnreadableImageError, match=r"torn\.tif"):
+        open_image(tmp_path / "torn.tif")
+    assert capfd.readouterr().err == ""
+    with pytest.raises(OSError), Image.open(tmp_path / "torn.tif") as image:
+        image.load()
+    assert capfd.readouterr().err  # whoever calls Pillow alone hears of it

@@ -1,6 +1,7 @@
 """Every system on the same inputs at every turn: counts made by hand, tensors and pictures, tasks of one's own."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from equicli.evaluation.metrics import metrics_document
 from equicli.evaluation.systems import SYSTEMS
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act
-from equicli.policy import Mean
+from equicli.policy import Gate, Mean
 from equicli.prediction.inputs import Tensors
 from tests.evaluation.handmade import (
     BOTTOM,
@@ -474,3 +475,17 @@ def test_how_far_an_answer_moves_is_told_in_its_own_unit():
     result = run(model, pictures(images), points, task=PointTask(), systems=("adapted",))
     assert result.changed.tolist() == [[False, True, True, False]]
     assert result.max_delta[0] == result.max_delta[3] == 0 and result.max_delta[1:3].min() >= 1
+
+
+def test_under_a_gate_passes_are_the_mean_over_inputs_and_poses_are_told():
+    images, gate = noise(20), Gate(0.0, 3, 0.1)
+    with torch.inference_mode():
+        p, _ = gate.posterior(random_model().find_pose(random_model().tensors(HALF(images))).scores)
+    threshold = float(p[:, 0].sort().values[7:9].mean())
+    network = EdgeNetwork()
+    model = random_model(network=network, policy=replace(gate, threshold=threshold))
+    result = run(model, batches(images), [0] * 20, systems=("adapted",))
+    assert result.passes == {"adapted": pytest.approx(1 + 2 * 8 / 20)}
+    assert network.seen == 4 * (20 + 2 * 8)
+    told = document(result)["adapted"]
+    assert told["identity_rate"] is not None and told["invariance_residual"] == 0

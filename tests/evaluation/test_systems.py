@@ -193,4 +193,4 @@ def test_systems_come_in_the_order_of_tables_and_only_those_that_are_named():
     ids=["of the adapted group", "of a mean", "of a continuous group, over the turns"],
 )
 def test_the_passes_of_each_system_are_told(model, elements, passes):
-    assert [s.passes for s in systems_of(model(), UPRIGHT, elements, SYSTEMS, cached=False)] == passes
+    assert [s.passes(None) for s in systems_of(model(), UPRIGHT, elements, SYSTEMS, cached=False)] == passes

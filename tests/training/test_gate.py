@@ -1,0 +1,86 @@
+"""The gate that is fitted is the one that scores best at the passes allowed."""
+
+import pytest
+import torch
+
+from equicli.canonicalization.canonicalizer import Pose
+from equicli.canonicalization.prior import Prior
+from equicli.groups import parse_group
+from equicli.policy import Gate, One
+from equicli.tasks.registry import TASKS
+from equicli.training.gate import Answers, fit_gate, fit_temperature
+
+C4, CLASSES = parse_group("c4"), 10
+
+
+def task():
+    return TASKS["classification"]()
+
+
+def made(n, *, right=0.8, second=0.9, seed=0):
+    """Answers about n pictures: a share of poses is right, of the wrong ones the second is in a share of cases.
+
+    Where the pose is wrong, scores are close together; the network is right and sure when it sees the upright view.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.randint(0, CLASSES, (n,), generator=generator)
+    scores = torch.randn(n, 4, generator=generator) * 0.3
+    draw = torch.rand(n, generator=generator)
+    scores[:, 0] += torch.where(draw < right, 6.0, 2.8)
+    wrong = (draw >= right).nonzero()[:, 0]
+    scores[wrong, 1] += 4.0
+    lost = wrong[torch.rand(len(wrong), generator=generator) >= second]
+    scores[lost, 0] = -9.0
+    outputs = [torch.randn(n, CLASSES, generator=generator) for _ in range(4)]
+    outputs[0][torch.arange(n), targets] += 9.0
+    return Answers(Pose(scores.argmax(1), scores), outputs, targets.tolist())
+
+
+def test_the_gate_asks_further_about_unsure_pictures_and_gains_what_their_second_pose_knows():
+    fitted = fit_gate(made(400), C4, Prior(), task(), passes=1.25)
+    assert isinstance(fitted.policy, Gate)
+    assert fitted.alone == pytest.approx(0.82, abs=0.04)
+    assert fitted.score > 0.95 and 1.1 < fitted.passes <= 1.25
+
+
+def test_on_new_pictures_it_scores_what_it_scored_where_it_was_fitted():
+    fitted, new = fit_gate(made(400), C4, Prior(), task(), passes=1.25), made(400, seed=1)
+    p, poses = fitted.policy.posterior(new.pose.scores)
+    outputs = [
+        torch.stack([new.outputs[g][i] for i, g in enumerate(poses[:, rank].tolist())])
+        for rank in range(fitted.policy.most)
+    ]
+    gated = fitted.policy.combined(outputs, p[:, : fitted.policy.most])
+    unsure = p[:, 0] < fitted.policy.threshold
+    answer = torch.where(unsure[:, None], gated, outputs[0])
+    assert float((answer.argmax(1) == torch.tensor(new.targets)).double().mean()) == pytest.approx(
+        fitted.score, abs=0.03
+    )
+    assert fitted.policy.passes(C4, new.pose) == pytest.approx(fitted.passes, abs=0.06)
+
+
+def test_fewer_passes_are_kept_to_and_gain_less():
+    few, more = (fit_gate(made(400), C4, Prior(), task(), passes=passes) for passes in (1.05, 1.5))
+    assert few.passes <= 1.05 and few.alone < few.score < more.score
+
+
+def test_where_nobody_says_it_takes_as_few_passes_as_give_most_of_the_gain():
+    best, chosen = fit_gate(made(400), C4, Prior(), task(), 1.25), fit_gate(made(400), C4, Prior(), task(), None)
+    assert chosen.passes <= best.passes
+    assert chosen.score - chosen.alone >= 0.9 * (best.score - best.alone)
+
+
+def test_where_further_poses_know_nothing_one_pass_stays():
+    answers = made(400, right=1.0)
+    assert fit_gate(answers, C4, Prior(), task(), 1.5).policy == One()
+
+
+def test_the_temperature_makes_probabilities_true():
+    """Scores that say p too sharply by a factor are divided by it."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(20_000, 4, generator=generator, dtype=torch.float64) * 2
+    truth = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+    # Turned so that the true pose is the identity.
+    relative = (torch.arange(4)[None] + truth[:, None]) % 4
+    scores = logits.gather(1, relative) * 3
+    assert fit_temperature(C4, Prior(), Pose(scores.argmax(1), scores)) == pytest.approx(3, rel=0.05)
