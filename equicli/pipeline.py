@@ -71,6 +71,7 @@ def adapt(
         of=len(validation) if len(samples) < len(validation) else None,
         progress=progress,
     )
+    metrics["run"] = str(run.folder)
     with _shown(metrics, show):
         _write_reports(run, run.folder, metrics, adapted.config, card=True)
     become_latest(run, progress)
@@ -165,7 +166,7 @@ def evaluate(
             device=chosen_device,
             precision=precision,
             seen=artifact.read_pictures_seen(file),
-            overrides=overrides.by_flag(),
+            overrides=({} if data is None else {"--data": data}) | overrides.by_flag(),
             latest=run.folder if run and path is None else None,
             progress=progress,
         )

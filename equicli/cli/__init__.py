@@ -21,6 +21,16 @@ from equicli.files import naming
 
 # 128 + SIGPIPE
 PIPE_CLOSED = 141
+# Parts of typer's messages, and what we say.
+_WORDS = {
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "not a whole number",
+    "Input should be a valid number, unable to parse string as a number": "not a number",
+    "Input should be greater than or equal to": "must be at least",
+    "Input should be less than or equal to": "must be at most",
+    "Got unexpected extra argument(s)": "More arguments than there is room for, as names with spaces need quotes:",
+    "Got unexpected extra argument": "More arguments than there is room for, as names with spaces need quotes:",
+}
 
 # Before torch is loaded: threads that wait by spinning make training ten times slower where cores are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -89,6 +99,13 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _plain(message: str) -> str:
+    """What typer says, in our words."""
+    for theirs, ours in _WORDS.items():
+        message = message.replace(theirs, ours)
+    return message if not message or message.endswith((".", "?", "!")) else f"{message}."
+
+
 def _explain(error: BaseException) -> tuple[str, int]:
     """The line and the exit code for an exception."""
     if isinstance(error, EquicliError):
@@ -96,7 +113,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "equicli: interrupted", 130
     if hasattr(error, "format_message"):  # typer's own: unknown option, missing argument, or help without a command
-        message = error.format_message().replace("Value error, ", "")
+        message = _plain(error.format_message())
         command = getattr(getattr(error, "ctx", None), "command_path", "equicli")
         return f"equicli: {message} See `{command} --help`." if message else "", 2
     if isinstance(error, OSError):

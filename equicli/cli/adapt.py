@@ -258,7 +258,7 @@ def adapt_command(
     measure = f"equicli evaluate{own}"
     if metrics["near_chance"]:
         parts = " and ".join(metrics["near_chance"])
-        out.say(f"next: adapt anew, as is said above, for this is near chance ({parts}); measure it all the same with")
+        out.say(f"next: adapt anew; the {parts} is near chance, and the lines above say what may help. To measure it:")
         out.say(f"      {measure}")
     else:
         out.say(f"next: {measure}\n      equicli export{own}")

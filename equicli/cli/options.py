@@ -69,7 +69,7 @@ Quiet = Annotated[
         "--quiet",
         "-q",
         callback=_hush,
-        help="Print no progress, no remarks and no warnings.",
+        help="Print the result alone, with its 'mind' lines; no progress, no remarks.",
         rich_help_panel=OUTPUT,
     ),
 ]

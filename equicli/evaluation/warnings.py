@@ -10,6 +10,8 @@ from equicli.tasks.intervals import paired_difference
 from equicli.tasks.task import Task
 
 NETWORK, CANONICALIZER = "network", "canonicalizer"
+# Of the score of untouched images, which adapting may cost.
+MUCH = 0.05
 
 
 def warnings_of(
@@ -42,6 +44,8 @@ def warnings_of(
             f"({prior}), which is near chance: are they in these poses? More --epochs, more images, a pretrained "
             "--canonicalizer-network or another --canonicalizer may help"
         )
+    else:
+        lines += _what_upright_images_lose(evaluation, task)
     if "symmetrized" in records:
         averaged, adapted = (
             records[name][task.score].double().mean(dim=1)[None].numpy() for name in ("symmetrized", "adapted")
@@ -60,6 +64,23 @@ def warnings_of(
             "operations, or measure again when it is idle"
         )
     return lines
+
+
+def _what_upright_images_lose(evaluation: Evaluation, task: Task) -> list[str]:
+    """Say so where the canonicalizer costs untouched images much."""
+    if "vanilla" not in evaluation.records or evaluation.found is None:
+        return []
+    alone, adapted = (
+        evaluation.records[name][task.score][:, :1].double()[None, :, 0] for name in ("vanilla", "adapted")
+    )
+    loss, (low, _) = paired_difference(alone.numpy(), adapted.numpy())
+    if low <= 0 or loss < MUCH:
+        return []
+    turned = 1 - float(evaluation.found.identity.double().mean())
+    return [
+        f"untouched images lose {100 * loss:.1f} points, as {100 * turned:.1f} % of them are found turned and are "
+        "shown so to the network: more --epochs, more images or a pretrained --canonicalizer-network may help"
+    ]
 
 
 def near_chance_of(evaluation: Evaluation, task: Task, prior: Prior) -> list[str]:

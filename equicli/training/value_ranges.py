@@ -27,7 +27,7 @@ def find_value_ranges(
         if found := ranges.of(kind):
             count = sum(picture.kind == kind for picture in seen)
             progress.say(
-                f"value range of {kind}: {found}, the smallest usual one that holds the {count} training pictures "
-                "which do not say theirs (--value-range LOW:HIGH says otherwise)"
+                f"value range of {kind}: {found}, the smallest usual one that holds the training pictures "
+                f"({count} of more than 8 bits do not say theirs; --value-range LOW:HIGH says otherwise)"
             )
     return ranges

@@ -44,9 +44,22 @@ def test_without_labels_a_network_agrees_with_itself_and_chance_says_nothing():
 
 
 def test_symmetrization_that_is_better_than_the_adapted_model_is_told():
-    (line,) = told(scored(symmetrized=0.9, adapted=0.8))
+    (line,) = told(scored(vanilla=0.8, symmetrized=0.9, adapted=0.8))
     assert line.startswith("symmetrized is better than adapted, by 10.0 points [") and "4 passes" in line
     assert "--epochs" in line and "--recipe systems/symmetrization" in line
+
+
+def test_what_adapting_costs_untouched_images_is_told_where_it_is_much():
+    (line,) = told(scored(vanilla=0.9, adapted=0.8, symmetrized=0.7))
+    assert line.startswith("untouched images lose 10.0 points, as 0.0 % of them are found turned")
+    assert told(scored(vanilla=0.9, adapted=0.87, symmetrized=0.7)) == []
+
+
+def test_a_network_that_answers_with_classes_that_are_not_there_may_be_wrong_more_often_than_by_chance():
+    made = scored(vanilla=0.35)
+    records = dict(made.records["vanilla"])
+    records["prediction"] = torch.where(records["acc"], records["prediction"], 100 + torch.arange(200)[:, None])
+    assert told(dataclasses.replace(made, records={**made.records, "vanilla": records})) == []
 
 
 def test_a_task_without_these_systems_or_classes_is_told_of_neither():

@@ -61,7 +61,7 @@ def titles(made, width=None):
     return [title for title, _ in comparison.columns(made, width)]
 
 
-@pytest.mark.parametrize(("width", "most"), [(80, 4), (100, 5), (140, 7), (160, 10)])
+@pytest.mark.parametrize(("width", "most"), [(80, 4), (90, 5), (105, 6), (140, 8), (165, 11)])
 def test_a_terminal_has_the_columns_that_fit(width, most):
     assert len(titles(document(row("vanilla")), width)) == most
 

@@ -241,7 +241,7 @@ def test_there_are_no_targets_without_class_folders_or_where_the_model_was_adapt
 
 def test_a_class_folder_that_the_model_does_not_know_is_named() -> None:
     data = folder(0, 1, classes=("ant", "wasp"))
-    with pytest.raises(EquicliError, match="'wasp' is none of the 2 classes"):
+    with pytest.raises(EquicliError, match=r"'wasp' \(1 such\) is none of the 2 classes"):
         TASK.targets(data.samples, data, {"ant": 0, "bee": 1})
 
 

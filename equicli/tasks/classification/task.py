@@ -70,8 +70,8 @@ class Classification(Task):
         unknown = [name for name, output in found.items() if output is None]
         if unknown:
             raise EquicliError(
-                f"class folder '{shown(unknown[0])}' is none of the {len(labels)} classes that this model was adapted "
-                "to, and not all folders are named as classes of its network's own."
+                f"class folder '{shown(unknown[0])}' ({len(unknown)} such) is none of the {len(labels)} classes that "
+                "this model was adapted to. Rename folders, leave them out, or adapt to them."
             )
         outputs = list(found.values())
         return [outputs[sample.target] for sample in samples]
@@ -243,7 +243,9 @@ class Classification(Task):
 
 def _tell_chance(records: Records) -> list[str]:
     target = records["target"][:, 0]
-    return tell_chance(int((records["prediction"][:, 0] == target).sum()), len(target), len(target.unique()))
+    prediction = records["prediction"][:, 0]
+    classes = len(torch.cat([target, prediction]).unique())  # a network may answer with others than are there
+    return tell_chance(int((prediction == target).sum()), len(target), classes)
 
 
 def _sha256(prompts: Mapping[str, Sequence[str]]) -> str:
