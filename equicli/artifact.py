@@ -162,14 +162,18 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
     return model.requires_grad_(False)
 
 
-def load_call(path: Path, config: ModelConfig, *, adapter_only: bool) -> str:
-    """The Python that loads an exported file."""
+def load_call(path: Path, config: ModelConfig, *, adapter_only: bool, checkpoint: str | None = None) -> str:
+    """The Python that loads an exported file.
+
+    Args:
+        checkpoint: where the prediction network's weights lie; None knows no more than their file's name.
+    """
     arguments = [repr(str(path))]
     if config.prediction_network.library == "python":
         arguments.append("network=YOUR_NETWORK")
     weights = str(config.provenance.get("checkpoint", ""))
     if adapter_only and weights and not weights.startswith(ON_THE_HUB):
-        arguments.append(f"checkpoint={weights!r}")
+        arguments.append(f"checkpoint={(checkpoint or weights)!r}")
     return f"equicli.load({', '.join(arguments)})"
 
 

@@ -195,6 +195,8 @@ def export(
         path, sha256 and bytes of the file, whether it is an adapter only, and the Python that loads it.
     """
     file, target = plan_export(path, output, adapter_only=adapter_only, overwrite=overwrite)
+    _, run = find_artifact(path)
+    checkpoint = run.read_settings().get("network", {}).get("checkpoint") if run and adapter_only else None
     config = artifact.read_config(file)
     model = artifact.load(file, network=network)
     pictures = artifact.read_pictures_seen(file) if hashes else None
@@ -207,7 +209,7 @@ def export(
         "sha256": sha256_of(target),
         "bytes": target.stat().st_size,
         "adapter_only": adapter_only,
-        "load": artifact.load_call(target, config, adapter_only=adapter_only),
+        "load": artifact.load_call(target, config, adapter_only=adapter_only, checkpoint=checkpoint),
     }
 
 

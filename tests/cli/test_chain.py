@@ -190,6 +190,8 @@ def test_a_head_is_fitted_where_outputs_and_folders_do_not_match(cli, here: Path
         torch.equal(stored[f"prediction_network.{k}"], v) for k, v in original.items() if not k.startswith("fc.")
     )
     adapter = cli("export", "fitted", "--adapter-only", "-o", "adapter.safetensors", cwd=here)
+    (call,) = re.findall(r"equicli\.load\(.*\)", adapter.stderr)  # as printed, it loads
+    assert str(here / "network.safetensors") in call
     assert adapter.returncode == 0, adapter.stderr
     whole = equicli.load(here / "fitted" / "model.safetensors")
     part = equicli.load(here / "adapter.safetensors", checkpoint=here / "network.safetensors")
