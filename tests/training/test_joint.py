@@ -66,7 +66,7 @@ def test_averages_over_the_group_are_the_same_for_every_turn(workplace, average:
     torch.testing.assert_close(outputs, outputs[:1].expand_as(outputs), rtol=1e-5, atol=1e-5)
     expected = alone.mean(dim=0) if average == "logits" else alone.softmax(dim=2).mean(dim=0).log()
     torch.testing.assert_close(outputs[0], expected, rtol=1e-5, atol=1e-5)
-    assert model.passes == 4 and not model.chooses_pose and model.find_pose(model.tensors(x)) is None
+    assert model.passes(None) == 4 and not model.chooses_pose and model.find_pose(model.tensors(x)) is None
 
 
 def test_learned_weights_average_as_the_scores_say(workplace) -> None:
