@@ -120,7 +120,7 @@ def tell_copies(split: Split, read: Mapping[Path, bytes], progress: Progress) ->
 
     Only files whose size one of these has can be copies, and are opened.
     """
-    sizes, seen = {path.stat().st_size for path in read}, set(read.values())
+    sizes, seen = {path.stat().st_size for path in read if path.is_file()}, set(read.values())
 
     def is_copy(sample: Sample) -> bool:
         try:

@@ -165,4 +165,4 @@ def test_labels_are_the_networks_own_so_other_folders_can_be_evaluated(cli, few,
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["labels"] == "folders" and "classes of the network's own" in result.stderr
     result = cli("evaluate", "run", "--data", "unknown", cwd=tmp_path)
-    assert result.returncode == 1 and "class folder 'digit' is none of the 2 classes" in result.stderr
+    assert result.returncode == 1 and "class folder 'digit' (1 such) is none of the 2 classes" in result.stderr
