@@ -11,7 +11,7 @@ from equicli.data.decode import read_picture
 from equicli.errors import EquicliError
 from equicli.prediction.load import load_network, rebuild_network
 from equicli.prediction.signature import CLASSIFIER, try_network
-from tests.training.test_adapt import run_adapt, workplace  # noqa: F401
+from tests.training.small_runs import run_adapt
 
 
 def weights_of(folder, channels):
@@ -44,7 +44,7 @@ def test_your_own_network_of_many_channels_is_told_by_its_first_convolution():
         try_network(network, CLASSIFIER, torch.zeros(1, 3, 8, 8))
 
 
-def test_a_network_of_one_channel_is_adapted_and_served(workplace):  # noqa: F811
+def test_a_network_of_one_channel_is_adapted_and_served(workplace):
     checkpoint = weights_of(workplace, 1)
     run, adapted = run_adapt("out", checkpoint=checkpoint, model_args={"num_classes": 2, "in_chans": 1}, epochs=1)
     model = load(run.model)

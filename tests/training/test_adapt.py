@@ -4,14 +4,13 @@ from itertools import chain
 
 import numpy as np
 import pytest
-import timm
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from equicli.artifact import load, read_config, read_pictures_seen
 from equicli.canonicalization.prior import Prior
-from equicli.claims import find_run, find_unfinished, new_run
+from equicli.claims import find_run, find_unfinished
 from equicli.config import build_config
 from equicli.data.decode import read_picture
 from equicli.data.fingerprint import fingerprint
@@ -23,61 +22,13 @@ from equicli.groups import parse_group
 from equicli.progress import Silent
 from equicli.tasks.registry import make_task
 from equicli.training import images
-from equicli.training.adapt import train_canonicalizer
 from tests.told import Told
+from tests.training.small_runs import SIDE, configuration, resume, run_adapt, write_images
 from tests.training.test_loop import Killed, Killing
-
-SIDE = 32
-
-
-def write_images(folder, count, frames=((SIDE, SIDE),), faint=False):
-    """Images that are brighter above than below, or only faintly so, of these heights and widths in turn."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for index in range(count):
-        height, width = frames[index % len(frames)]
-        noise = np.random.default_rng(index).integers(0, 60, (height, width, 3))
-        slope = np.linspace(*((110, 108) if faint else (190, 20)), height)[:, None, None]
-        Image.fromarray((slope + noise).astype(np.uint8)).save(folder / f"{index:02}.png")
-
-
-@pytest.fixture
-def workplace(tmp_path, monkeypatch):
-    """A working directory with two classes of ten images and a file of weights for two classes."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("ant", "bee"):
-        write_images(tmp_path / "photos" / name, 10)
-    torch.manual_seed(0)
-    save_file(timm.create_model("test_resnet", num_classes=2).state_dict(), tmp_path / "weights.safetensors")
-    return tmp_path
-
-
-def configuration(**changes):
-    settings = {
-        "data": "photos",
-        "model": "test_resnet",
-        "checkpoint": "weights.safetensors",
-        "model_args": {"num_classes": 2},
-        "preprocess": "none",
-        "canonicalizer": {"size": 16, "width": 4, "vector_size": 8},
-        "epochs": 2,
-        "batch_size": 8,
-        "device": "cpu",
-    }
-    return build_config({**settings, **changes}, [], None)
-
-
-def run_adapt(output, progress=None, **changes):
-    config = configuration(**changes)
-    run = new_run(output, config.network.model, config.group, overwrite=False)
-    return run, train_canonicalizer(config, run, progress or Silent())
 
 
 def pictures_of(adapted):
     return [sample.path for sample in adapted.validation]
-
-
-def resume(output, progress=None, **changes):
-    return train_canonicalizer(configuration(**changes), find_unfinished(output), progress or Silent(), resume=True)
 
 
 def test_adapting_leaves_an_artifact_with_the_networks_weights_untouched(workplace):

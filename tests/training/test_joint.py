@@ -9,10 +9,8 @@ from equicli.errors import EquicliError, UsageError
 from equicli.groups.action import act
 from equicli.policy import Mean, One
 from equicli.training.loop import learning_rate_factor
-from tests.training.test_adapt import SIDE, resume, run_adapt, workplace
+from tests.training.small_runs import SIDE, resume, run_adapt
 from tests.training.test_loop import Killed, Killing
-
-__all__ = ["workplace"]  # a fixture
 
 SMALL = {"size": 16, "width": 4, "vector_size": 8}
 MEAN = {"kind": "mean", "of": "logits"}

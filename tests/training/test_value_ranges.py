@@ -15,7 +15,7 @@ from equicli.errors import EquicliError, UsageError
 from equicli.progress import Silent
 from equicli.training.value_ranges import find_value_ranges
 from tests.told import Told
-from tests.training.test_adapt import configuration, run_adapt, workplace, write_images  # noqa: F401
+from tests.training.small_runs import configuration, run_adapt, write_images
 
 KINDS = {
     "12 bits": lambda grey: np.round(grey.astype(float) / 255 * 4095).astype(np.uint16),
@@ -33,7 +33,7 @@ def grey_photos(folder, convert=lambda grey: grey):
         Image.fromarray(convert(grey)).save(target)
 
 
-def test_the_same_photos_in_more_bits_give_the_same_to_the_image(workplace):  # noqa: F811
+def test_the_same_photos_in_more_bits_give_the_same_to_the_image(workplace):
     grey_photos(workplace / "bytes")
     plain, _ = run_adapt("plain", data="bytes", epochs=1)
     expected = pipeline.evaluate("plain", progress=Silent())[0]
@@ -51,7 +51,7 @@ def test_the_same_photos_in_more_bits_give_the_same_to_the_image(workplace):  # 
         assert found[system]["per_element"] == expected[system]["per_element"]
 
 
-def test_the_range_is_that_of_the_training_split_and_beyond_it_a_picture_is_refused(workplace):  # noqa: F811
+def test_the_range_is_that_of_the_training_split_and_beyond_it_a_picture_is_refused(workplace):
     grey_photos(workplace / "photos12", KINDS["12 bits"])
     run, adapted = run_adapt("out", data="photos12", epochs=1)
     recorded = json.loads((run.folder / "config.json").read_text())["value_ranges"]
@@ -62,7 +62,7 @@ def test_the_range_is_that_of_the_training_split_and_beyond_it_a_picture_is_refu
         adapted.model.predict(brighter)
 
 
-def test_a_chosen_range_is_taken_recorded_and_overridden_where_it_is_evaluated(workplace):  # noqa: F811
+def test_a_chosen_range_is_taken_recorded_and_overridden_where_it_is_evaluated(workplace):
     grey_photos(workplace / "photos12", KINDS["12 bits"])
     _, adapted = run_adapt("out", data="photos12", value_range="0:65535", epochs=1)
     assert adapted.model.value_ranges == ValueRanges.chosen(0, 65535)
@@ -86,7 +86,7 @@ def test_only_files_that_do_not_say_their_range_count(tmp_path):
     assert find_value_ranges(samples[:1], None, 10**6, Silent()) == ValueRanges()
 
 
-def test_a_picture_of_too_many_pixels_is_skipped_and_told_and_the_option_raises_the_limit(workplace):  # noqa: F811
+def test_a_picture_of_too_many_pixels_is_skipped_and_told_and_the_option_raises_the_limit(workplace):
     write_images(workplace / "photos" / "ant", 11, frames=((32, 32), (32, 33)))
     told = Told()
     run_adapt("out", told, max_pixels=32 * 32, epochs=1)
