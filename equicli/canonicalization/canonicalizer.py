@@ -68,6 +68,7 @@ class Canonicalizer(nn.Module):
     view: what it looks at. `__init__` calls `super().__init__(context)`, which takes SIZE pixels, normalized as for the
         prediction network; one that looks otherwise sets `self.view = self.look(size, normalization)`.
     passes: of the prediction network, for each input, to find its pose.
+    remarks: a line on each thing that `create` decided, for the user.
     """
 
     method: ClassVar[str]
@@ -82,6 +83,7 @@ class Canonicalizer(nn.Module):
     view: SmallView
     spec: Any = Nothing()
     passes: int = 0
+    remarks: tuple[str, ...] = ()
 
     def __init__(self, context: Context) -> None:
         super().__init__()

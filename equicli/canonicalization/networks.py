@@ -1,21 +1,81 @@
-"""Canonicalization networks: `conv`, ours and small, or any network of timm's or torchvision's."""
+"""Canonicalization networks: `conv`, ours and small, any of timm's or torchvision's, or the best for its cost."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from torch import nn
 
+from equicli.canonicalization.canonicalizer import SIZE
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
-from equicli.errors import EquicliError
+from equicli.errors import EquicliError, UsageError
 from equicli.prediction.head import replace_head
 from equicli.prediction.load import load_network, rebuild_network
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.zero_shot import TwoTowers
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A pretrained network that finds poses well for what it costs.
+
+    name: as `load_network` takes it. size: side in pixels of the image that it looks at.
+    cost: its time on the four views of C4, as a share of that of one pass of ViT-B/16, on one thread of a CPU.
+    """
+
+    name: str
+    size: int
+    cost: float
+
+
+# Best first, by the identity rate on validation photos; see tests/benchmarks/RESULTS.md.
+CANDIDATES = (
+    Candidate("tf_efficientnet_lite0", 96, 0.032),
+    Candidate("torchvision:squeezenet1_1", 96, 0.009),
+)
+
+
+def load_best_network(
+    *, checkpoint: str | None, size: int | None, width: int, outputs: int, budget: float
+) -> tuple[PretrainedNetwork, int]:
+    """Return the best of CANDIDATES that can be had, or else `conv`, and the size of its images.
+
+    Args:
+        checkpoint: weights of one of them, from a file; None takes the published ones.
+        size: None takes what suits the network.
+        budget: what it may cost, see `Candidate`.
+
+    Raises:
+        UsageError, EquicliError: the checkpoint fits none of them.
+    """
+    failures: list[EquicliError] = []
+    for candidate in (c for c in CANDIDATES if c.cost <= budget):
+        side = size or candidate.size
+        try:
+            found = load_canonicalization_network(
+                candidate.name, checkpoint=checkpoint, size=side, width=width, outputs=outputs
+            )
+        except EquicliError as error:
+            failures.append(error)
+            continue
+        return replace(found, remarks=(f"canonicalization network: {candidate.name} at {side} pixels",)), side
+    if checkpoint is not None:
+        known = ", ".join(c.name for c in CANDIDATES if c.cost <= budget)
+        raise UsageError(
+            f"--canonicalizer-checkpoint {checkpoint}: fits none of {known}; name its --canonicalizer-network."
+        ) from next(iter(failures), None)
+    side = size or SIZE
+    found = load_canonicalization_network("conv", checkpoint=None, size=side, width=width, outputs=outputs)
+    why = str(failures[0]) if failures else f"none costs {budget:g} or less."
+    remark = (
+        "canonicalization network: conv, which starts untrained and finds fewer poses, as no pretrained one can be had "
+        f"({why.rstrip('.')}). Give weights of {CANDIDATES[0].name} with --canonicalizer-checkpoint FILE"
+    )
+    return replace(found, remarks=(remark,)), side
+
+
 def load_canonicalization_network(
-    name: str, *, checkpoint: str | None = None, size: int, width: int, vector_size: int
+    name: str, *, checkpoint: str | None = None, size: int, width: int, outputs: int
 ) -> PretrainedNetwork:
     """Return a network from images to vectors, with what rebuilds it and how its images are to be normalized.
 
@@ -24,23 +84,23 @@ def load_canonicalization_network(
             its last layer is replaced.
         size: side in pixels of its images.
         width: channels of the first stage of `conv`.
-        vector_size: length of the vectors.
+        outputs: length of the vectors.
 
     Raises:
         UsageError, EquicliError: see `load_network`; the flags named are the canonicalizer's.
     """
     if name == "conv":
-        spec = NetworkSpec("equicli", "conv", {"width": width, "outputs": vector_size})
+        spec = NetworkSpec("equicli", "conv", {"width": width, "outputs": outputs})
         preprocess = Preprocess(size, size, "bilinear", HALF)
         return PretrainedNetwork(build_canonicalization_network(spec), spec, preprocess, None, {})
     try:
         found = load_network(name, checkpoint=checkpoint, image_size=size)
         network = found.network.image_tower() if isinstance(found.network, TwoTowers) else found.network
-        replace_head(network, vector_size)
+        replace_head(network, outputs)
     except EquicliError as error:
         message = str(error).replace(" Check --model-arg.", "").replace("--model", "--canonicalizer-network")
         raise type(error)(message.replace("--checkpoint", "--canonicalizer-checkpoint")) from error
-    return replace(found, network=network, spec=replace(found.spec, head_outputs=vector_size))
+    return replace(found, network=network, spec=replace(found.spec, head_outputs=outputs))
 
 
 def build_canonicalization_network(spec: NetworkSpec) -> nn.Module:

@@ -94,6 +94,8 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     if binding.head_needed:
         found = replace(found, spec=replace(found.spec, head=find_head(found.network, shown)))
     canonicalizer = _create_canonicalizer(config, group, found, task, first, device)
+    for remark in canonicalizer.remarks:
+        progress.say(remark)
     trains = training.train_base or any(parameter.requires_grad for parameter in canonicalizer.parameters())
     features = Features.read(run.features) if resume and binding.head_needed else None
     images = read_training_images(

@@ -1,4 +1,4 @@
-"""How training images are varied: crops, mirroring and aspect, which leave poses as they are."""
+"""How training images are varied: crops, mirroring, aspect, colours and sharpness, which leave poses as they are."""
 
 import torch
 from torch import Tensor
@@ -7,6 +7,10 @@ from torch.nn import functional
 MAX_ZOOM = 0.4  # of the side is left out at most
 MAX_SHIFT = 1 / 8  # of the side; the papers' 4 of 32 pixels
 MIN_SIDE = 0.35  # of a side is shown at least
+MAX_CONTRAST, MAX_BRIGHTNESS, MAX_TINT = 0.4, 0.2, 0.1  # more or less, of the range of pixels
+GREY = 0.1  # share of images that lose their colour
+BLURRED, MIN_SHARPNESS = 0.4, 0.4  # share of images that are blurred, and of the pixels that are left at least
+MAX_NOISE = 0.06  # standard deviation, of the range of pixels
 
 
 def vary(images: Tensor, generator: torch.Generator, *, crop: str, mirror: bool, aspects: Tensor | None) -> Tensor:
@@ -54,3 +58,39 @@ def stretch(scale: Tensor, aspects: Tensor, generator: torch.Generator) -> Tenso
     """
     ratio = aspects ** (-2 * torch.rand(len(aspects), generator=generator))  # wide ÷ high
     return (scale * torch.stack([ratio.clamp(max=1), (1 / ratio).clamp(max=1)])).clamp(min=MIN_SIDE)
+
+
+def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Vary colours, sharpness and noise, so that a pose is read from what a picture shows and not from how it was made.
+
+    What compression and resampling leave in a picture is turned with it: a grid, an asymmetry of colours. It tells the
+    pose of pictures that were turned without a loss, and of no others.
+
+    Args:
+        images: float32 (b, 3, s, s) in [0, 1].
+
+    Returns:
+        The same, in [0, 1].
+    """
+    b, device = len(images), images.device
+
+    def uniform(*shape: int) -> Tensor:
+        return (2 * torch.rand(*shape, 1, 1, generator=generator) - 1).to(device)
+
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    images = (images - mean) * (1 + MAX_CONTRAST * uniform(b, 1)) + mean
+    images = images + MAX_BRIGHTNESS * uniform(b, 1) + MAX_TINT * uniform(b, 3)
+    grey = (torch.rand(b, 1, 1, 1, generator=generator) < GREY).to(device)
+    images = torch.where(grey, images.mean(dim=1, keepdim=True), images)
+    blurred = (torch.rand(b, generator=generator) < BLURRED).to(device)
+    sharpness = MIN_SHARPNESS + (1 - MIN_SHARPNESS) * torch.rand((), generator=generator).item()
+    if blurred.any():
+        side = images.shape[-1]
+        small = functional.interpolate(
+            images[blurred], size=max(1, round(side * sharpness)), mode="bilinear", antialias=True
+        )
+        images = images.masked_scatter(
+            blurred[:, None, None, None], functional.interpolate(small, size=side, mode="bicubic")
+        )
+    noise = torch.randn(images.shape, generator=generator).to(device)
+    return (images + MAX_NOISE * (uniform(b, 1) + 1) / 2 * noise).clamp(0, 1)

@@ -19,7 +19,7 @@ from equicli.groups import as_finite
 from equicli.groups.action import act
 from equicli.progress import Progress
 from equicli.settings import TrainingSettings
-from equicli.training.augmentation import vary
+from equicli.training.augmentation import degrade, vary
 from equicli.training.objective import Objective
 
 WARMUP = 0.1  # share of the training over which the learning rate rises
@@ -188,7 +188,8 @@ class _Trainer:
                 )
             taken = images.take(indices)
             aspects = taken.aspects if self.objective.small and self.canonicalizer.view.whole else None
-            x = normalization(vary(taken.pixels, generator, crop=settings.crop, mirror=self.mirrors, aspects=aspects))
+            x = vary(taken.pixels, generator, crop=settings.crop, mirror=self.mirrors, aspects=aspects)
+            x = normalization(degrade(x, generator) if settings.degrade else x)
             if settings.augment:
                 h = torch.randint(as_finite(self.canonicalizer.group).order, (len(x),), generator=generator)
                 x = act(self.canonicalizer.group, h.to(device), x, padding=self.objective.padding)

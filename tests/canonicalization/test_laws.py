@@ -54,7 +54,7 @@ def smooth(b, side, seed=0):
     return torch.sin(frequency[0] * at[:, None] + frequency[1] * at + phase).mean(dim=2)
 
 
-finite = pytest.mark.parametrize("kind", ["optimized", "equivariant", "energy"])
+finite = pytest.mark.parametrize("kind", ["optimized", "consensus", "equivariant", "energy"])
 
 
 @finite
@@ -87,6 +87,7 @@ def test_a_steerable_canonicalizer_keeps_the_laws_at_quarter_turns(group):
         ("optimized", "c3", 1e-3, 0),
         ("optimized", "c8", 1e-3, 0),
         ("optimized", "d8", 1e-3, 0),
+        ("consensus", "c8", 1e-3, 0),
         ("equivariant", "c8", 5e-3, 3e-3),
         ("energy", "c8", 0.15, 0),
     ],
@@ -105,7 +106,7 @@ def test_off_the_grid_a_steerable_canonicalizer_follows_smooth_images_within_deg
 
 
 @given(
-    kind=st.sampled_from(["optimized", "equivariant", "energy"]),
+    kind=st.sampled_from(["optimized", "consensus", "equivariant", "energy"]),
     group=st.sampled_from(EXACT),
     dtype=st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.uint8]),
     side=st.integers(10, 20),
@@ -160,7 +161,14 @@ def test_every_pose_of_a_steerable_canonicalizer_is_orthogonal(group):
 
 @pytest.mark.parametrize(
     ("kind", "group"),
-    [("optimized", "c4"), ("optimized", "c8"), ("equivariant", "d4"), ("energy", "c4"), ("steerable", "o2")],
+    [
+        ("optimized", "c4"),
+        ("optimized", "c8"),
+        ("consensus", "d4"),
+        ("equivariant", "d4"),
+        ("energy", "c4"),
+        ("steerable", "o2"),
+    ],
 )
 @torch.inference_mode()
 def test_canonicalizers_survive_copying_and_pickling_and_keep_nothing_between_calls(kind, group):

@@ -1,0 +1,72 @@
+"""Every turned view says how it is turned itself, and the pose that all of them agree on is taken."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from equicli.canonicalization.canonicalizer import Context, Pose
+from equicli.canonicalization.view_network import ViewCanonicalizer, ViewSettings
+from equicli.data.normalization import Normalization
+from equicli.prediction.network import NetworkSpec
+
+
+class ConsensusSettings(ViewSettings):
+    """What the network is; its outputs are as many as the group has elements."""
+
+    kind: Literal["consensus"] = "consensus"
+
+
+@dataclass(frozen=True)
+class ConsensusSpec:
+    """`normalization` is the network's own; `provenance` is where a pretrained one started from."""
+
+    network: NetworkSpec
+    normalization: Normalization
+    size: Annotated[int, Field(ge=1, le=4096)]
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+class ConsensusCanonicalizer(ViewCanonicalizer):
+    """Scores s_g(x) = Σ_k f_k(k·g⁻¹·x), with f_k(y) the canonicalization network's logit that y stands in pose k.
+
+    If x stands in pose g, its view k·g⁻¹·x stands in pose k. So the network classifies the pose of single views, as
+    RotNet does (arXiv 1803.07728), and its opinions of all |G| views are multiplied: each is asked once, of all poses.
+    EquiOptAdapt costs the same, and uses of each view only whether it is upright.
+    """
+
+    Settings = ConsensusSettings
+    Spec = ConsensusSpec
+    method = "consensus of all views, each of which is asked for its own pose (ours)"
+
+    def __init__(self, spec: ConsensusSpec, context: Context, network: nn.Module) -> None:
+        """
+        Args:
+            network: f, from (b, 3, size, size) to (b, |G|).
+        """
+        super().__init__(spec, context, network)
+        elements = torch.arange(self.group.order)
+        # Which view of x stands in pose k, if x stands in pose g: `see` shows v⁻¹·x, and v = g·k⁻¹. (|G|, |G|)
+        inverses = self.group.inverse(elements)
+        self.view_of: Tensor
+        self.register_buffer("view_of", self.group.compose(elements[:, None], inverses[None]), persistent=False)
+
+    @classmethod
+    def create(cls, settings: ConsensusSettings, context: Context) -> "ConsensusCanonicalizer":
+        assert context.group.order is not None
+        found, size = settings.load(context.group.order)
+        spec = ConsensusSpec(found.spec, found.preprocess.normalization, size, found.provenance)
+        made = cls(spec, context, found.network)
+        made.remarks = found.remarks
+        return made
+
+    def forward(self, x: Tensor) -> Pose:
+        """Find the pose of small views x; see `Canonicalizer`."""
+        opinions = self.see(x)  # (b, |G|, |G|): of each view, of each pose
+        poses = torch.arange(self.group.order, device=opinions.device)
+        # Summed in the order of k, which is the same however x comes turned: so the sum rounds the same.
+        scores = opinions[:, self.view_of, poses].sum(dim=2)  # (b, |G|)
+        return Pose(scores.argmax(dim=1), scores)

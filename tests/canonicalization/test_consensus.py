@@ -1,0 +1,62 @@
+import pytest
+import torch
+from torch import nn
+
+from equicli.canonicalization.consensus import ConsensusCanonicalizer, ConsensusSpec
+from equicli.canonicalization.losses import set_loss
+from equicli.data.normalization import HALF
+from equicli.groups import parse_group
+from equicli.groups.action import act
+from equicli.prediction.network import NetworkSpec
+from tests.canonicalization.examples import context, create, noise
+
+SIZE = 17
+
+
+class WhereIsTheBrightDot(nn.Module):
+    """Logits (b, |G|): 1 for the pose of a picture with one bright dot, which is at the top of upright ones."""
+
+    def __init__(self, group):
+        super().__init__()
+        upright = torch.zeros(1, 3, SIZE, SIZE)
+        upright[..., 0, 4] = 1  # left of the middle, so that its mirror image is another
+        self.templates = torch.cat([act(parse_group(group), g, upright) for g in parse_group(group).elements()])
+
+    def forward(self, x):
+        return torch.einsum("bchw,gchw->bg", x.clamp(min=0), self.templates) / 3
+
+
+def consensus(group, network):
+    return ConsensusCanonicalizer(
+        ConsensusSpec(NetworkSpec("python", "test"), HALF, SIZE), context(group), network
+    ).eval()
+
+
+@pytest.mark.parametrize("group", ["c2", "c4", "d1", "d2", "d4"])
+def test_what_all_views_say_of_themselves_adds_up_to_the_pose(group):
+    network = WhereIsTheBrightDot(group)
+    pose = consensus(group, network)(network.templates)
+    order = len(network.templates)
+    assert pose.element.tolist() == list(range(order))
+    assert torch.equal(pose.scores, order * torch.eye(order))  # each view is right of itself
+
+
+@pytest.mark.parametrize("group", ["c4", "d2", "d4"])
+@torch.inference_mode()
+def test_the_scores_of_a_turned_image_are_the_same_numbers_in_another_order(group):
+    module, elements = create("consensus", group, size=SIZE, width=4), torch.arange(parse_group(group).order)
+    x = noise(5, SIZE)
+    for h in elements.tolist():
+        turned = module(act(module.group, h, x)).scores
+        assert torch.equal(turned[:, module.group.compose(h, elements)], module(x).scores)
+
+
+def test_gradients_reach_every_parameter():
+    module = create("consensus", "c4", size=33, width=4).train()
+    set_loss(module(noise(4, 33)).scores, [0]).backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+def test_only_the_network_is_stored():
+    assert all(key.startswith("network.") for key in create("consensus", "c4", size=16, width=4).state_dict())
