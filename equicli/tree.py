@@ -175,5 +175,5 @@ def kind_of(section: str, values: Mapping[str, Any]) -> str:
     if "kind" in chosen:
         return str(chosen["kind"])
     if section == "canonicalizer":
-        return "optimized" if is_finite(parse_group(str(values.get("group", "c4")))) else "steerable"
+        return "consensus" if is_finite(parse_group(str(values.get("group", "c4")))) else "steerable"
     return next(iter(TASKS)) if section == "task" else PolicySettings().kind

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from equicli import recipes as configuration
 from equicli.canonicalization.equivariant import EquivariantSettings
-from equicli.canonicalization.optimized import OptimizedSettings
+from equicli.canonicalization.consensus import ConsensusSettings
 from equicli.canonicalization.steerable import SteerableSettings
 from equicli.config import AdaptConfig, build_config, names_code, resolve
 from equicli.errors import UsageError
@@ -56,7 +56,7 @@ def test_a_flag_wins_over_set_and_set_over_the_recipe_and_the_recipe_over_the_de
     config = build("batch_size=6", "seed=8", "canonicalizer.width=16", recipe=mine, seed=9)
     training = config.training
     assert (training.learning_rate, training.epochs, training.batch_size, config.seed) == (1e-3, 3, 6, 9)
-    assert config.canonicalizer == OptimizedSettings(size=48, width=16)
+    assert config.canonicalizer == ConsensusSettings(size=48, width=16)
 
 
 def test_a_flag_that_is_not_given_leaves_what_is_there(recipe) -> None:
@@ -68,7 +68,7 @@ def test_a_flag_that_is_not_given_leaves_what_is_there(recipe) -> None:
 def test_flags_of_nested_keys_leave_their_neighbours_alone(recipe) -> None:
     flags = {**NEEDED, "canonicalizer.size": 24}
     config = build_config(flags, [], recipe("canonicalizer: {width: 8}"))
-    assert config.canonicalizer == OptimizedSettings(size=24, width=8)
+    assert config.canonicalizer == ConsensusSettings(size=24, width=8)
 
 
 def test_set_adds_to_the_arguments_of_a_recipe(recipe) -> None:
@@ -228,7 +228,7 @@ def test_unknown_keys_of_a_recipe_are_named(recipe, text: str) -> None:
         ("canonicalizer.kind=", ["--canonicalizer None"]),
         (
             "canonicalizer.kind=steerable",
-            ["--canonicalizer steerable: not for --group c4", "takes optimized, equivariant, energy"],
+            ["--canonicalizer steerable: not for --group c4", "takes consensus, optimized, equivariant, energy"],
         ),
         ("canonicalizer={kind: equivariant, size: 64}", ["--canonicalizer-size 64", "take 65"]),
         (
@@ -423,11 +423,11 @@ def settings_of(group: str, **given: Any) -> AdaptConfig:
 @pytest.mark.parametrize(
     ("group", "kind", "prior", "contrast"),
     [
-        ("c4", "optimized", ("r0",), 0.1),
-        ("c8", "optimized", ("r0",), 0.1),
-        ("d1", "optimized", ("r0",), 0.1),
-        ("d4", "optimized", ("r0", "r0m"), 0.1),
-        ("d8", "optimized", ("r0", "r0m"), 0.1),
+        ("c4", "consensus", ("r0",), 0),
+        ("c8", "consensus", ("r0",), 0),
+        ("d1", "consensus", ("r0",), 0),
+        ("d4", "consensus", ("r0", "r0m"), 0),
+        ("d8", "consensus", ("r0", "r0m"), 0),
         ("so2", "steerable", ("r0",), 0),
         ("o2", "steerable", ("r0", "r0m"), 0),
     ],

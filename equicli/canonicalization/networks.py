@@ -66,10 +66,10 @@ def load_best_network(
         ) from next(iter(failures), None)
     side = size or SIZE
     found = load_canonicalization_network("conv", checkpoint=None, size=side, width=width, outputs=outputs)
-    why = str(failures[0]) if failures else f"none costs {budget:g} or less."
+    why = str(failures[0]).partition(". ")[0] if failures else f"none costs {budget:g} or less"
     remark = (
         "canonicalization network: conv, which starts untrained and finds fewer poses, as no pretrained one can be had "
-        f"({why.rstrip('.')}). Give weights of {CANDIDATES[0].name} with --canonicalizer-checkpoint FILE"
+        f"({why}). Give weights of {CANDIDATES[0].name} with --canonicalizer-checkpoint FILE"
     )
     return replace(found, remarks=(remark,)), side
 
@@ -100,7 +100,8 @@ def load_canonicalization_network(
     except EquicliError as error:
         message = str(error).replace(" Check --model-arg.", "").replace("--model", "--canonicalizer-network")
         raise type(error)(message.replace("--checkpoint", "--canonicalizer-checkpoint")) from error
-    return replace(found, network=network, spec=replace(found.spec, head_outputs=outputs))
+    # Nothing of its classes is left to remark on.
+    return replace(found, network=network, spec=replace(found.spec, head_outputs=outputs), remarks=())
 
 
 def build_canonicalization_network(spec: NetworkSpec) -> nn.Module:

@@ -95,17 +95,18 @@ def adapt_command(
     canonicalizer: Annotated[
         str | None,
         typer.Option(
-            help="How poses are found: optimized, equivariant, energy, frame or none; steerable for so2 and o2.",
+            help="How poses are found: consensus, optimized, equivariant, energy, frame or none; steerable for so2 and o2.",
             rich_help_panel=CANONICALIZER,
-            show_default="optimized; of so2 and o2 steerable",
+            show_default="consensus; of so2 and o2 steerable",
         ),
     ] = None,
     canonicalizer_network: Annotated[
         str | None,
         typer.Option(
-            help="optimized: conv (small, ours), or a timm or torchvision name; equivariant: gcnn, gwrn, escnn.",
+            help="auto (the best pretrained one for its cost), conv (ours), or a timm or torchvision name; of equivariant "
+            "gcnn, gwrn, escnn.",
             rich_help_panel=CANONICALIZER,
-            show_default="conv; of equivariant gcnn",
+            show_default="auto; of equivariant gcnn",
         ),
     ] = None,
     canonicalizer_checkpoint: Annotated[
@@ -119,7 +120,7 @@ def adapt_command(
         typer.Option(
             help="Side of its input in pixels.",
             rich_help_panel=CANONICALIZER,
-            show_default="64; of equivariant and steerable 65",
+            show_default="of auto what suits the network, else 64; of equivariant and steerable 65",
         ),
     ] = None,
     passes: Annotated[

@@ -41,7 +41,7 @@ def configuration(**changes):
         "checkpoint": "weights.safetensors",
         "model_args": {"num_classes": 2},
         "preprocess": "none",
-        "canonicalizer": {"size": 16, "width": 4, "vector_size": 8},
+        "canonicalizer": {"network": "conv", "size": 16, "width": 4},
         "epochs": 2,
         "batch_size": 8,
         "device": "cpu",

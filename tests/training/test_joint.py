@@ -12,7 +12,7 @@ from equicli.training.loop import learning_rate_factor
 from tests.training.small_runs import SIDE, resume, run_adapt
 from tests.training.test_loop import Killed, Killing
 
-SMALL = {"size": 16, "width": 4, "vector_size": 8}
+SMALL = {"kind": "optimized", "network": "conv", "size": 16, "width": 4, "vector_size": 8}
 MEAN = {"kind": "mean", "of": "logits"}
 SYSTEMS = {
     "augmentation": {"canonicalizer": {"kind": "none"}, "augment": True},
