@@ -11,8 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from equicli import recipes as configuration
-from equicli.canonicalization.equivariant import EquivariantSettings
 from equicli.canonicalization.consensus import ConsensusSettings
+from equicli.canonicalization.equivariant import EquivariantSettings
 from equicli.canonicalization.steerable import SteerableSettings
 from equicli.config import AdaptConfig, build_config, names_code, resolve
 from equicli.errors import UsageError

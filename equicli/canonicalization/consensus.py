@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from equicli.canonicalization.canonicalizer import Context, Pose
 from equicli.canonicalization.view_network import ViewCanonicalizer, ViewSettings
 from equicli.data.normalization import Normalization
+from equicli.groups import FiniteGroup, Group, is_finite, parse_group
+from equicli.groups.labels import read_label
 from equicli.prediction.network import NetworkSpec
 
 
@@ -22,11 +24,15 @@ class ConsensusSettings(ViewSettings):
 
 @dataclass(frozen=True)
 class ConsensusSpec:
-    """`normalization` is the network's own; `provenance` is where a pretrained one started from."""
+    """`normalization` is the network's own; `provenance` is where a pretrained one started from.
+
+    poses: the name of the group for whose elements the network has one output each.
+    """
 
     network: NetworkSpec
     normalization: Normalization
     size: Annotated[int, Field(ge=1, le=4096)]
+    poses: str
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -45,28 +51,50 @@ class ConsensusCanonicalizer(ViewCanonicalizer):
     def __init__(self, spec: ConsensusSpec, context: Context, network: nn.Module) -> None:
         """
         Args:
-            network: f, from (b, 3, size, size) to (b, |G|).
+            network: f, from (b, 3, size, size) to one logit for each of `spec.poses`.
         """
         super().__init__(spec, context, network)
         elements = torch.arange(self.group.order)
+        # Which output is of pose k. (|G|,)
+        self.output_of: Tensor
+        self.register_buffer("output_of", torch.tensor(_outputs(self.group, spec.poses)), persistent=False)
         # Which view of x stands in pose k, if x stands in pose g: `see` shows v⁻¹·x, and v = g·k⁻¹. (|G|, |G|)
         inverses = self.group.inverse(elements)
         self.view_of: Tensor
         self.register_buffer("view_of", self.group.compose(elements[:, None], inverses[None]), persistent=False)
 
     @classmethod
+    def serves(cls, trained: Group, group: Group) -> bool:
+        """Whether the network has an output for every pose."""
+        if not (is_finite(trained) and cls.takes(group) and is_finite(group)):
+            return False
+        return all(read_label(trained, group.label(element)) is not None for element in range(group.order))
+
+    @classmethod
     def create(cls, settings: ConsensusSettings, context: Context) -> "ConsensusCanonicalizer":
         assert context.group.order is not None
         found, size = settings.load(context.group.order)
-        spec = ConsensusSpec(found.spec, found.preprocess.normalization, size, found.provenance)
+        spec = ConsensusSpec(found.spec, found.preprocess.normalization, size, context.group.name, found.provenance)
         made = cls(spec, context, found.network)
         made.remarks = found.remarks
         return made
 
     def forward(self, x: Tensor) -> Pose:
         """Find the pose of small views x; see `Canonicalizer`."""
-        opinions = self.see(x)  # (b, |G|, |G|): of each view, of each pose
-        poses = torch.arange(self.group.order, device=opinions.device)
+        opinions = self.see(x)  # (b, |G|, outputs): of each view, of each pose
         # Summed in the order of k, which is the same however x comes turned: so the sum rounds the same.
-        scores = opinions[:, self.view_of, poses].sum(dim=2)  # (b, |G|)
+        scores = opinions[:, self.view_of, self.output_of].sum(dim=2)  # (b, |G|)
         return Pose(scores.argmax(dim=1), scores)
+
+
+def _outputs(group: FiniteGroup, trained: str) -> list[int]:
+    """Which element of another group each element of a group is.
+
+    Raises:
+        ValueError: one is not in it.
+    """
+    known = parse_group(trained)
+    found = [read_label(known, group.label(element)) for element in range(group.order)]
+    if not is_finite(known) or None in found:
+        raise ValueError(f"poses '{trained}': do not hold all of {group.name}")
+    return [int(element) for element in found if element is not None]

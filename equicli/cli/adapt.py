@@ -95,7 +95,7 @@ def adapt_command(
     canonicalizer: Annotated[
         str | None,
         typer.Option(
-            help="How poses are found: consensus, optimized, equivariant, energy, frame or none; steerable for so2 and o2.",
+            help="How poses are found: consensus, optimized, equivariant, energy, frame, none; of so2, o2 steerable.",
             rich_help_panel=CANONICALIZER,
             show_default="consensus; of so2 and o2 steerable",
         ),
@@ -103,8 +103,7 @@ def adapt_command(
     canonicalizer_network: Annotated[
         str | None,
         typer.Option(
-            help="auto (the best pretrained one for its cost), conv (ours), or a timm or torchvision name; of equivariant "
-            "gcnn, gwrn, escnn.",
+            help="auto (best for its cost), conv (ours), a timm or torchvision name; equivariant: gcnn, gwrn, escnn.",
             rich_help_panel=CANONICALIZER,
             show_default="auto; of equivariant gcnn",
         ),

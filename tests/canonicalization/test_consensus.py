@@ -26,10 +26,9 @@ class WhereIsTheBrightDot(nn.Module):
         return torch.einsum("bchw,gchw->bg", x.clamp(min=0), self.templates) / 3
 
 
-def consensus(group, network):
-    return ConsensusCanonicalizer(
-        ConsensusSpec(NetworkSpec("python", "test"), HALF, SIZE), context(group), network
-    ).eval()
+def consensus(group, network, poses=None):
+    spec = ConsensusSpec(NetworkSpec("python", "test"), HALF, SIZE, poses or group)
+    return ConsensusCanonicalizer(spec, context(group), network).eval()
 
 
 @pytest.mark.parametrize("group", ["c2", "c4", "d1", "d2", "d4"])
@@ -49,6 +48,19 @@ def test_the_scores_of_a_turned_image_are_the_same_numbers_in_another_order(grou
     for h in elements.tolist():
         turned = module(act(module.group, h, x)).scores
         assert torch.equal(turned[:, module.group.compose(h, elements)], module(x).scores)
+
+
+@pytest.mark.parametrize(("trained", "group"), [("c4", "c2"), ("d4", "c4"), ("d4", "d1"), ("d4", "d2")])
+def test_a_network_that_knows_more_poses_serves_a_smaller_group(trained, group):
+    assert ConsensusCanonicalizer.serves(parse_group(trained), parse_group(group))
+    assert not ConsensusCanonicalizer.serves(parse_group(group), parse_group(trained))
+    network = WhereIsTheBrightDot(trained)
+    smaller = parse_group(group)
+    upright = network.templates[:1]
+    turned = torch.cat([act(smaller, g, upright) for g in range(smaller.order)])
+    assert consensus(group, network, trained)(turned).element.tolist() == list(range(smaller.order))
+    with pytest.raises(ValueError, match="do not hold all"):
+        consensus(trained, network, group)
 
 
 def test_gradients_reach_every_parameter():

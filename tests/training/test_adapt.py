@@ -228,7 +228,8 @@ def test_the_weights_of_the_network_are_untouched_by_a_task_loss(workplace):
 def test_only_the_losses_that_are_asked_for_are_logged(workplace):
     run, _ = run_adapt("out", canonicalizer=EQUIVARIANT)
     assert logged(run)[-1].keys() == {"epoch", "seconds", "loss", "prior_loss", "validation"}
-    run, _ = run_adapt("off-grid", group="c8", artifact_weight=0.5)
+    views = {"kind": "optimized", "network": "conv", "size": 16, "width": 4, "vector_size": 8}
+    run, _ = run_adapt("off-grid", canonicalizer=views, group="c8", artifact_weight=0.5)
     assert logged(run)[-1].keys() == {
         "epoch",
         "seconds",

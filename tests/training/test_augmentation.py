@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equicli.training.augmentation import MAX_ZOOM, MIN_SIDE, stretch, vary
+from equicli.training.augmentation import BLURRED, GREY, MAX_ZOOM, MIN_SIDE, degrade, stretch, vary
 
 CROPS = ["zoom", "shift"]
 
@@ -130,3 +130,33 @@ def test_shapes_are_left_alone_where_no_aspect_is_told_or_pixels_are_only_shifte
     torch.testing.assert_close(wide, high, atol=0.01, rtol=0)
     if crop == "zoom":
         assert wide.min() > 1 - MAX_ZOOM - 0.01 and wide.min() < 1 - MAX_ZOOM + 0.05 < 0.95 < wide.max() <= 1.01
+
+
+def degraded(images, seed=0):
+    return degrade(images, torch.Generator().manual_seed(seed))
+
+
+@given(st.integers(1, 5), st.sampled_from([8, 15, 32]), st.integers(0, 1000))
+@settings(deadline=None, max_examples=20)
+def test_degrading_keeps_shape_range_and_what_the_seed_decides(batch, side, seed):
+    images = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(seed))
+    found = degraded(images, seed)
+    assert (found.shape, found.dtype) == (images.shape, torch.float32)
+    assert found.min() >= 0 and found.max() <= 1
+    assert torch.equal(found, degraded(images, seed)) and not torch.equal(found, degraded(images, seed + 1))
+
+
+def test_degrading_leaves_every_picture_what_it_shows():
+    dark_below = torch.linspace(0.8, 0.2, 32)[:, None].expand(200, 3, 32, 32)
+    found = degraded(dark_below)
+    assert (found[..., :8, :].mean(dim=(1, 2, 3)) > found[..., -8:, :].mean(dim=(1, 2, 3)) + 0.2).all()
+
+
+def test_so_many_pictures_lose_their_colour_and_their_sharpness():
+    stripes = torch.zeros(400, 3, 32, 32)
+    stripes[:, 0, :, ::2] = 0.6  # red, one pixel wide
+    found = degraded(stripes)
+    red, blue = found[:, 0].mean(dim=(1, 2)), found[:, 2].mean(dim=(1, 2))
+    assert ((red - blue).abs() < 0.02).float().mean() == pytest.approx(GREY, abs=0.06)
+    contrast = (found[..., ::2] - found[..., 1::2]).amax(dim=1).mean(dim=(1, 2))
+    assert (contrast < 0.17).float().mean() > BLURRED / 2
