@@ -1,5 +1,8 @@
 """No shortcut: poses are found from what pictures show, not from traces that saving or resizing left in them."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -13,6 +16,7 @@ from equicli.data.reencode import Encoding
 from equicli.prediction.network import NetworkSpec
 from tests.shortcuts import C4, LOSSLESS, POINT, WAYS, gaps, poses_found
 
+ROOT = Path(__file__).parents[2]
 SIDE = 36  # no multiple of 8, so that a JPEG's blocks lie otherwise when it is turned
 
 
@@ -22,6 +26,21 @@ def test_the_quickstarts_canonicalizer_finds_poses_as_well_however_pictures_were
     canonicalizer = equicli.load(quickstart.folder / "model.safetensors").canonicalizer
     assert poses_found(canonicalizer, pictures, LOSSLESS).double().mean() > 0.9
     found = gaps(canonicalizer, pictures)
+    assert max(map(abs, found.values())) <= POINT, found
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_poses_of_photos_are_found_as_well_however_they_were_turned(cli, real_data, tmp_path) -> None:
+    """On the validation photos, which training has not seen."""
+    command = ("adapt", "--recipe", "imagenette-squeezenet-c4", "--epochs", "2", "--output", tmp_path / "run")
+    adapted = cli(*command, cwd=ROOT)
+    assert adapted.returncode == 0, adapted.stderr
+    held_out = json.loads((tmp_path / "run" / "split.json").read_text())["validation"]
+    photos = [read_picture(real_data / "imagenette" / name) for name in held_out]
+    canonicalizer = equicli.load(tmp_path / "run" / "model.safetensors").canonicalizer
+    assert poses_found(canonicalizer, photos, LOSSLESS).double().mean() > 0.7
+    found = gaps(canonicalizer, photos)
     assert max(map(abs, found.values())) <= POINT, found
 
 
