@@ -12,6 +12,7 @@ from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.prior import read_prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.data.decode import MAX_PIXELS
+from equicli.data.reencode import find_encoding
 from equicli.data.value_range import read_bounds
 from equicli.devices import device_name
 from equicli.errors import UsageError, did_you_mean, shown
@@ -237,6 +238,7 @@ def _validate(model: type[Section], values: Mapping[str, Any], tree: Tree, secti
 
 def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer], tree: Tree) -> None:
     """Refuse settings that are right one by one, but together do nothing or contradict each other."""
+    find_encoding(config.evaluation.reencode, config.evaluation.rotate)
     training, network, flag = config.training, config.network, f"--canonicalizer {config.canonicalizer.kind}"
     prior, contrast, artifact, task, augment = (
         tree.name(f"training.{key}")

@@ -16,6 +16,7 @@ from equicli.comparison.compare import measure_systems
 from equicli.comparison.systems import Part, choose_reference
 from equicli.config import AdaptConfig
 from equicli.data.decode import MAX_PIXELS
+from equicli.data.reencode import NONE, find_encoding
 from equicli.devices import find_device, find_precision
 from equicli.errors import UsageError
 from equicli.evaluation.images import Batches, find_samples
@@ -55,13 +56,15 @@ def adapt(
     """
     adapted = train_canonicalizer(config, run, progress, resume=resume)
     task, validation = make_task(config.task), adapted.validation
+    rotate = config.evaluation.rotate
+    reencode = find_encoding(config.evaluation.reencode, rotate)
     some = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0))[:REPORT_IMAGES]
     samples = [validation[i] for i in sorted(some.tolist())]
     metrics = evaluate_images(
         adapted.model,
         adapted.config,
         task,
-        Batches(adapted.model, samples, EVALUATION_BATCH, config.evaluation.rotate, max_pixels=config.max_pixels),
+        Batches(adapted.model, samples, EVALUATION_BATCH, rotate, reencode=reencode, max_pixels=config.max_pixels),
         task.targets(samples, adapted.data, adapted.config.labels),
         turns_for(config.group),
         split="validation",
@@ -88,6 +91,7 @@ def evaluate(
     rotations: int | None = None,
     elements: str | None = None,
     rotate: str | None = None,
+    reencode: str | None = None,
     preprocess: str | None = None,
     image_size: int | None = None,
     batch_size: int = EVALUATION_BATCH,
@@ -114,6 +118,8 @@ def evaluate(
             group, or of one with infinitely many elements C8.
         rotate: `file`, pictures as they would come turned, or `input`, preprocessed tensors; None is what the run's
             configuration says, or `file`.
+        reencode: how turned pictures are compressed again, such as `jpeg:75`, or `none`; None is what the run's
+            configuration says, or `none`.
         preprocess, image_size, value_range: in place of the artifact's own; see `Overrides`.
         max_pixels: larger pictures are not read; None is what the run's configuration says, or `MAX_PIXELS`.
         output: folder to write into; None is the run folder.
@@ -129,6 +135,7 @@ def evaluate(
         turns = turns_for(config.group, rotations, elements)
         recorded = run.recorded() if run else None
         rotate = rotate or (recorded.evaluation.rotate if recorded else "file")
+        encoding = find_encoding(reencode or (recorded.evaluation.reencode if recorded else NONE), rotate)
         max_pixels = max_pixels or (recorded and recorded.max_pixels) or MAX_PIXELS
         overrides = Overrides(preprocess, image_size, value_range)
         config = overrides.apply(config)
@@ -158,7 +165,7 @@ def evaluate(
             model,
             config,
             task,
-            Batches(model, images.samples, batch_size, rotate, max_pixels=max_pixels, strict=strict),
+            Batches(model, images.samples, batch_size, rotate, reencode=encoding, max_pixels=max_pixels, strict=strict),
             targets,
             turns,
             split=images.split,
@@ -171,7 +178,7 @@ def evaluate(
             progress=progress,
         )
         # The model card stays with what the run was made for.
-        card = data is None and not overrides.by_flag() and precision == "fp32"
+        card = data is None and reencode is None and not overrides.by_flag() and precision == "fp32"
         with _shown(metrics, show):
             _write_reports(run, folder, metrics, config, card=card and folder == file.parent)
         return metrics, folder

@@ -131,6 +131,9 @@ class EvaluationSettings(Settings):
     rotate: Literal["file", "input"] = Field(
         "file", description="file: the picture is turned, as it would come; input: the preprocessed tensor"
     )
+    reencode: str = Field(
+        "none", description="how turned pictures are compressed again, such as jpeg:75; none: they are not"
+    )
 
 
 # What pydantic finds wrong, as people say it; `{}` is what it holds the value against.

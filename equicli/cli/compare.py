@@ -8,6 +8,7 @@ from equicli.cli.options import (
     MEASURING,
     NETWORK,
     OUTPUT,
+    REENCODE_HELP,
     ROTATE_HELP,
     RUNNING,
     BatchSize,
@@ -80,6 +81,10 @@ def compare_command(
     ] = None,
     rotate: Annotated[
         Rotate | None, typer.Option(help=ROTATE_HELP, rich_help_panel=MEASURING, show_default="file")
+    ] = None,
+    reencode: Annotated[
+        str | None,
+        typer.Option(metavar="FORMAT:QUALITY", help=REENCODE_HELP, rich_help_panel=MEASURING, show_default="none"),
     ] = None,
     reference: Annotated[
         str | None,
@@ -178,6 +183,7 @@ def compare_command(
         "max_pixels": max_pixels,
         "strict": strict or None,
         "rotate": plain(rotate),
+        "reencode": reencode,
         "device": device,
     }
     out = Output(json=json, quiet=quiet)

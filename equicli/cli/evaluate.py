@@ -11,6 +11,7 @@ from equicli.cli.options import (
     MEASURING,
     NETWORK,
     OUTPUT,
+    REENCODE_HELP,
     ROTATE_HELP,
     RUNNING,
     ImageSize,
@@ -71,6 +72,15 @@ def evaluate_command(
     rotate: Annotated[
         Rotate | None,
         typer.Option(help=ROTATE_HELP, rich_help_panel=MEASURING, show_default="what the run's recipe says, else file"),
+    ] = None,
+    reencode: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT:QUALITY",
+            help=REENCODE_HELP,
+            rich_help_panel=MEASURING,
+            show_default="what the run's recipe says, else none",
+        ),
     ] = None,
     preprocess: Annotated[
         Preprocess | None,
@@ -136,6 +146,7 @@ def evaluate_command(
         rotations=rotations,
         elements=elements.value if elements else None,
         rotate=rotate.value if rotate else None,
+        reencode=reencode,
         preprocess=preprocess.value if preprocess else None,
         image_size=image_size,
         batch_size=batch_size,

@@ -248,6 +248,7 @@ Recipe = Annotated[
     ),
 ]
 ROTATE_HELP = "file: turn the picture, as it would come; input: turn the preprocessed tensor, as papers do."
+REENCODE_HELP = "Compress turned pictures again, as editors do: jpeg:QUALITY, webp:QUALITY, or none."
 
 
 def plain(value: object) -> object:

@@ -75,6 +75,7 @@ def measure_systems(
         "elements": elements.name,
         "rotations": elements.n,
         "rotate": first.evaluation.rotate,
+        "reencode": first.evaluation.reencode,
         "labels": "agreement" if alone.agreement else task.labels_from,
         "n": alone.n,
         "epochs": first.training.epochs,

@@ -10,6 +10,7 @@ from torch import Tensor
 from equicli import artifact
 from equicli.comparison.systems import ORACLE, Part
 from equicli.data.loading import tell_unreadable
+from equicli.data.reencode import find_encoding
 from equicli.evaluation.alignment import align
 from equicli.evaluation.cache import Caches
 from equicli.evaluation.cost import added_parameters, count_operations, relative_cost
@@ -63,7 +64,13 @@ def count(
     alone = part.system == "vanilla"
     said = part.config
     batches = Batches(
-        model, images.samples, BATCH, said.evaluation.rotate, max_pixels=said.max_pixels, strict=said.strict
+        model,
+        images.samples,
+        BATCH,
+        said.evaluation.rotate,
+        reencode=find_encoding(said.evaluation.reencode, said.evaluation.rotate),
+        max_pixels=said.max_pixels,
+        strict=said.strict,
     )
     # A network that was trained is met once; and off the grid views are too many to keep.
     shared = not config.trained_base and elements.exact and as_finite(parse_group(config.group)).exact

@@ -24,8 +24,8 @@ class OutputCache:
     """What a frozen network returned for images, known by their bytes.
 
     Turns by 90° permute pixels, so that with an exact group all systems and turns see the same |G| views of an image;
-    off the grid roundings make several times as many. Kept in the machine's memory, not the device's: for each view its
-    outputs and about half a kilobyte.
+    off the grid, and where pictures are compressed again, there are several times as many. Kept in the machine's
+    memory, not the device's: for each view its outputs and about half a kilobyte.
     """
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -11,12 +11,14 @@ from torch import Tensor
 from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import TIE, Prior, same_pose
+from equicli.data.loading import in_threads
+from equicli.data.reencode import Encoding
 from equicli.devices import arithmetic, place
 from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.systems import Memory, Oracle, Turned, systems_of
 from equicli.groups import Group, PlanarGroup, is_finite
 from equicli.groups.elements import Element, Frame, inverse, multiply
-from equicli.prediction.inputs import Inputs
+from equicli.prediction.inputs import Inputs, Pictures
 from equicli.prediction.signature import Ask, asking
 from equicli.tasks.task import Records, Task
 
@@ -87,6 +89,7 @@ def record_systems(
     prior: Prior,
     systems: Sequence[str],
     cache: OutputCache | None = None,
+    reencode: Encoding | None = None,
     device: torch.device,
     precision: str = "fp32",
 ) -> Evaluation:
@@ -99,6 +102,7 @@ def record_systems(
         prior: the true poses of untouched inputs, for the oracle and for what is expected of ĝ.
         cache: what the prediction network is known to return, for whoever asks it. Without one the adapted model asks
             it anew at every turn, which measures whether equal inputs have equal outputs, and only baselines share.
+        reencode: how pictures are compressed again after each turn, the turn by 0° included.
     """
     place(model.eval(), device)
     group = model.canonicalizer.group
@@ -123,7 +127,9 @@ def record_systems(
             poses: list[Pose] = []
             reference: Any = None
             for h in elements.elements():
-                turned = Turned(untouched, untouched if h == 0 else untouched.turned(elements, h), elements, h)
+                inputs = untouched if h == 0 else untouched.turned(elements, h)
+                inputs = inputs if reencode is None else _compressed(inputs, reencode)
+                turned = Turned(inputs, elements, h, exact=reencode is None)
                 for system in chosen:
                     prediction = system.answer(turned, ask, memories[system.name])
                     passes[system.name] += system.passes(prediction.pose) * len(untouched)
@@ -143,7 +149,7 @@ def record_systems(
             deltas.append(torch.tensor([delta for _, delta in changes]))
             if watch is not None:
                 watch.look(poses, [model.policy.ties(pose) for pose in poses])
-            del untouched, turned  # pictures may be large: not two batches of them
+            del untouched, inputs, turned  # pictures may be large: not two batches of them
     return Evaluation(
         elements=elements,
         group=group,
@@ -155,6 +161,11 @@ def record_systems(
         frames=tuple(frames),
         agreement=targets is None,
     )
+
+
+def _compressed(inputs: Inputs, reencode: Encoding) -> Pictures:
+    assert isinstance(inputs, Pictures)  # `find_encoding` refuses tensors
+    return replace(inputs, pictures=in_threads(reencode, inputs.pictures))
 
 
 class _PoseWatch:

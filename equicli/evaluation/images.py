@@ -11,6 +11,7 @@ from equicli.adapted import AdaptedModel
 from equicli.data.decode import MAX_PIXELS, Decoder
 from equicli.data.folders import Dataset, Sample, match_recorded, recorded_split
 from equicli.data.loading import Batch, Loader
+from equicli.data.reencode import Encoding
 from equicli.devices import device_of
 from equicli.errors import EquicliError, UsageError
 from equicli.evaluation.evaluate import InputBatch
@@ -101,6 +102,7 @@ class Batches:
 
     rotate: `file`, pictures are turned before they are preprocessed, as they are when they come turned; `input`, the
         preprocessed tensors are.
+    reencode: how pictures are compressed again after they are turned; None: they are not.
     """
 
     def __init__(
@@ -110,10 +112,11 @@ class Batches:
         batch_size: int,
         rotate: str,
         *,
+        reencode: Encoding | None = None,
         max_pixels: int = MAX_PIXELS,
         strict: bool = False,
     ) -> None:
-        self.model, self.samples, self.rotate = model, samples, rotate
+        self.model, self.samples, self.rotate, self.reencode = model, samples, rotate, reencode
         prepare: Callable[[Tensor], Tensor] = (lambda picture: picture) if rotate == "file" else model.preprocess
         decoder = Decoder(model.value_ranges, max_pixels)
         self._loader = Loader(samples, prepare, batch_size, decoder=decoder, strict=strict)

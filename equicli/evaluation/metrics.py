@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from equicli.canonicalization.prior import Prior
+from equicli.data.reencode import NONE
 from equicli.evaluation.evaluate import Evaluation, FoundPoses
 from equicli.groups import Group, as_finite
 from equicli.groups.elements import Frame
@@ -20,6 +21,7 @@ def metrics_document(
     task: Task,
     *,
     rotate: str,
+    reencode: str = NONE,
     split: str,
     prior: Prior,
     trained_base: bool = False,
@@ -36,7 +38,7 @@ def metrics_document(
     """Build the document that `--json` prints. Fractions, not percentages; `correct` are counts.
 
     Args:
-        rotate: `input` or `file`, what was turned.
+        rotate: `input` or `file`, what was turned. reencode: how it was compressed again, or `none`.
         split: which images: `test`, `validation` or `all`.
         prior: the poses that were expected of untouched images.
         trained_base: whether the prediction network was trained, too.
@@ -60,6 +62,7 @@ def metrics_document(
         "rotations": evaluation.elements.n,
         "elements": evaluation.elements.name,
         "rotate": rotate,
+        "reencode": reencode,
         "split": split,
         "prior": dict(zip(prior.poses, prior.shares, strict=True)) if prior.shares else list(prior.poses),
         "labels": "agreement" if evaluation.agreement else task.labels_from,

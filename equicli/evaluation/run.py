@@ -13,6 +13,7 @@ import torch
 import equicli
 from equicli.adapted import AdaptedModel
 from equicli.data.loading import tell_unreadable
+from equicli.data.reencode import NONE
 from equicli.errors import EquicliError, is_out_of_memory
 from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.cost import cost_of
@@ -77,6 +78,7 @@ def evaluate_images(
         evaluation,
         task,
         rotate=batches.rotate,
+        reencode=str(batches.reencode or NONE),
         split=split,
         prior=config.prior,
         trained_base=config.trained_base,
@@ -135,6 +137,7 @@ def record_images(
             prior=config.prior,
             systems=systems,
             cache=cache,
+            reencode=batches.reencode,
             device=device,
             precision=precision,
         )

@@ -22,13 +22,14 @@ _QUARTERS = PlanarGroup(4, reflections=True)
 class Turned:
     """A batch of inputs, acted on by one element of R.
 
-    untouched: x. inputs: h·x. element: h.
+    inputs: h·x. element: h.
+    exact: whether a turn by 90° only moves pixels; not where pictures are compressed again.
     """
 
-    untouched: Inputs
     inputs: Inputs
     elements: PlanarGroup
     element: int
+    exact: bool = True
 
 
 # What a system remembers of a batch from turn to turn.
@@ -100,10 +101,9 @@ class Symmetrized:
         return self.group.order
 
     def answer(self, turned: Turned, ask: Ask, memory: Memory) -> Prediction:
-        h = self._representative(turned.elements, turned.element)
-        if h not in memory:
-            inputs = turned.untouched if h == 0 else turned.untouched.turned(turned.elements, h)
-            memory[h] = Mean().answer(Views(inputs, self.group, ask, self.model.signature.outputs), None)
+        h = self._representative(turned.elements, turned.element) if turned.exact else turned.element
+        if h not in memory:  # then h is this turn, as its representative comes first
+            memory[h] = Mean().answer(Views(turned.inputs, self.group, ask, self.model.signature.outputs), None)
         return Prediction(memory[h], None)
 
     def _representative(self, elements: PlanarGroup, h: int) -> int:
@@ -133,7 +133,7 @@ class Oracle:
     def upright(self, inputs: Inputs, elements: PlanarGroup, ask: Ask) -> Any:
         """What the network says of untouched inputs in the pose that it expects."""
         group = self.model.canonicalizer.group
-        return _asked(self.model, inputs, *self._pose(Turned(inputs, inputs, elements, 0), group), ask)
+        return _asked(self.model, inputs, *self._pose(Turned(inputs, elements, 0), group), ask)
 
     def _pose(self, turned: Turned, group: Group) -> tuple[PlanarGroup, int]:
         """The pose of h·x, in a group that has the elements of R and the poses of the prior."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from equicli.reports.table import what_is_scored
+from equicli.reports.table import compressed, what_is_scored
 from equicli.reports.templating import HTML, LATEX, PLAIN
 
 Row = Mapping[str, Any]
@@ -134,7 +134,8 @@ def caption(document: Mapping[str, Any], width: int | None = None) -> str:
     }
     shown = [title for title, _ in columns(document, width)]
     costs = "".join(words for title, words in of_costs.items() if title in shown)
-    return f"{document['n']} test images; {epochs}{spread}{what} in %; {to_reference}{costs}"
+    turned = f"turned{compressed(document)}; " if compressed(document) else ""
+    return f"{document['n']} test images; {turned}{epochs}{spread}{what} in %; {to_reference}{costs}"
 
 
 def _percent(name: str) -> Callable[[Row], str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from equicli.data.reencode import NONE
 from equicli.evaluation.systems import SYSTEMS
 
 MOST_ANGLES = 8  # that are shown one by one
@@ -55,7 +56,7 @@ def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
     oracle = "; oracle: the network at the true pose" if "oracle" in metrics else ""
     return (
         f"{counted} images; {what_is_scored(metrics)} in %, 95 % intervals; {counts}{turned} is turned by "
-        f"{metrics['elements'].upper()}{oracle}{_prepared(metrics)}"
+        f"{metrics['elements'].upper()}{compressed(metrics)}{oracle}{_prepared(metrics)}"
     )
 
 
@@ -63,6 +64,11 @@ def what_is_scored(document: Mapping[str, Any]) -> str:
     """What accuracy is, of an evaluation or a comparison."""
     agreement = document["labels"] == "agreement"
     return "agreement with the upright vanilla prediction" if agreement else str(document["score"]["words"])
+
+
+def compressed(document: Mapping[str, Any]) -> str:
+    """That pictures were compressed again after they were turned, of an evaluation or a comparison."""
+    return "" if document["reencode"] == NONE else f" and compressed again ({document['reencode']}), also at 0°"
 
 
 def left_out(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
@@ -153,9 +159,12 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         )
     if metrics["trained_base"]:
         lines.append(("network", "fine-tuned; vanilla is this network alone, not the one that was loaded"))
+    residuals += f", {adapted['ties']} ties"
+    if metrics["reencode"] != NONE:
+        residuals += "; compressed again, a picture has other pixels at each turn"
     return [
         *lines,
-        ("invariance residual", f"{residuals}, {adapted['ties']} ties"),
+        ("invariance residual", residuals),
         ("added parameters", f"{cost['added_parameters']:,}"),
         ("relative time", _relative_time(cost)),
         ("operations", _operations(cost)),

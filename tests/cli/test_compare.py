@@ -88,6 +88,18 @@ def test_a_run_of_the_comparison_says_what_it_is(cli, compared: Path, tmp_path: 
     assert "at all poses" not in plain and "fine-tuned" not in plain
 
 
+def test_all_systems_are_counted_on_pictures_that_are_compressed_again(cli, few: Path, tmp_path: Path) -> None:
+    shutil.copytree(few, tmp_path, dirs_exist_ok=True)
+    result = cli(*command("--systems", "energy", "--reencode", "jpeg:5", "--json"), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    mean = {row["system"]: row["mean"] for row in document["systems"]}
+    assert document["reencode"] == "jpeg:5" and mean["energy"]["invariance_residual"] > 0
+    assert mean["oracle"]["acc"] == mean["vanilla"]["acc"]
+    text = (tmp_path / "runs" / "compare-test_resnet-c4" / "compare.md").read_text()
+    assert "turned and compressed again (jpeg:5), also at 0°" in text
+
+
 def test_what_is_finished_is_taken_over(cli, compared: Path) -> None:
     before = rows_of(compared)
     again = cli(*command("--json"), cwd=compared.parents[1])

@@ -101,6 +101,8 @@ def test_a_preprocessing_in_place_of_the_artifacts_own_is_used_and_not_kept(eval
         (("--image-size", 4), "--image-size"),
         (("--preprocess", "other"), "--preprocess"),
         (("--rotate", "both"), "--rotate"),
+        (("--reencode", "gif:3"), "--reencode gif:3: must be jpeg:QUALITY or webp:QUALITY"),
+        (("--reencode", "jpeg:75", "--rotate", "input"), "--rotate input turns tensors; add --rotate file"),
     ],
 )
 def test_preprocessings_that_cannot_be_are_refused_in_one_line(refused, quickstart, arguments, words) -> None:
@@ -117,6 +119,28 @@ def test_what_the_runs_recipe_turns_is_turned_unless_a_flag_says_otherwise(cli, 
         assert json.loads(result.stdout)["rotate"] == rotate
     # Of another preprocessing, or other images, the model card says nothing.
     assert (tmp_path / "run" / "README.md").read_text() == card
+
+
+def test_what_is_compressed_again_is_told_and_no_longer_called_exact(evaluate, mixed, tmp_path) -> None:
+    harsh = evaluate(mixed, "--reencode", "jpeg:20")
+    (report,) = tmp_path.glob("*/report.md")
+    assert harsh["reencode"] == "jpeg:20" and harsh["adapted"]["max_logit_delta"] > 0
+    assert "is turned by C4 and compressed again (jpeg:20), also at 0°" in report.read_text()
+    assert "compressed again, a picture has other pixels at each turn" in report.read_text()
+    plain = evaluate(mixed, "--reencode", "none")
+    assert plain["reencode"] == "none" and plain["adapted"]["max_logit_delta"] == 0
+    assert abs(harsh["adapted"]["pose_accuracy"] - plain["adapted"]["pose_accuracy"]) < 0.1
+
+
+def test_what_the_runs_recipe_compresses_is_compressed_unless_a_flag_says_otherwise(
+    cli, quickstart, mixed, tmp_path
+) -> None:
+    shutil.copytree(quickstart.folder / "run", tmp_path / "run")
+    settings = tmp_path / "run" / "resolved.yaml"
+    settings.write_text(settings.read_text().replace("reencode: none", "reencode: webp:30"))
+    for arguments, told in (((), "webp:30"), (("--reencode", "none"), "none")):
+        result = cli("evaluate", "run", "--data", mixed, *arguments, "--json", cwd=tmp_path)
+        assert json.loads(result.stdout)["reencode"] == told
 
 
 def test_a_network_at_chance_is_told_by_adapt_and_evaluate_and_in_their_documents(cli, few, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_the_defaults_that_help_shows_are_those_of_the_configuration() -> None:
     assert OPTIONS["adapt --canonicalizer_size"].show_default.endswith(f" {other.size}")
     assert OPTIONS["adapt --canonicalizer_network"].show_default.endswith(f" {other.network}")
     assert OPTIONS["compare --rotate"].show_default == config.evaluation.rotate
+    assert OPTIONS["compare --reencode"].show_default == config.evaluation.reencode
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.untrained import NoCanonicalizer
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
+from equicli.data.reencode import Encoding
 from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.evaluate import InputBatch, record_systems
 from equicli.evaluation.metrics import metrics_document
@@ -179,6 +180,43 @@ def test_pictures_of_several_sizes_leave_no_residual_whatever_network_crops_and_
     assert result.found.consistent.all() and len(result.found.poses.unique()) > 1
     alone = result.records["vanilla"]["prediction"]
     assert (alone != alone[:, :1]).any()
+
+
+HARSH = Encoding("jpeg", 10)
+
+
+@pytest.mark.parametrize("elements", ["c4", "c8"])
+@torch.inference_mode()
+def test_what_is_compressed_again_after_each_turn_equals_a_brute_force_loop(elements):
+    model, images, elements = random_model(), list(noise(7)), parse_group(elements)
+    turns = [[HARSH(act(elements, h, image)) for image in images] for h in elements.elements()]
+    result = run(model, pictures(images), [0] * 7, elements, reencode=HARSH)
+    group, network = model.canonicalizer.group, model.prediction_network
+    for h, seen in enumerate(turns):
+        said = model.predict(seen)
+        x = HALF(torch.stack(seen))
+        symmetrized = torch.stack([network(act(group, g, x)).softmax(-1) for g in group.elements()]).mean(0)
+        wanted = {
+            "vanilla": network(x),
+            "adapted": said.output,
+            "symmetrized": symmetrized,
+            "oracle": network(HALF(torch.stack([act(elements, elements.inverse(h), image) for image in seen]))),
+        }
+        for name, output in wanted.items():
+            assert torch.equal(result.records[name]["prediction"][:, h], output.argmax(dim=1)), (name, h)
+        if h == 0:
+            reference = said.output
+            assert torch.equal(result.found.poses, said.pose.element)
+        assert torch.equal(result.changed[:, h], said.output.argmax(dim=1) != reference.argmax(dim=1))
+    assert result.max_delta[0] == 0 and (result.max_delta[1:] > 0).all()
+
+
+def test_without_labels_what_is_compressed_again_is_held_against_the_picture_as_it_was():
+    result = run(random_model(), pictures(list(noise(9))), None, reencode=HARSH)
+    upright = ConvNetwork()(HALF(noise(9))).argmax(dim=1)
+    alone = result.records["vanilla"]["prediction"]
+    assert torch.equal(hits(result, "vanilla"), alone == upright[:, None])
+    assert counts(result, "vanilla")[0] < 9
 
 
 def test_the_identity_rate_is_told_by_shape_where_shapes_differ():

@@ -11,6 +11,7 @@ from PIL import Image
 from equicli.data.decode import UnreadableImageError
 from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Sample
+from equicli.data.reencode import Encoding
 from equicli.evaluation import cost
 from equicli.evaluation.cost import added_parameters, relative_cost, relative_time
 from equicli.evaluation.images import Batches
@@ -52,10 +53,18 @@ def saved(folder, images):
 
 
 def from_files(
-    samples, progress, elements="c4", rotate="input", strict=False, task=CLASSIFICATION, model=None, **others
+    samples,
+    progress,
+    elements="c4",
+    rotate="input",
+    reencode=None,
+    strict=False,
+    task=CLASSIFICATION,
+    model=None,
+    **others,
 ):
     group, model = parse_group(elements), model or finding_top(EdgeNetwork())
-    loader = Batches(model, samples, 2, rotate, strict=strict)
+    loader = Batches(model, samples, 2, rotate, reencode=reencode, strict=strict)
     targets = [sample.target for sample in samples]
     options = {"split": "test", "seed": 3, "device": CPU, "precision": "fp32", "progress": progress, **others}
     return evaluate_images(model, config(), task, loader, targets, group, **options)
@@ -97,6 +106,12 @@ def test_files_are_counted_as_by_hand_whether_tensors_or_pictures_are_turned(sam
     assert counts(metrics, "oracle") == [3, 3, 3, 3]
     assert metrics["adapted"]["identity_rate"] == metrics["adapted"]["pose_accuracy"] == 3 / 5
     assert metrics["adapted"]["invariance_residual"] == 0
+
+
+def test_files_that_are_compressed_again_are_counted_so_and_the_document_says_it(samples):
+    plain, harsh = (from_files(samples, Silent(), rotate="file", reencode=e) for e in (None, Encoding("jpeg", 50)))
+    assert (plain["reencode"], harsh["reencode"]) == ("none", "jpeg:50")
+    assert plain["adapted"]["max_logit_delta"] == 0 < harsh["adapted"]["max_logit_delta"]
 
 
 def test_unreadable_files_are_told_counted_and_left_out(samples):

@@ -36,7 +36,7 @@ def tensors(x, padding="edge"):
 
 def turned(inputs, elements):
     """The inputs at every turn."""
-    return [Turned(inputs, inputs if h == 0 else inputs.turned(elements, h), elements, h) for h in elements.elements()]
+    return [Turned(inputs if h == 0 else inputs.turned(elements, h), elements, h) for h in elements.elements()]
 
 
 def answers_of(system, batch, ask):

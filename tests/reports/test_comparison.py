@@ -41,6 +41,7 @@ def document(*systems, curves=()):
         "group": "c4",
         "elements": "c4",
         "rotations": 4,
+        "reencode": "none",
         "labels": "folders",
         "n": 100,
         "epochs": 2,

@@ -164,7 +164,8 @@ def test_the_card_says_which_evaluation_it_shows():
     [
         ({}, ["40 test images", "accuracy", "preprocessed tensor", "C4"]),
         ({"agreement": True}, ["agreement with the upright vanilla prediction"]),
-        ({"rotate": "file"}, ["the picture, before preprocessing, is turned"]),
+        ({"rotate": "file"}, ["the picture, before preprocessing, is turned by C4; oracle"]),
+        ({"rotate": "file", "reencode": "jpeg:75"}, ["is turned by C4 and compressed again (jpeg:75), also at 0°"]),
         ({"split": "validation"}, ["40 validation images"]),
     ],
 )
