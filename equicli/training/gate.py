@@ -1,11 +1,11 @@
 """Fitting a gate: from which certainty on one pass is enough, and how the likeliest poses are weighed, for one network.
 
-All is chosen on validation pictures, each of which the network is asked about once from every pose.
+All is chosen on validation pictures, of which the network is asked about the likeliest poses once.
 """
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,7 +56,7 @@ class Answers:
 @dataclass(frozen=True)
 class FittedGate:
     """policy: `One` where more passes gain nothing beyond chance.
-    score, passes: means over the pictures, each scored by what the others chose. alone: the score of one pass.
+    score: the mean over the pictures, each scored by what the others chose. alone: that of one pass. passes: the mean.
     """
 
     policy: Gate | One
@@ -147,8 +147,9 @@ def _ask(
 def fit_gate(answers: Answers, group: Group, prior: Prior, task: Task, passes: float | None) -> FittedGate:
     """Choose the gate that scores best at the mean passes allowed.
 
-    The best of many flatters itself on the pictures that chose it. So what it gains is measured on other pictures: the
-    same choice is made on all folds but one and scored on that one, fold by fold. Where that is not more than its
+    Its shape is that by which right answers are likeliest (by the task's loss, where it has one), as the best score of
+    so many is luck; then as many pictures are asked about further as score best. What this gains is measured on other
+    pictures: the same is done on all folds but one and scored on that one, fold by fold. Where that is no more than its
     standard error, one pass stays.
 
     Args:
@@ -158,46 +159,61 @@ def fit_gate(answers: Answers, group: Group, prior: Prior, task: Task, passes: f
     assert answers.pose.scores is not None
     temperature = fit_temperature(group, prior, answers.pose)
     p, _ = posterior(answers.pose.scores, temperature)
-    sure, alone = p[:, 0], _score(task, answers.outputs[0], answers.targets)
-    gains = {
-        shape: _score(task, shape.combined(answers.outputs[: shape.most], p[:, : shape.most]), answers.targets) - alone
-        for shape in _shapes(len(answers.outputs), temperature)
-    }
-    held_out, folds = torch.zeros_like(alone), torch.arange(len(alone)) % FOLDS
-    for fold in range(FOLDS):
-        rest, own = folds != fold, folds == fold
-        gate = _choose({shape: gain[rest] for shape, gain in gains.items()}, sure[rest], passes)
+    n, sure, likeliest = len(p), p[:, 0], answers.outputs[0]
+    alone = _score(task, likeliest, answers.targets)
+    folds = torch.arange(n) % FOLDS
+    chosen_on = [torch.arange(n), *((folds != fold).nonzero()[:, 0] for fold in range(FOLDS))]
+    best: list[tuple[float, Gate | None, Tensor]] = [(0.0, None, torch.zeros_like(alone))] * len(chosen_on)
+    for shape in _shapes(len(answers.outputs), temperature):
+        said = shape.combined(answers.outputs[: shape.most], p[:, : shape.most])
+        gain = _score(task, said, answers.targets) - alone
+        for i, rows in enumerate(chosen_on):
+            share = ((passes or DEFAULT_PASSES) - 1) / (shape.most - 1)
+            unsure = rows[sure[rows].argsort()[: int(min(share, 1) * len(rows))]]
+            better = _better(task, said, likeliest, gain, answers.targets, unsure)
+            best[i] = max(best[i], (better, shape, gain), key=lambda choice: choice[0])
+    gates = [
+        None if shape is None else _open(shape, gain[rows], sure[rows], passes)
+        for (_, shape, gain), rows in zip(best, chosen_on, strict=True)
+    ]
+    held_out = torch.zeros_like(alone)
+    for fold, (gate, (_, _, gain)) in enumerate(zip(gates[1:], best[1:], strict=True)):
         if gate is not None:
-            held_out[own] = (gains[replace(gate, threshold=0.0)] * (sure < gate.threshold))[own]
-    gate, score, gain = _choose(gains, sure, passes), float(alone.mean()), float(held_out.mean())
-    if gate is None or gain <= float(held_out.std()) / len(held_out) ** 0.5:
+            held_out += gain * (folds == fold) * (sure < gate.threshold)
+    gate, score, gained = gates[0], float(alone.mean()), float(held_out.mean())
+    if gate is None or gained <= float(held_out.std()) / n**0.5:
         return FittedGate(ONE, score, score, 1.0)
     opened = float((sure < gate.threshold).double().mean())
-    return FittedGate(gate, score + gain, score, 1 + (gate.most - 1) * opened)
+    return FittedGate(gate, score + gained, score, 1 + (gate.most - 1) * opened)
 
 
-def _choose(gains: Mapping[Gate, Tensor], sure: Tensor, passes: float | None) -> Gate | None:
-    """The gate by which some pictures gain most; None where they gain nothing.
+def _better(task: Task, said: Tensor, before: Tensor, gain: Tensor, targets: Sequence[Any], rows: Tensor) -> float:
+    """How much better what is said of some pictures is than what was said before."""
+    if not len(rows):
+        return 0.0
+    if not task.has_loss:
+        return float(gain[rows].sum())
+    right = [targets[row] for row in rows.tolist()]
+    return len(rows) * float(task.loss(before[rows], right) - task.loss(said[rows], right))
+
+
+def _open(shape: Gate, gain: Tensor, sure: Tensor, passes: float | None) -> Gate | None:
+    """The gate of a shape by which some pictures gain most; None where they gain nothing.
 
     Args:
-        gains: by shape what each picture gains where the gate is open. sure: p(ĝ | x) of each. passes: see `fit_gate`.
+        gain: of each picture where the gate is open. sure: p(ĝ | x) of each. passes: see `fit_gate`.
     """
     n, (ranked, order) = len(sure), sure.double().sort()
+    total = gain[order].cumsum(0)
     allowed = passes or DEFAULT_PASSES
     steps = [1 + STEP * step for step in range(1, math.ceil((allowed - 1) / STEP - 1e-9))]
-    candidates = []
-    for shape, gain in gains.items():
-        total = gain[order].cumsum(0)
-        for mean in (*steps, allowed):
-            count = min(n - 1, int((mean - 1) / (shape.most - 1) * n))
-            if count > 0:
-                gate = replace(shape, threshold=float(ranked[count - 1] + ranked[count]) / 2)
-                candidates.append((float(total[count - 1]) / n, 1 + (shape.most - 1) * count / n, gate))
-    most = max((gained for gained, *_ in candidates), default=0.0)
+    counts = [min(n - 1, int((mean - 1) / (shape.most - 1) * n)) for mean in (*steps, allowed)]
+    gained = {count: float(total[count - 1]) for count in counts if count > 0}
+    most = max(gained.values(), default=0.0)
     if most <= 0:
         return None
-    enough = most if passes else KNEE * most
-    return min((c for c in candidates if c[0] >= enough), key=lambda c: (c[1], -c[0]))[2]
+    count = min(count for count, of in gained.items() if of >= (most if passes else KNEE * most))
+    return replace(shape, threshold=float(ranked[count - 1] + ranked[count]) / 2)
 
 
 def fit_temperature(group: Group, prior: Prior, pose: Pose) -> float:

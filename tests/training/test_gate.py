@@ -80,7 +80,7 @@ def test_where_further_poses_know_nothing_one_pass_stays():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_where_further_poses_know_nothing_luck_fits_no_gate(seed):
-    """The network is as often right from any pose, so that the best of many gates gains something where it is fitted."""
+    """The network is as often right from any pose, so that the best of many gates gains where it is fitted."""
     answers, generator = made(300, seed=seed), torch.Generator().manual_seed(seed)
     outputs = [torch.randn(300, CLASSES, generator=generator) for _ in range(4)]
     lucky = fit_gate(replace(answers, outputs=outputs), C4, Prior(), task(), 1.25)
