@@ -22,6 +22,7 @@ TITLES = {
     "equiadapt-joint": "EquiAdapt, joint",
     "equioptadapt": "EquiOptAdapt, frozen",
     "equioptadapt-joint": "EquiOptAdapt, joint",
+    "gate": "EquiOptAdapt with a gate, frozen",
     "energy": "energy canonicalization, frozen",
     "frame": "frame averaging, frozen",
     "symmetrization": "symmetrized (probabilities), frozen",
