@@ -9,12 +9,13 @@ from equicli.adapted import AdaptedModel, Prediction
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import Prior
 from equicli.groups import Group, PlanarGroup
-from equicli.policy import Mean
+from equicli.policy import average_outputs
 from equicli.prediction.inputs import Inputs, Views
 from equicli.prediction.signature import Ask
 
 # In the order of tables.
-SYSTEMS = ("vanilla", "adapted", "symmetrized", "oracle")
+SYMMETRIZED = "symmetrized"
+SYSTEMS = ("vanilla", "adapted", SYMMETRIZED, "oracle")
 _QUARTERS = PlanarGroup(4, reflections=True)
 
 
@@ -31,8 +32,8 @@ class Turned:
     element: int
 
 
-# What a system remembers of a batch from turn to turn.
-Memory = dict[object, Any]
+# What a system remembers of a batch, by turn.
+Memory = dict[int, Any]
 
 
 class System(Protocol):
@@ -90,11 +91,14 @@ class Adapted:
 
 @dataclass(frozen=True)
 class Symmetrized:
-    """The mean of the network's probabilities over a group."""
+    """The mean of the network's probabilities over a group.
+
+    What it remembers is by turn what the network said from every pose, and of turns by multiples of 90° only the first.
+    """
 
     model: AdaptedModel
     group: PlanarGroup
-    name: str = "symmetrized"
+    name: str = SYMMETRIZED
 
     def passes(self, pose: Pose | None) -> float:
         return self.group.order
@@ -103,8 +107,9 @@ class Symmetrized:
         h = self._representative(turned.elements, turned.element)
         if h not in memory:
             inputs = turned.untouched if h == 0 else turned.untouched.turned(turned.elements, h)
-            memory[h] = Mean().answer(Views(inputs, self.group, ask, self.model.signature.outputs), None)
-        return Prediction(memory[h], None)
+            views = Views(inputs, self.group, ask, self.model.signature.outputs)
+            memory[h] = [views.at(g) for g in range(self.group.order)]
+        return Prediction(average_outputs(None, memory[h], "probabilities"), None)
 
     def _representative(self, elements: PlanarGroup, h: int) -> int:
         """The least of the turns qh, with q a multiple of 90° or mirroring that the group has: their means are one."""
