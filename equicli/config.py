@@ -34,6 +34,7 @@ from equicli.settings import (
     fault,
 )
 from equicli.tasks.registry import TASKS
+from equicli.tasks.task import Task
 from equicli.tree import SECTIONS, Tree, kind_of, merge, short_names
 
 Section = TypeVar("Section", bound=Settings)
@@ -65,7 +66,7 @@ class AdaptConfig(Settings):
     # Settings of one kind; which keys there are is the kind's own affair.
     task: SerializeAsAny[TaskSettings]
     canonicalizer: SerializeAsAny[CanonicalizerSettings]
-    policy: PolicySettings = PolicySettings()
+    policy: PolicySettings
     training: TrainingSettings
     split: SplitSettings
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -96,6 +97,7 @@ def resolve(tree: Tree) -> AdaptConfig:
     if "model" not in values.get("network", {}):
         raise UsageError("--model is missing: name it on the command line or in a recipe.")
     kinds = {name: {"kind": kind_of(name, values), **values.get(name, {})} for name in ("canonicalizer", "task")}
+    training = _fill_training(values.get("training", {}), kind)
     config = _validate(
         AdaptConfig,
         {
@@ -104,7 +106,8 @@ def resolve(tree: Tree) -> AdaptConfig:
             "prior": read_prior(values.get("prior"), group),
             "canonicalizer": _validate(kind.Settings, kinds["canonicalizer"], tree, "canonicalizer."),
             "task": _validate(task.Settings, kinds["task"], tree, "task."),
-            "training": _fill_training(values.get("training", {}), kind),
+            "policy": _fill(values.get("policy", {}), {"kind": _policy_of(group, kind, task, training)}),
+            "training": training,
             "split": _fill(values.get("split", {}), {"seed": values.get("seed", 0)}),
         },
         tree,
@@ -215,6 +218,16 @@ def _fill_training(section: Mapping[str, Any], kind: type[Canonicalizer]) -> dic
         },
     )
     return _fill(filled, {"crop": "shift" if filled["task_weight"] else "zoom"})
+
+
+def _policy_of(group: Group, kind: type[Canonicalizer], task: type[Task], training: Mapping[str, Any]) -> str:
+    """The policy where nobody names one: a gate, where it can be fitted to what was trained.
+
+    It chooses between poses of which a canonicalizer has learned how probable each is, by logits, of which it is known
+    how sure the network is. What was trained through the network is served by the policy that it was trained with.
+    """
+    learned = kind.finds_poses and kind.learns and not training["task_weight"]
+    return "gate" if learned and is_finite(group) and task.signature.outputs == "logits" else "one"
 
 
 def _validate(model: type[Section], values: Mapping[str, Any], tree: Tree, section: str = "") -> Section:

@@ -30,7 +30,7 @@ from equicli.prediction.inputs import stays
 from equicli.prediction.signature import try_network
 from equicli.progress import Progress
 from equicli.reports import comparison as comparison_report
-from equicli.reports import markdown
+from equicli.reports import curve, markdown
 from equicli.runs import RUNS, Run, become_latest
 from equicli.tasks.registry import find_task, make_task
 from equicli.training.adapt import train_canonicalizer
@@ -309,6 +309,8 @@ def _shown(document: dict[str, Any], show: Show) -> Iterator[None]:
 def _write_reports(run: Run | None, folder: Path, metrics: dict[str, Any], config: ModelConfig, *, card: bool) -> None:
     write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     write_atomically(folder / "report.md", markdown.report(metrics))
+    if curve.is_drawn(metrics):
+        write_atomically(folder / curve.FIGURE, curve.figure(metrics))
     if run is not None:
         run.append_log({"metrics": metrics})
         if card:

@@ -147,11 +147,6 @@ class Gate:
             chosen = put_rows(chosen, rows, take_rows(output, rows))
         return chosen
 
-    def posterior(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """p(g | x) of all poses, the likeliest first, and the poses in this order: (b, |G|) both."""
-        ranked = scores.float().sort(dim=1, descending=True, stable=True)
-        return (ranked.values / self.temperature).softmax(dim=1), ranked.indices
-
     def passes(self, group: Group, pose: Pose | None) -> float:
         p, _ = self._ranked(pose)
         return 1 + (self.most - 1) * len(self._unsure(p)) / max(len(p), 1)
@@ -175,7 +170,7 @@ class Gate:
 
     def _ranked(self, pose: Pose | None) -> tuple[Tensor, Tensor]:
         assert pose is not None and pose.scores is not None  # a gate is fitted on scores
-        return self.posterior(pose.scores)
+        return posterior(pose.scores, self.temperature)
 
     def _unsure(self, p: Tensor) -> Tensor:
         return (p[:, 0] < self.threshold).nonzero()[:, 0]
@@ -183,6 +178,22 @@ class Gate:
 
 Policy = One | Mean | Gate
 ONE = One()
+
+
+def temperature_of(policy: Policy) -> float:
+    """What scores are divided by before they say how sure a pose is: fitted with a gate, else 1."""
+    return policy.temperature if isinstance(policy, Gate) else 1.0
+
+
+def posterior(scores: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """p(g | x) of all poses, the likeliest first, and the poses in this order: (b, |G|) both.
+
+    Args:
+        scores: s(g | x), (b, |G|). They are sorted before they are summed, which gives the same bits however an input
+            comes turned.
+    """
+    ranked = scores.float().sort(dim=1, descending=True, stable=True)
+    return (ranked.values / temperature).softmax(dim=1), ranked.indices
 
 
 def average_outputs(scores: Tensor | None, outputs: Iterable[Tensor], of: Averaged) -> Tensor:

@@ -72,9 +72,9 @@ class PolicySettings(Settings):
     """How the prediction network is asked."""
 
     kind: Literal["one", "mean", "gate"] = Field(
-        "one",
         description="one: at the pose that was found; mean: at all poses, weighted by p(g|x); gate: at several where "
-        "the canonicalizer is not sure",
+        "the canonicalizer is not sure; default: gate for a classifier whose canonicalizer is trained for a finite "
+        "group and without the network, else one",
     )
     of: Literal["probabilities", "logits"] = Field("probabilities", description="what the mean is of")
     passes: float | None = Field(

@@ -575,7 +575,7 @@ def test_a_flag_for_another_canonicalizer_leaves_out_what_the_recipe_set_for_its
 def test_another_policy_than_the_recipes_leaves_out_what_the_mean_is_of(recipe) -> None:
     mine = recipe("policy: {kind: mean, of: logits}")
     assert build("policy.kind=mean", recipe=mine).policy.of == "logits"
-    assert build("policy=one", recipe=mine).policy == build().policy
+    assert build("policy=one", recipe=mine).policy == build("policy=one").policy
 
 
 def test_every_section_of_the_configuration_can_be_written() -> None:
@@ -597,10 +597,19 @@ def test_a_prior_of_all_poses_is_refused() -> None:
         build("prior=r0,r90,r180,r270")
 
 
+def test_a_gate_is_fitted_unless_it_cannot_be_or_another_policy_is_named() -> None:
+    assert build().policy == build("policy=gate").policy == build("group=d4", "canonicalizer=equivariant").policy
+    assert build("policy.passes=1.2").policy.kind == "gate"
+    without = ("group=so2", "canonicalizer=energy", "canonicalizer=frame", "canonicalizer=none", "train_base=true")
+    for setting in (*without, "task_weight=1", "policy=one"):
+        assert build(setting).policy.kind == "one"
+    assert build("policy=mean").policy.kind == "mean"
+
+
 def test_a_gate_is_refused_where_it_can_do_nothing() -> None:
     assert build("policy=gate").policy.passes is None
     assert build("policy={kind: gate, passes: 1.2}").policy.passes == 1.2
     assert "policy.kind: so2 has infinitely many poses" in error_of("policy.kind=gate", "group=so2")
     assert "--canonicalizer none finds none" in error_of("policy=gate", "canonicalizer=none")
-    assert "policy.passes: says how often a gate asks" in error_of("policy.passes=1.2")
+    assert "policy.passes: says how often a gate asks" in error_of("policy.passes=1.2", "canonicalizer=energy")
     assert "policy.passes = 1" in error_of("policy={kind: gate, passes: 1}")

@@ -9,7 +9,7 @@ from torch import nn
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.groups import parse_group
 from equicli.groups.action import act
-from equicli.policy import Gate, Mean, One, average_outputs, policy_of
+from equicli.policy import Gate, Mean, One, average_outputs, policy_of, posterior
 from equicli.settings import PolicySettings
 from equicli.training.objective import TaskLoss
 from tests.canonicalization.examples import adapt, conv_canonicalizer, create, noise, pictures
@@ -88,7 +88,7 @@ def test_a_mean_of_half_precision_outputs_is_taken_in_float32():
 
 
 def test_a_configuration_names_the_policy():
-    assert policy_of(PolicySettings()) == One()
+    assert policy_of(PolicySettings(kind="one")) == policy_of(PolicySettings(kind="gate")) == One()
     assert policy_of(PolicySettings(kind="mean", of="logits")) == Mean("logits")
 
 
@@ -186,7 +186,7 @@ GATES = [Gate(0, 2, 0.1), Gate(0, 3, 0.1, 0.5, "logsumexp", "mean"), Gate(0, 4, 
 def test_a_gated_model_says_the_same_bit_for_bit_however_pictures_come_turned(group, gate):
     model = adapt(conv_canonicalizer(group), classifier(), policy=gate)
     shown = pictures(*[(20, 33), (31, 24), (17, 17), (40, 40)] * 8)
-    p, _ = gate.posterior(model.predict(shown).pose.scores)
+    p, _ = posterior(model.predict(shown).pose.scores, gate.temperature)
     model.policy = replace(gate, threshold=float(p[:, 0].median()) + 1e-4)
     output, pose = model.predict(shown)
     assert 1 < model.passes(pose) < gate.most  # both ways of the gate are gone

@@ -127,9 +127,9 @@ def adapt_command(
         typer.Option(
             min=1,
             metavar="N",
-            help="Ask the network again where the pose is not sure: so many passes for each image, on average.",
+            help="Ask the network again where the pose is not sure: so many passes an image, on average; 1: never.",
             rich_help_panel=CANONICALIZER,
-            show_default="1",
+            show_default="as few up to 1.25 as pay",
         ),
     ] = None,
     prior: Annotated[

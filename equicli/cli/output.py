@@ -145,7 +145,8 @@ class Output:
             now = time.monotonic()
             if now - told >= PLAIN_SECONDS:
                 told = now
-                self.say(f"{label}: {count}/{total} ({now - start:.0f} s)")
+                left = (now - start) * (total - count) / count
+                self.say(f"{label}: {count}/{total} ({now - start:.0f} s, {left:.0f} s left)")
 
 
 def _empty_grid() -> Table:

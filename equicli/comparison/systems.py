@@ -23,6 +23,7 @@ TITLES = {
     "equioptadapt": "EquiOptAdapt, frozen",
     "equioptadapt-joint": "EquiOptAdapt, joint",
     "consensus": "consensus of views, frozen",
+    "gate": "consensus of views with a gate, frozen",
     "energy": "energy canonicalization, frozen",
     "frame": "frame averaging, frozen",
     "symmetrization": "symmetrized (probabilities), frozen",

@@ -15,9 +15,11 @@ from equicli.data.loading import in_threads
 from equicli.data.reencode import Encoding
 from equicli.devices import arithmetic, place
 from equicli.evaluation.cache import OutputCache
-from equicli.evaluation.systems import Memory, Oracle, Turned, systems_of
+from equicli.evaluation.curve import Ways, WaysWatch
+from equicli.evaluation.systems import SYMMETRIZED, Memory, Oracle, Turned, systems_of
 from equicli.groups import Group, PlanarGroup, is_finite
 from equicli.groups.elements import Element, Frame, inverse, multiply
+from equicli.policy import posterior, temperature_of
 from equicli.prediction.inputs import Inputs, Pictures
 from equicli.prediction.signature import Ask, asking
 from equicli.tasks.task import Records, Task
@@ -38,6 +40,7 @@ class FoundPoses:
     shared: the elements h of R that the adapted group has, too; the first is the identity.
     expected: whether ĝ(h·x) = h·s for a pose s of the prior's set, bool (n, |shared|).
     consistent: whether ĝ(h·x) = h·ĝ(x), bool (n, |shared|).
+    confidence: p(ĝ | h·x), (n, |shared|), with scores divided by `temperature`; None where there are no scores.
     poses: ĝ(x) of the untouched inputs, elements of a finite group, int64 (n,); None for a continuous one.
     ties: bool (n,), inputs of which a rounding decides what they are asked about, for some element: whose two best
         scores were within TIE, or what the policy says.
@@ -47,6 +50,8 @@ class FoundPoses:
     shared: tuple[int, ...]
     expected: Tensor
     consistent: Tensor
+    confidence: Tensor | None
+    temperature: float
     poses: Tensor | None
     ties: Tensor
 
@@ -60,6 +65,7 @@ class Evaluation:
     changed: whether the adapted model's prediction is another one than of the untouched input, bool (n, |R|).
     max_delta: largest absolute change of a number of its output, by turn, (|R|,).
     found: None where the adapted model chooses no poses.
+    ways: of asking the network, beside each other; None where there are none to choose between.
     frames: (height, width) of the untouched inputs.
     agreement: whether "right" means agreement with the vanilla prediction on the untouched input (no labels).
     """
@@ -71,6 +77,7 @@ class Evaluation:
     changed: Tensor
     max_delta: Tensor
     found: FoundPoses | None
+    ways: Ways | None
     frames: tuple[Frame, ...]
     agreement: bool
 
@@ -109,7 +116,9 @@ def record_systems(
     chosen = systems_of(model, prior, elements, systems, cached=cache is not None)
     network = asking(model.prediction_network, model.signature)
     kept: dict[str, dict[str, list[Tensor]]] = {system.name: defaultdict(list) for system in chosen}
-    watch = _PoseWatch(group, elements, prior) if model.chooses_pose else None
+    temperature = temperature_of(model.policy)
+    watch = _PoseWatch(group, elements, prior, temperature) if model.chooses_pose else None
+    ways = WaysWatch(model, task) if WaysWatch.takes(model, systems) else None
     passes: dict[str, float] = defaultdict(float)
     changed, deltas, frames = [], [], []
     with torch.inference_mode(), arithmetic(device, precision):
@@ -149,6 +158,8 @@ def record_systems(
             deltas.append(torch.tensor([delta for _, delta in changes]))
             if watch is not None:
                 watch.look(poses, [model.policy.ties(pose) for pose in poses])
+            if ways is not None:
+                ways.look(memories[SYMMETRIZED], poses, right)
             del untouched, inputs, turned  # pictures may be large: not two batches of them
     return Evaluation(
         elements=elements,
@@ -158,6 +169,7 @@ def record_systems(
         changed=torch.cat(changed),
         max_delta=torch.stack(deltas).amax(dim=0),
         found=None if watch is None else watch.found(),
+        ways=None if ways is None else ways.found(),
         frames=tuple(frames),
         agreement=targets is None,
     )
@@ -171,14 +183,15 @@ def _compressed(inputs: Inputs, reencode: Encoding) -> Pictures:
 class _PoseWatch:
     """Gathers what is found of poses, batch by batch."""
 
-    def __init__(self, group: Group, elements: PlanarGroup, prior: Prior) -> None:
-        self.group, self.prior = group, prior
+    def __init__(self, group: Group, elements: PlanarGroup, prior: Prior, temperature: float) -> None:
+        self.group, self.prior, self.temperature = group, prior, temperature
         # The elements of R that the adapted group has, too, and what it calls them.
         found = {g: group.find(elements.angle(g), elements.mirrored(g)) for g in elements.elements()}
         self.shared: dict[int, Element] = {g: h for g, h in found.items() if h is not None}
         self.identity: list[Tensor] = []
         self.expected: list[Tensor] = []
         self.consistent: list[Tensor] = []
+        self.confidence: list[Tensor] = []
         self.poses: list[Tensor] = []
         self.ties: list[Tensor] = []
 
@@ -190,6 +203,10 @@ class _PoseWatch:
         self.identity.append(self.prior.is_identity(group, poses[0]).cpu())
         self.expected.append(torch.stack([self.prior.contains(group, pose) for pose in relative], dim=1).cpu())
         self.consistent.append(torch.stack([same_pose(group, p, relative[0]) for p in relative], dim=1).cpu())
+        if is_finite(group):
+            scores = [poses[g].scores for g in self.shared]
+            sure = [posterior(s, self.temperature)[0][:, 0] for s in scores if s is not None]
+            self.confidence += [torch.stack(sure, dim=1).cpu()] if sure else []
         self.poses.append(relative[0].cpu())
         tied = [_tied(group, pose) for pose in poses] + [flags for flags in close if flags is not None]
         self.ties.append(torch.stack(tied, dim=1).any(dim=1).cpu())
@@ -200,6 +217,8 @@ class _PoseWatch:
             shared=tuple(self.shared),
             expected=torch.cat(self.expected),
             consistent=torch.cat(self.consistent),
+            confidence=torch.cat(self.confidence) if self.confidence else None,
+            temperature=self.temperature,
             poses=torch.cat(self.poses) if is_finite(self.group) else None,
             ties=torch.cat(self.ties),
         )

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from equicli.canonicalization.prior import Prior
 from equicli.data.reencode import NONE
+from equicli.evaluation.curve import curve_of
 from equicli.evaluation.evaluate import Evaluation, FoundPoses
 from equicli.groups import Group, as_finite
 from equicli.groups.elements import Frame
+from equicli.tasks.calibration import calibration_error
 from equicli.tasks.task import Task
 
 SCHEMA = 1
@@ -75,6 +77,7 @@ def metrics_document(
         "trained_base": trained_base,
         **systems,
         "cost": dict(cost),
+        "curve": None if evaluation.ways is None else curve_of(evaluation.ways, task.score, cost["relative_time"]),
         "warnings": list(warnings),
         "near_chance": list(near_chance),
         "provenance": dict(provenance),
@@ -100,6 +103,8 @@ _NO_POSES: dict[str, Any] = {
     "identity_rate": None,
     "identity_rate_by_shape": None,
     "pose_accuracy": None,
+    "pose_ece": None,
+    "pose_temperature": None,
     "pose_consistency": None,
     "pose_consistency_off_grid": None,
     "poses": None,
@@ -116,10 +121,21 @@ def _poses(found: FoundPoses, evaluation: Evaluation, prior: Prior, off_grid: li
         "identity_rate_by_shape": _by_shape(found.identity, evaluation.frames),
         # Of a distribution, any pose may be right.
         "pose_accuracy": None if prior.shares else _share(found.expected),
+        "pose_ece": _pose_ece(found, evaluation, prior),
+        "pose_temperature": None if found.confidence is None else found.temperature,
         "pose_consistency": _share(found.consistent[:, shared]) if shared else None,
         "pose_consistency_off_grid": _share(found.consistent[:, shared_off_grid]) if shared_off_grid else None,
         "poses": None if found.poses is None else _pose_shares(evaluation.group, found.poses),
     }
+
+
+def _pose_ece(found: FoundPoses, evaluation: Evaluation, prior: Prior) -> float | None:
+    """The calibration error of p(ĝ | x) over all inputs and turns on the grid; None where several poses may be right,
+    as a probability is shared between them."""
+    if found.confidence is None or len(prior.poses) > 1:
+        return None
+    on_grid = [c for c, g in enumerate(found.shared) if evaluation.elements.angle(g) % 90 == 0]
+    return calibration_error(found.confidence[:, on_grid].flatten(), found.expected[:, on_grid].flatten())
 
 
 def _by_shape(identity: Tensor, frames: tuple[Frame, ...]) -> dict[str, dict[str, Any]] | None:

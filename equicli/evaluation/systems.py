@@ -9,12 +9,13 @@ from equicli.adapted import AdaptedModel, Prediction
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import Prior
 from equicli.groups import Group, PlanarGroup
-from equicli.policy import Mean
+from equicli.policy import average_outputs
 from equicli.prediction.inputs import Inputs, Views
 from equicli.prediction.signature import Ask
 
 # In the order of tables.
-SYSTEMS = ("vanilla", "adapted", "symmetrized", "oracle")
+SYMMETRIZED = "symmetrized"
+SYSTEMS = ("vanilla", "adapted", SYMMETRIZED, "oracle")
 _QUARTERS = PlanarGroup(4, reflections=True)
 
 
@@ -32,8 +33,8 @@ class Turned:
     exact: bool = True
 
 
-# What a system remembers of a batch from turn to turn.
-Memory = dict[object, Any]
+# What a system remembers of a batch, by turn.
+Memory = dict[int, Any]
 
 
 class System(Protocol):
@@ -91,11 +92,14 @@ class Adapted:
 
 @dataclass(frozen=True)
 class Symmetrized:
-    """The mean of the network's probabilities over a group."""
+    """The mean of the network's probabilities over a group.
+
+    What it remembers is by turn what the network said from every pose, and of turns by multiples of 90° only the first.
+    """
 
     model: AdaptedModel
     group: PlanarGroup
-    name: str = "symmetrized"
+    name: str = SYMMETRIZED
 
     def passes(self, pose: Pose | None) -> float:
         return self.group.order
@@ -103,8 +107,9 @@ class Symmetrized:
     def answer(self, turned: Turned, ask: Ask, memory: Memory) -> Prediction:
         h = self._representative(turned.elements, turned.element) if turned.exact else turned.element
         if h not in memory:  # then h is this turn, as its representative comes first
-            memory[h] = Mean().answer(Views(turned.inputs, self.group, ask, self.model.signature.outputs), None)
-        return Prediction(memory[h], None)
+            views = Views(turned.inputs, self.group, ask, self.model.signature.outputs)
+            memory[h] = [views.at(g) for g in range(self.group.order)]
+        return Prediction(average_outputs(None, memory[h], "probabilities"), None)
 
     def _representative(self, elements: PlanarGroup, h: int) -> int:
         """The least of the turns qh, with q a multiple of 90° or mirroring that the group has: their means are one."""

@@ -65,7 +65,7 @@ def columns(document: Mapping[str, Any], width: int | None = None) -> list[Colum
         ("trainable", _number("trainable_parameters", "{:,.0f}")),
         ("added", _number("added_parameters", "{:,.0f}")),
         ("training [s]", _number("training_seconds", "{:.0f}")),
-        ("passes", _number("passes", "{:g}")),
+        ("passes", _number("passes", "{:.3g}")),
         ("cost", _cost),
         ("operations", _number("relative_flops", "{:.2f}")),
     ]

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from equicli.canonicalization.registry import REGISTRY
-from equicli.reports import table
+from equicli.reports import curve, table
 from equicli.reports.templating import PLAIN
 from equicli.tasks.registry import find_task
 
 
 def report(metrics: Mapping[str, Any]) -> str:
     """The report of one evaluation, as Markdown."""
-    return PLAIN.get_template("report.md").render(**_context(metrics))
+    return PLAIN.get_template("report.md").render(**_context(metrics), curve=curve.section(metrics))
 
 
 def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:

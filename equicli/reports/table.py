@@ -117,6 +117,8 @@ FACTS = {
     "network turned",
     "poses found": "how often each pose is found in untouched images",
     "pose accuracy": "share of turned images whose turn is found",
+    "pose ECE": "calibration error of the probability of the pose found, over all turns by multiples of 90°; "
+    "the temperature, which scores are divided by, is fitted with a gate and else 1",
     "pose consistency": "share of turns h that the pose ĝ follows",
     "invariance residual": "share of images whose prediction changes under some turn; beside it the largest change of "
     "an output, and ties: images whose two best scores are within a rounding",
@@ -142,6 +144,8 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.insert(0, ("identity rate", f"{100 * adapted['identity_rate']:.2f} %{_by_shape(adapted)}"))
     if adapted["pose_accuracy"] is not None:
         lines.append(("pose accuracy", f"{100 * adapted['pose_accuracy']:.2f} %"))
+    if adapted["pose_ece"] is not None:
+        lines.append(("pose ECE", f"{100 * adapted['pose_ece']:.2f} % (temperature {adapted['pose_temperature']:.3g})"))
     if adapted["pose_consistency_off_grid"] is not None:
         lines.append(
             (

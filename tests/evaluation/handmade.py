@@ -233,6 +233,8 @@ def recorded(elements: str = "c4", group: str = "c4", n: int = 10, **changes: ob
         "shared": shared,
         "expected": judged,
         "consistent": judged,
+        "confidence": torch.full((n, len(shared)), 0.9),
+        "temperature": 1.0,
         "poses": torch.zeros(n, dtype=torch.int64) if is_finite(adapted_group) else None,
         "ties": torch.zeros(n, dtype=torch.bool),
     }
@@ -244,6 +246,7 @@ def recorded(elements: str = "c4", group: str = "c4", n: int = 10, **changes: ob
         "changed": torch.zeros(n, turns.order, dtype=torch.bool),
         "max_delta": torch.zeros(turns.order),
         "found": FoundPoses(**found),
+        "ways": None,
         "frames": ((SIDE, SIDE),) * n,
         "agreement": False,
     }

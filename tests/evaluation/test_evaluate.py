@@ -19,7 +19,7 @@ from equicli.evaluation.metrics import metrics_document
 from equicli.evaluation.systems import SYSTEMS
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act
-from equicli.policy import Gate, Mean
+from equicli.policy import Gate, Mean, posterior
 from equicli.prediction.inputs import Tensors
 from tests.evaluation.handmade import (
     BOTTOM,
@@ -71,7 +71,8 @@ def predictions(evaluation):
 
 
 def document(evaluation, task=CLASSIFICATION, **options):
-    fixed = {"rotate": "file", "split": "test", "unreadable": 0, "cost": {}, "provenance": {}, "prior": UPRIGHT}
+    fixed = {"rotate": "file", "split": "test", "unreadable": 0, "provenance": {}, "prior": UPRIGHT}
+    fixed["cost"] = {"relative_time": 0.1}
     return metrics_document(evaluation, task, **{**fixed, **options})
 
 
@@ -518,7 +519,7 @@ def test_how_far_an_answer_moves_is_told_in_its_own_unit():
 def test_under_a_gate_passes_are_the_mean_over_inputs_and_poses_are_told():
     images, gate = noise(20), Gate(0.0, 3, 0.1)
     with torch.inference_mode():
-        p, _ = gate.posterior(random_model().find_pose(random_model().tensors(HALF(images))).scores)
+        p, _ = posterior(random_model().find_pose(random_model().tensors(HALF(images))).scores, gate.temperature)
     threshold = float(p[:, 0].sort().values[7:9].mean())
     network = EdgeNetwork()
     model = random_model(network=network, policy=replace(gate, threshold=threshold))

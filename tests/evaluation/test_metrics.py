@@ -180,3 +180,18 @@ def test_ties_are_counted():
 @pytest.mark.parametrize(("agreement", "word"), [(True, "agreement"), (False, "folders")])
 def test_the_document_says_what_counted_as_right(agreement, word):
     assert document(recorded(agreement=agreement))["labels"] == word
+
+
+def test_the_calibration_of_poses_holds_their_probability_against_how_often_they_are_right():
+    right = torch.arange(10)[:, None].expand(-1, 4) < 6
+    found = recorded(expected=right, confidence=torch.full((10, 4), 0.8), temperature=1.5)
+    told = document(found)["adapted"]
+    assert told["pose_ece"] == pytest.approx(0.2) and told["pose_temperature"] == 1.5
+    assert document(found, prior=Prior(("r0", "r180")))["adapted"]["pose_ece"] is None
+
+
+def test_off_the_grid_the_calibration_of_poses_is_that_of_turns_by_90_degrees():
+    turns = torch.arange(8).expand(10, 8)
+    told = document(recorded(elements="c8", group="c8", expected=turns % 2 == 0, confidence=(turns + 1.0) / 9))
+    gaps = [1 - (turn + 1) / 9 for turn in (0, 2, 4, 6)]
+    assert told["adapted"]["pose_ece"] == pytest.approx(sum(gaps) / 4)

@@ -22,6 +22,7 @@ from equicli.prediction.signature import try_network
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.progress import Progress
 from equicli.settings import LocalPath, TaskSettings
+from equicli.tasks.calibration import calibration_error
 from equicli.tasks.classification.chance import tell_chance
 from equicli.tasks.classification.class_map import read_class_map
 from equicli.tasks.classification.confusion import changing_classes
@@ -255,14 +256,3 @@ def _sha256(prompts: Mapping[str, Sequence[str]]) -> str:
 def _adds_up(outputs: Tensor) -> bool:
     """Whether outputs (b, k) look like probabilities."""
     return bool((outputs >= 0).all()) and bool(((outputs.float().sum(dim=1) - 1).abs() < 1e-3).all())
-
-
-def calibration_error(confidence: Tensor, correct: Tensor) -> float:
-    """Expected calibration error in [0, 1], of 15 equal bins (Guo et al., arXiv 1706.04599).
-
-    Args:
-        confidence: the probability of each prediction; correct: bool, whether it was right. Both (n,).
-    """
-    bins = (15 * confidence).long().clamp(0, 14)
-    off = torch.zeros(15, dtype=torch.float64).index_add(0, bins, confidence.double() - correct.double())
-    return float(off.abs().sum() / len(confidence))
