@@ -16,7 +16,7 @@ from equicli.progress import Progress
 
 SIDE = 32  # pixels; the digits come as 8x8
 ARCHITECTURE, CLASSES = "test_resnet", 9
-EPOCHS, BATCH, LEARNING_RATE = 12, 64, 3e-3
+EPOCHS, BATCH, LEARNING_RATE = 8, 64, 3e-3
 
 
 def prepare(folder: Path, progress: Progress) -> None:
@@ -42,10 +42,11 @@ def write_digits(folder: Path) -> None:
 def pretrain(data: Path, weights: Path, progress: Progress) -> None:
     """Train the small network on the upright training images, as a stand-in for a network from the Hub."""
     samples = open_folder(data).train
-    images = HALF(torch.stack([read_picture(sample.path) for sample in samples]))
+    fast = torch.channels_last  # on a CPU convolutions take a third less time
+    images = HALF(torch.stack([read_picture(sample.path) for sample in samples])).to(memory_format=fast)
     labels = torch.tensor([sample.target for sample in samples])
     torch.manual_seed(0)
-    network = create(ARCHITECTURE, {"num_classes": CLASSES})
+    network = create(ARCHITECTURE, {"num_classes": CLASSES}).to(memory_format=fast)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
     steps = EPOCHS * -(-len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)

@@ -110,6 +110,7 @@ def short_timing() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cost, "SECONDS", 0)
+        patch.setattr(cost, "REPEATS", cost.SERIES)
         yield
 
 
@@ -195,10 +196,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workplace(shared: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with what `tests.training.small_runs` adapts on."""
     from tests.training.small_runs import make_workplace
 
     monkeypatch.chdir(tmp_path)
-    make_workplace(tmp_path)
-    return tmp_path
+    return shutil.copytree(shared("workplace", make_workplace), tmp_path, dirs_exist_ok=True)

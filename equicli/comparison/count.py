@@ -13,7 +13,7 @@ from equicli.data.loading import tell_unreadable
 from equicli.data.reencode import find_encoding
 from equicli.evaluation.alignment import align
 from equicli.evaluation.cache import Caches
-from equicli.evaluation.cost import added_parameters, count_operations, relative_cost
+from equicli.evaluation.cost import added_parameters, relative_cost, relative_operations
 from equicli.evaluation.evaluate import Evaluation
 from equicli.evaluation.images import Batches, EvaluationSamples
 from equicli.evaluation.metrics import equivariance
@@ -92,7 +92,7 @@ def count(
     if alone:
         tell_unreadable(batches.unreadable, progress)
     log = run.read_log()
-    timed, operations = relative_cost(model, sample, "fp32"), count_operations(model, sample)
+    timed = relative_cost(model, sample, "fp32")
     cost = {
         "trainable_parameters": next((e["trainable_parameters"] for e in log if "trainable_parameters" in e), 0),
         "added_parameters": added_parameters(model),
@@ -101,7 +101,7 @@ def count(
         "relative_cost": timed.value,
         "relative_cost_low": timed.low,
         "relative_cost_high": timed.high,
-        "relative_flops": operations.whole / operations.network if operations.network else None,
+        "relative_flops": relative_operations(model, sample),
     }
     hits, numbers = found.records["adapted"][task.score], _numbers(found, task, config) | cost
     per_class = _per_class(found, task, config)

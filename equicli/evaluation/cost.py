@@ -33,12 +33,10 @@ class Operations(NamedTuple):
     of matrix products, convolutions and attention; no others).
 
     canonicalizer: of finding a pose and turning the input back. network: of one pass of the prediction network.
-    whole: of the adapted model.
     """
 
     canonicalizer: int
     network: int
-    whole: int
 
 
 def relative_time(model: AdaptedModel, inputs: Inputs, precision: str) -> RelativeTime:
@@ -61,17 +59,13 @@ def relative_cost(model: AdaptedModel, inputs: Inputs, precision: str) -> Relati
 
 def count_operations(model: AdaptedModel, inputs: Inputs) -> Operations:
     """Count what no clock can bend; see `Operations`."""
+    return Operations(_operations(_canonicalizing(model, inputs), inputs), _operations(_asking(model, inputs), inputs))
 
-    def count(function: Callable[[], object]) -> int:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            function()
-        return int(counter.get_total_flops()) // len(inputs)
 
-    return Operations(
-        canonicalizer=count(_canonicalizing(model, inputs)),
-        network=count(_asking(model, inputs)),
-        whole=count(lambda: model.answer(inputs)),
-    )
+def relative_operations(model: AdaptedModel, inputs: Inputs) -> float | None:
+    """Operations of the whole adapted model ÷ those of the prediction network alone; None where these are 0."""
+    alone = _operations(_asking(model, inputs), inputs)
+    return _operations(lambda: model.answer(inputs), inputs) / alone if alone else None
 
 
 def added_parameters(model: AdaptedModel) -> int:
@@ -88,6 +82,12 @@ def cost_of(model: AdaptedModel, inputs: Inputs, precision: str) -> dict[str, An
         "canonicalizer_flops": counted.canonicalizer,
         "network_flops": counted.network,
     }
+
+
+def _operations(function: Callable[[], object], inputs: Inputs) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        function()
+    return int(counter.get_total_flops()) // len(inputs)
 
 
 def _canonicalizing(model: AdaptedModel, inputs: Inputs) -> Callable[[], object]:

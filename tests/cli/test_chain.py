@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,10 +116,10 @@ def test_evaluate_and_export_use_the_latest_run_and_its_recorded_test_images(cli
     assert [json.loads(from_file.stdout)[k] for k in same] == [json.loads(evaluated.stdout)[k] for k in same]
 
 
-def test_turning_files_of_unresized_squares_gives_the_same_counts_as_turning_tensors(cli, quickstart, tmp_path):
-    run = str(quickstart.folder / "run")
+def test_turning_files_of_unresized_squares_gives_the_same_counts_as_turning_tensors(cli, quickstart, few, tmp_path):
+    evaluate = ("evaluate", quickstart.folder / "run", "--data", few / "data" / "test", "--json")
     documents = [
-        json.loads(cli("evaluate", run, "--rotate", how, "--json", "-o", tmp_path / how, cwd=tmp_path).stdout)
+        json.loads(cli(*evaluate, "--rotate", how, "-o", tmp_path / how, cwd=tmp_path).stdout)
         for how in ("input", "file")
     ]
     assert [d["rotate"] for d in documents] == ["input", "file"]
@@ -227,20 +228,32 @@ def test_own_code_is_asked_for_again_and_never_recorded(cli, here: Path) -> None
         assert cli(*command, *own, cwd=here).returncode == 0
 
 
-def test_a_killed_run_resumes_to_the_same_weights(cli, here: Path) -> None:
+KILLED = """
+import os, signal, sys
+from equicli.cli import main
+from equicli.training.loop import _Trainer
+
+def die(trainer, images, whole=_Trainer.measure):
+    if trainer.epoch == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(trainer, images)
+
+_Trainer.measure = die
+sys.argv[0] = "equicli"
+main()
+"""
+
+
+def test_a_killed_run_resumes_to_the_same_weights(cli, run_code, here: Path) -> None:
     adapt(cli, here, "--output", "whole", "--epochs", "4")
-    command = [sys.executable, "-m", "equicli", "adapt", "data", *ADAPT, "--checkpoint", "network.safetensors"]
-    with subprocess.Popen([*command, "--epochs", "4", "-o", "cut"], cwd=here, stderr=subprocess.PIPE, text=True) as run:
-        assert run.stderr is not None
-        for line in run.stderr:
-            if line.startswith("epoch 2/4"):
-                run.kill()
+    command = ["adapt", "data", *ADAPT, "--checkpoint", "network.safetensors", "--epochs", "4", "-o", "cut"]
+    assert run_code(KILLED, *command, cwd=here).returncode == -signal.SIGKILL
     assert not (here / "cut" / "model.safetensors").exists()
     refused = cli("evaluate", "cut", cwd=here)
     assert refused.returncode == 2 and "--resume cut" in refused.stderr
     resumed = cli("adapt", "--resume", "cut", cwd=here)
     assert resumed.returncode == 0, resumed.stderr
-    assert "going on after epoch" in resumed.stderr
+    assert "going on after epoch 2 of 4" in resumed.stderr
     whole, cut = (load_file(here / name / "model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
 

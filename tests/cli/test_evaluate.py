@@ -78,7 +78,7 @@ def test_tensors_of_several_sizes_are_refused_and_each_remedy_helps(refused, eva
 
 
 def test_a_preprocessing_in_place_of_the_artifacts_own_is_used_and_not_kept(evaluate, few, quickstart) -> None:
-    data, artifact = few / "data", quickstart.folder / "model.safetensors"
+    data, artifact = few / "data" / "test", quickstart.folder / "model.safetensors"
     before = artifact.read_bytes()
     own, same, blurred = evaluate(data), evaluate(data, "--image-size", 32), evaluate(data, "--image-size", 10)
     assert (

@@ -120,7 +120,7 @@ def test_evaluating_imports_nothing_that_draws_and_no_library_that_it_does_not_a
         "evaluate",
         quickstart.folder / "model.safetensors",
         "--data",
-        few / "data",
+        few / "data" / "test",
         "-o",
         tmp_path / "o",
         cwd=tmp_path,

@@ -217,6 +217,7 @@ def test_the_spread_of_a_time_is_what_single_series_of_repeats_say(monkeypatch):
     # Pairs of own time and the network's: a busy moment in the first, fourth, … makes one series differ.
     times = iter([8, 2, 1, 2, 1, 2] * 2)
     monkeypatch.setattr(cost, "_seconds", lambda function, device: next(times))
+    monkeypatch.setattr(cost, "REPEATS", 6)
     monkeypatch.setattr(cost, "SECONDS", 0)
     assert relative_time(model, model.tensors(torch.zeros(2, 3, 8, 8)), "fp32") == (0.5, 0.5, 4)
 
@@ -233,9 +234,11 @@ def test_operations_are_counted_for_each_input_whatever_the_clock_says():
     for policy, passes in ((One(), 1), (Mean(), 4)):
         model = random_model(network=Linear(), policy=policy)
         for n in (1, 3):
-            found = cost.count_operations(model, model.tensors(torch.zeros(n, 3, 8, 8)))
-            assert found.network == 2 * 192 * 5
-            assert found.whole == found.canonicalizer + passes * found.network > found.network
+            inputs = model.tensors(torch.zeros(n, 3, 8, 8))
+            found = cost.count_operations(model, inputs)
+            assert found.network == 2 * 192 * 5 and found.canonicalizer > 0
+            whole = found.canonicalizer + passes * found.network
+            assert cost.relative_operations(model, inputs) == whole / found.network
 
 
 def test_a_disturbed_clock_is_told_and_the_operations_stand_beside_the_time(tmp_path, monkeypatch):

@@ -1,5 +1,9 @@
 """Elements, images and centred coordinates that the laws are tested on."""
 
+import functools
+import inspect
+import itertools
+
 import pytest
 import torch
 
@@ -17,8 +21,30 @@ def each(groups):
     return pytest.mark.parametrize("group", groups, ids=lambda group: group.name)
 
 
-any_dtype = pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float16, torch.bfloat16])
-square = pytest.mark.parametrize("side", [6, 5])
+def every(**values):
+    """Run a test's body for every combination of these arguments, as one test.
+
+    Where a body takes a millisecond, to collect and to report it as a test of its own takes several times as long.
+    pytest shows the arguments that it failed for.
+    """
+
+    def decorate(test):
+        signature = inspect.signature(test)
+        left = [parameter for name, parameter in signature.parameters.items() if name not in values]
+
+        @functools.wraps(test)
+        def run(**given):
+            for chosen in itertools.product(*values.values()):
+                test(**given, **dict(zip(values, chosen, strict=True)))
+
+        run.__signature__ = signature.replace(parameters=left)
+        return run
+
+    return decorate
+
+
+any_dtype = every(dtype=[torch.uint8, torch.float32, torch.float16, torch.bfloat16])
+square = every(side=[6, 5])
 
 
 def seeded(seed=0):

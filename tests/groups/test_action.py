@@ -11,6 +11,7 @@ from tests.groups.examples import (
     any_dtype,
     draw,
     each,
+    every,
     identity,
     noise,
     singles,
@@ -18,7 +19,7 @@ from tests.groups.examples import (
 )
 
 exact = each(EXACT)
-any_shape = pytest.mark.parametrize("shape", [(2, 3, 6, 6), (1, 3, 5, 5), (2, 1, 4, 7), (0, 3, 4, 4)], ids=str)
+any_shape = every(shape=[(2, 3, 6, 6), (1, 3, 5, 5), (2, 1, 4, 7), (0, 3, 4, 4)])
 
 
 @any_dtype
@@ -34,7 +35,7 @@ def test_a_turn_by_ninety_degrees_is_counter_clockwise_as_displayed():
     assert act(PlanarGroup(4), 1, image).tolist() == [[[[2, 4], [1, 3]]]]
 
 
-@pytest.mark.parametrize("k", range(4))
+@every(k=range(4))
 def test_a_mirrored_element_mirrors_left_right_first_and_rotates_then(k):
     image = noise(1, 3, 4, 6)
     assert torch.equal(act(PlanarGroup(4, True), 4 + k, image), torch.rot90(image.flip(-1), k, (-2, -1)))
@@ -61,7 +62,7 @@ def test_the_identity_changes_nothing_and_an_inverse_undoes_its_element(group, s
 
 @each([*EXACT, *OFF_GRID])
 @square
-@pytest.mark.parametrize("batch", [0, 1, 17])
+@every(batch=[0, 1, 17])
 def test_one_element_for_each_image_acts_as_each_element_alone(group, side, batch):
     images = noise(batch, 3, side, side)
     elements = torch.arange(batch) * 5 % group.order
@@ -114,7 +115,7 @@ def test_views_of_a_batch_that_is_not_square_are_refused_with_the_reason(name):
 
 @each(CONTINUOUS)
 @square
-@pytest.mark.parametrize("batch", [0, 1, 9])
+@every(batch=[0, 1, 9])
 def test_one_matrix_for_each_image_acts_as_each_matrix_alone(group, side, batch):
     images, elements = noise(batch, 3, side, side), draw(group, batch)
     turned = act(group, elements, images)
@@ -124,7 +125,7 @@ def test_one_matrix_for_each_image_acts_as_each_matrix_alone(group, side, batch)
 
 
 @each([*EXACT, *OFF_GRID, *CONTINUOUS])
-@pytest.mark.parametrize("kind", ["image", "mask"])
+@every(kind=["image", "mask"])
 def test_images_come_in_one_memory_layout_however_they_were_turned(group, kind):
     image = noise(2, 3, 6, 6)
     for x in (image, image.rot90(1, (-2, -1)), image.contiguous(memory_format=torch.channels_last)):
@@ -174,7 +175,7 @@ def test_what_is_no_element_for_this_batch_is_refused(name, element, words):
 
 
 @each(SPACE)
-@pytest.mark.parametrize("kind", ["image", "mask", "keypoints", "boxes"])
+@every(kind=["image", "mask", "keypoints", "boxes"])
 def test_groups_of_space_do_not_act_on_images_and_say_so(group, kind):
     with pytest.raises(ValueError, match=f"{group.name} acts on points"):
         act(group, identity(group), noise(2, 4), kind, (4, 4))

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act, act_on_frame
-from tests.groups.examples import CONTINUOUS, EXACT, OFF_GRID, PLANAR, QUARTERS, draw, each, noise, singles
+from tests.groups.examples import CONTINUOUS, EXACT, OFF_GRID, PLANAR, QUARTERS, draw, each, every, noise, singles
 
 SHAPES = [(5, 5), (6, 6), (4, 7), (9, 6), (1, 8)]
-any_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
+any_shape = every(shape=SHAPES)
 frames = st.tuples(st.integers(1, 60), st.integers(1, 60))
 
 
@@ -42,8 +42,8 @@ def test_the_pixels_have_the_frame_that_is_told(group, shape):
 
 @each(PLANAR)
 @any_shape
-@pytest.mark.parametrize("padding", ["edge", "reflect", "zeros"])
-@pytest.mark.parametrize("kind", ["image", "mask"])
+@every(padding=["edge", "reflect", "zeros"])
+@every(kind=["image", "mask"])
 def test_a_canvas_shows_the_same_pixels_and_more_or_fewer_around(group, shape, padding, kind):
     image = noise(2, 3, *shape, dtype=torch.float64)
     for g in singles(group):
@@ -58,7 +58,7 @@ def test_a_canvas_shows_the_same_pixels_and_more_or_fewer_around(group, shape, p
             torch.testing.assert_close(smaller, middle[..., width // 2 - 1 : (width + 1) // 2 + 1])
 
 
-@pytest.mark.parametrize("padding", ["edge", "reflect", "zeros"])
+@every(padding=["edge", "reflect", "zeros"])
 def test_where_nothing_is_interpolated_padding_is_what_interpolation_would_show(padding):
     image, group = noise(2, 3, 4, 7, dtype=torch.float64), parse_group("so2")
     exact = act(group, group.find(0, False), image, padding=padding, canvas=(12, 25))
@@ -80,7 +80,7 @@ def test_between_odd_and_even_sides_pixels_move_by_half_and_keypoints_with_them(
 
 @each(PLANAR)
 @any_shape
-@pytest.mark.parametrize("batch", [0, 1, 5])
+@every(batch=[0, 1, 5])
 def test_on_a_canvas_one_element_for_each_value_acts_as_each_element_alone(group, shape, batch):
     canvas, elements = (8, 5), draw(group, batch)
     points = torch.rand(batch, 3, 2, dtype=torch.float64) * 5

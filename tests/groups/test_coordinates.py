@@ -16,13 +16,14 @@ from tests.groups.examples import (
     SPACE,
     draw,
     each,
+    every,
     identity,
     seeded,
     singles,
 )
 
 FRAME = (30, 47)  # height, width
-float_dtypes = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+float_dtypes = every(dtype=[torch.float16, torch.bfloat16, torch.float32, torch.float64])
 
 
 def keypoints(*shape, frame=FRAME, dtype=torch.float64):
@@ -42,12 +43,12 @@ def values(kind, *shape, frame=FRAME, dtype=torch.float64):
     return (boxes if kind == "boxes" else keypoints)(*shape, frame=frame, dtype=dtype)
 
 
-in_images = pytest.mark.parametrize("kind", ["keypoints", "boxes"])
+in_images = every(kind=["keypoints", "boxes"])
 
 
 @each(EXACT)
 @in_images
-@pytest.mark.parametrize("frame", [(8, 8), (5, 5), (4, 7), (480, 641)], ids=str)
+@every(frame=[(8, 8), (5, 5), (4, 7), (480, 641)])
 @float_dtypes
 def test_coordinates_obey_the_laws_bit_for_bit_at_quarter_turns(group, kind, frame, dtype):
     # bfloat16 tells half pixels apart up to 128.
@@ -84,7 +85,7 @@ def test_keypoints_obey_the_laws_about_the_centre_at_any_angle(group, dtype, ato
 
 @each(PLANAR)
 @in_images
-@pytest.mark.parametrize("batch", [0, 1, 9])
+@every(batch=[0, 1, 9])
 def test_one_element_for_each_value_acts_as_each_element_alone(group, kind, batch):
     frame = (20, 20)
     value, elements = values(kind, batch, 3, frame=frame), draw(group, batch)
@@ -194,7 +195,7 @@ def test_an_unknown_kind_is_refused_with_the_known_ones():
 
 
 @each([*PLANAR, *SPACE])
-@pytest.mark.parametrize("kind", ["logits", "invariant"])
+@every(kind=["logits", "invariant"])
 def test_what_is_invariant_is_returned_as_it_is(group, kind):
     value = torch.zeros(3)
     assert act(group, draw(group, 5), value, kind) is value

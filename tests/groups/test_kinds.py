@@ -1,6 +1,5 @@
 """Masks, and that all kinds of data move together."""
 
-import pytest
 import torch
 from torch.nn.functional import max_pool2d
 
@@ -12,6 +11,7 @@ from tests.groups.examples import (
     PLANAR,
     draw,
     each,
+    every,
     noise,
     seeded,
     singles,
@@ -19,8 +19,8 @@ from tests.groups.examples import (
 )
 
 SHAPES = [(6, 6), (5, 5), (4, 7)]
-any_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
-mask_dtype = pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16])
+any_shape = every(shape=SHAPES)
+mask_dtype = every(dtype=[torch.bool, torch.uint8, torch.int64, torch.float16])
 
 
 def labels(*shape, dtype=torch.int64):
@@ -48,7 +48,7 @@ def test_masks_of_any_dtype_obey_the_laws_bit_for_bit_at_quarter_turns(group, sh
 
 
 @each([*OFF_GRID, *CONTINUOUS])
-@pytest.mark.parametrize("side", [64, 65])
+@every(side=[64, 65])
 def test_off_the_grid_masks_obey_the_laws_but_for_two_pixels_along_the_borders_of_classes(group, side):
     mask, disc = blobs(side, side).expand(20, -1, -1), inscribed_disc(side)
     g, h = draw(group, 20, 1), draw(group, 20, 2)
@@ -82,7 +82,7 @@ def test_large_labels_survive_a_turn():
 
 
 @each(PLANAR)
-@pytest.mark.parametrize("batch", [0, 1, 9])
+@every(batch=[0, 1, 9])
 def test_one_element_for_each_mask_acts_as_each_element_alone(group, batch):
     masks, elements = labels(batch, 6, 6), draw(group, batch)
     turned = act(group, elements, masks, "mask")
@@ -101,7 +101,7 @@ def test_the_views_of_a_turned_image_are_the_views_of_the_image_permuted(group):
 
 
 @each(PLANAR)
-@pytest.mark.parametrize("frame", [(41, 41), (40, 40), (40, 57)], ids=str)
+@every(frame=[(41, 41), (40, 40), (40, 57)])
 def test_a_keypoint_follows_what_is_drawn_under_it(group, frame):
     place = torch.tensor([[24.0, 17.0]])  # x, y
     y, x = (torch.arange(side) + 0.5 for side in frame)
@@ -117,7 +117,7 @@ def test_a_keypoint_follows_what_is_drawn_under_it(group, frame):
 
 
 @each(PLANAR)
-@pytest.mark.parametrize("frame", [(41, 41), (40, 40), (40, 57)], ids=str)
+@every(frame=[(41, 41), (40, 40), (40, 57)])
 def test_a_box_and_an_outline_go_with_the_mask_that_they_outline(group, frame):
     mask = torch.zeros(frame, dtype=torch.bool)
     mask[14:20, 16:28] = True

@@ -12,6 +12,7 @@ from tests.groups.examples import (
     any_dtype,
     draw,
     each,
+    every,
     identity,
     noise,
     singles,
@@ -54,7 +55,7 @@ def test_a_point_right_of_the_centre_moves_counter_clockwise(name, element, row,
 
 
 @each([*OFF_GRID, *CONTINUOUS])
-@pytest.mark.parametrize("side", SQUARES)
+@every(side=SQUARES)
 def test_acting_twice_off_the_grid_is_close_to_acting_once_inside_the_inscribed_disc(group, side):
     g, h = draw(group, 40, 1), draw(group, 40, 2)
     images, disc = smooth(side).expand(40, -1, -1, -1), inscribed_disc(side)
@@ -71,7 +72,7 @@ def test_forty_five_degrees_twice_are_close_to_ninety_and_not_to_minus_ninety():
     assert (twice - torch.rot90(image, -1, (-2, -1))[..., disc]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@every(dtype=[torch.float16, torch.bfloat16])
 def test_an_off_grid_turn_of_a_half_precision_image_is_exact_to_that_precision(dtype):
     image = noise(1, 3, 32, 32, dtype=dtype)
     turned = act(PlanarGroup(8), 1, image)
@@ -87,7 +88,7 @@ def test_a_constant_image_stays_constant_at_any_angle():
 
 
 @each([*OFF_GRID, *CONTINUOUS])
-@pytest.mark.parametrize("shape", [(6, 6), (5, 5), (4, 7), (9, 6)], ids=str)
+@every(shape=[(6, 6), (5, 5), (4, 7), (9, 6)])
 @any_dtype
 def test_acting_after_a_quarter_turn_or_a_mirroring_is_acting_once_bit_for_bit(group, shape, dtype):
     image = noise(1, 3, *shape, dtype=dtype)
@@ -115,7 +116,7 @@ def test_a_matrix_of_a_quarter_turn_or_a_mirroring_is_exact_on_square_images(gro
 
 
 @pytest.mark.parametrize("name", ["c3", "c8", "d8"])
-@pytest.mark.parametrize("shape", [(5, 5), (4, 7)], ids=str)
+@every(shape=[(5, 5), (4, 7)])
 def test_an_off_grid_element_acts_as_its_matrix_does(name, shape):
     group, image = parse_group(name), noise(2, 3, *shape)
     for g in group.elements():
@@ -140,7 +141,7 @@ def test_integers_are_interpolated_and_rounded(name):
         assert torch.equal(turned, act(group, g, image.double()).round().to(torch.uint8))
 
 
-@pytest.mark.parametrize("side", SQUARES)
+@every(side=SQUARES)
 def test_padding_decides_what_is_seen_from_outside(side):
     image, group = smooth(side) + 1, PlanarGroup(8)
     turned = {padding: act(group, 1, image, padding=padding)[0, 0] for padding in ("edge", "reflect", "zeros")}
@@ -172,7 +173,7 @@ def test_the_inscribed_disc_of_a_large_image_leaves_out_the_corners_only():
     assert inscribed_disc(400).float().mean().item() == pytest.approx(torch.pi / 4, abs=0.01)
 
 
-@pytest.mark.parametrize("padding", ["edge", "zeros"])
+@every(padding=["edge", "zeros"])
 def test_gradients_reach_the_matrix(padding):
     image = smooth(16).double()
     angle = torch.tensor([0.3, 1.9, -2.0, 3.0], dtype=torch.float64, requires_grad=True)
