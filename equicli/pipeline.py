@@ -61,7 +61,14 @@ def adapt(
         adapted.model,
         adapted.config,
         task,
-        Batches(adapted.model, samples, EVALUATION_BATCH, config.evaluation.rotate, max_pixels=config.max_pixels),
+        Batches(
+            adapted.model,
+            samples,
+            EVALUATION_BATCH,
+            config.evaluation.rotate,
+            max_pixels=config.max_pixels,
+            strict=config.strict,
+        ),
         task.targets(samples, adapted.data, adapted.config.labels),
         turns_for(config.group),
         split="validation",
@@ -69,6 +76,8 @@ def adapt(
         device=find_device(config.device),
         precision="fp32",
         of=len(validation) if len(samples) < len(validation) else None,
+        seen=adapted.seen,
+        folder=adapted.data.samples,
         progress=progress,
     )
     metrics["run"] = str(run.folder)
@@ -166,6 +175,7 @@ def evaluate(
             device=chosen_device,
             precision=precision,
             seen=artifact.read_pictures_seen(file),
+            folder=images.data.samples,
             overrides=({} if data is None else {"--data": data}) | overrides.by_flag(),
             latest=run.folder if run and path is None else None,
             progress=progress,

@@ -106,6 +106,10 @@ class OptimizedCanonicalizer(Canonicalizer):
         return is_finite(group) and (group.exact or isinstance(group, PlanarGroup))
 
     @classmethod
+    def serves(cls, trained: Group, group: Group) -> bool:
+        return cls.takes(group)  # its network scores views, whichever they are
+
+    @classmethod
     def create(cls, settings: OptimizedSettings, context: Context) -> "OptimizedCanonicalizer":
         # Here and below, so that checking a configuration imports no library of networks.
         from equicli.canonicalization.networks import load_canonicalization_network
