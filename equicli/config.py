@@ -16,7 +16,6 @@ from equicli.data.value_range import read_bounds
 from equicli.devices import device_name
 from equicli.errors import UsageError, did_you_mean, shown
 from equicli.groups import Group, is_finite, parse_group
-from equicli.origin import with_origin
 from equicli.policy import Gate, policy_of
 from equicli.prediction.inputs import stays
 from equicli.recipes import load_recipe
@@ -129,12 +128,18 @@ def build_config(
     """Merge and resolve. `recipe` is a recipe's name or YAML file, what `load_recipe` read of one, or None.
 
     Raises:
-        UsageError: see `merge`, `with_origin`, `resolve`, `load_recipe` and `refuse_code`.
-        EquicliError: see `with_origin`.
+        UsageError: see `merge`, `origin.with_origin`, `resolve`, `load_recipe` and `refuse_code`.
+        EquicliError: see `origin.with_origin`.
     """
     said = merge(load_recipe(recipe) if isinstance(recipe, str) else recipe)
     refuse_code(said, merge(None, settings, flags), f"--recipe {recipe}" if isinstance(recipe, str) else "the recipe")
-    return resolve(with_origin(merge(said, settings, flags)))
+    tree = merge(said, settings, flags)
+    if tree.get(START_FROM) is not None:
+        # Here, so that checking any other configuration imports no library of networks.
+        from equicli.origin import with_origin
+
+        tree = with_origin(tree)
+    return resolve(tree)
 
 
 def names_code(model: object) -> bool:

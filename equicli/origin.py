@@ -88,7 +88,7 @@ def with_origin(tree: Tree) -> Tree:
     """
     name = tree.get(START_FROM)
     if not isinstance(name, str) or not name:
-        return tree
+        return tree  # `resolve` says what is wrong
     own = next((g for g in tree.given if g.key.startswith("canonicalizer.") and g.key != "canonicalizer.kind"), None)
     if own is not None:
         raise UsageError(f"{own.written}: comes from --start-from {name}; leave it out.")
