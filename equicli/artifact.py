@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
@@ -14,7 +14,7 @@ from equicli.canonicalization.registry import REGISTRY
 from equicli.data.fingerprint import BYTES, from_tensor, to_tensor
 from equicli.errors import EquicliError, UsageError, reason, shown
 from equicli.files import open_tensors, read_tensors, write_tensors
-from equicli.groups import parse_group
+from equicli.groups import Group, parse_group
 from equicli.model_config import ModelConfig, damaged, parse_config
 from equicli.prediction.checkpoint import Allowance, load_own, load_weights, read_checkpoint
 from equicli.prediction.checkpoint_files import sha256_of
@@ -119,6 +119,44 @@ def read_pictures_seen(path: Path) -> frozenset[bytes] | None:
     return from_tensor(found)
 
 
+def load_canonicalizer(path: Path, group: Group) -> Canonicalizer:
+    """Load the canonicalizer of an artifact alone, for a group that it serves, in the form that is shipped.
+
+    Raises:
+        EquicliError: see `load`.
+    """
+    config = read_config(path)
+    weights = {key.removeprefix(_CANONICALIZER): value for key, value in _canonicalizer_weights(path).items()}
+    try:
+        with Allowance(weights):
+            canonicalizer = _rebuild_canonicalizer(config, group)
+    except EquicliError as error:
+        raise type(error)(f"{path}: {error}") from error
+    except Exception as error:  # constructors fail in any way
+        raise EquicliError(f"{path}: its canonicalizer cannot be built ({reason(error)}).") from error
+    load_weights(canonicalizer, weights, str(path))
+    return canonicalizer
+
+
+def copy_canonicalizer(path: Path, target: Path) -> None:
+    """Write what `load_canonicalizer`, `read_config` and `read_pictures_seen` read of an artifact as a file of its own.
+
+    Raises:
+        EquicliError: it cannot be read.
+    """
+    pictures = read_pictures_seen(path)
+    seen = {} if pictures is None else {_PICTURES: to_tensor(pictures)}
+    write_tensors(target, _canonicalizer_weights(path) | seen, {"equicli": read_config(path).to_json()})
+
+
+def _canonicalizer_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        with open_tensors(path) as file:
+            return {key: file.get_tensor(key) for key in file.keys() if key.startswith(_CANONICALIZER)}
+    except Exception as error:  # also types of numbers that torch has not
+        raise EquicliError(f"{path}: its weights cannot be read ({reason(error)}).") from error
+
+
 def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str | Path | None = None) -> AdaptedModel:
     """Load an artifact as a module in eval mode, on the CPU.
 
@@ -152,7 +190,7 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
     try:
         with Allowance(weights):
             network = rebuild_network(config.prediction_network) if network is None else _with_head(network, config)
-            canonicalizer = _rebuild_canonicalizer(config)
+            canonicalizer = _rebuild_canonicalizer(config, parse_group(config.group))
     except EquicliError as error:
         raise type(error)(f"{path}: {error}") from error
     except Exception as error:  # constructors fail in any way
@@ -177,13 +215,13 @@ def load_call(path: Path, config: ModelConfig, *, adapter_only: bool, checkpoint
     return f"equicli.load({', '.join(arguments)})"
 
 
-def _rebuild_canonicalizer(config: ModelConfig) -> Canonicalizer:
+def _rebuild_canonicalizer(config: ModelConfig, group: Group) -> Canonicalizer:
     kind = REGISTRY[config.canonicalizer.kind]
     try:
         spec = TypeAdapter(kind.Spec).validate_python(dict(config.canonicalizer.spec), extra="forbid")
     except ValidationError as error:
         raise EquicliError(damaged(error, "canonicalizer.spec")) from None
-    return kind.rebuild(spec, Context(parse_group(config.group), config.preprocess.normalization.rgb()))
+    return kind.rebuild(spec, Context(group, config.preprocess.normalization.rgb()))
 
 
 def _fetch(path: Path, config: ModelConfig, network: nn.Module | None, checkpoint: str | Path | None) -> nn.Module:

@@ -24,7 +24,9 @@ from equicli.settings import (
     CanonicalizerSettings,
     EvaluationSettings,
     LocalPath,
+    LocalPaths,
     NetworkSettings,
+    OriginPath,
     PolicySettings,
     Settings,
     Share,
@@ -35,7 +37,7 @@ from equicli.settings import (
 )
 from equicli.tasks.registry import TASKS
 from equicli.tasks.task import Task
-from equicli.tree import SECTIONS, Tree, kind_of, merge, short_names
+from equicli.tree import SECTIONS, START_FROM, Tree, kind_of, merge, short_names
 
 Section = TypeVar("Section", bound=Settings)
 Known = TypeVar("Known")
@@ -49,6 +51,12 @@ class AdaptConfig(Settings):
     """All that decides what `equicli adapt` trains. Written to `resolved.yaml`, which is itself a recipe."""
 
     data: LocalPath = Field(description="an image folder")
+    upright: LocalPaths = Field(
+        (), description="folders of more upright images, for the canonicalizer's training alone; labels are ignored"
+    )
+    start_from: OriginPath | None = Field(
+        None, description="a run, an exported file or owner/name on the Hub, whose canonicalizer is taken"
+    )
     group: str
     prior: tuple[str, ...] | dict[str, Share] = Field(
         description="poses that the network expects; or the share of each, adding up to 1"
@@ -98,13 +106,15 @@ def resolve(tree: Tree) -> AdaptConfig:
         raise UsageError("--model is missing: name it on the command line or in a recipe.")
     kinds = {name: {"kind": kind_of(name, values), **values.get(name, {})} for name in ("canonicalizer", "task")}
     training = _fill_training(values.get("training", {}), kind)
+    # One to start from has all others.
+    settings = kind.Settings if values.get(START_FROM) is None else CanonicalizerSettings
     config = _validate(
         AdaptConfig,
         {
             **values,
             "group": group.name,
             "prior": read_prior(values.get("prior"), group),
-            "canonicalizer": _validate(kind.Settings, kinds["canonicalizer"], tree, "canonicalizer."),
+            "canonicalizer": _validate(settings, kinds["canonicalizer"], tree, "canonicalizer."),
             "task": _validate(task.Settings, kinds["task"], tree, "task."),
             "policy": _fill(values.get("policy", {}), {"kind": _policy_of(group, kind, task, training)}),
             "training": training,
@@ -122,11 +132,18 @@ def build_config(
     """Merge and resolve. `recipe` is a recipe's name or YAML file, what `load_recipe` read of one, or None.
 
     Raises:
-        UsageError: see `merge`, `resolve`, `load_recipe` and `refuse_code`.
+        UsageError: see `merge`, `origin.with_origin`, `resolve`, `load_recipe` and `refuse_code`.
+        EquicliError: see `origin.with_origin`.
     """
     said = merge(load_recipe(recipe) if isinstance(recipe, str) else recipe)
     refuse_code(said, merge(None, settings, flags), f"--recipe {recipe}" if isinstance(recipe, str) else "the recipe")
-    return resolve(merge(said, settings, flags))
+    tree = merge(said, settings, flags)
+    if tree.get(START_FROM) is not None:
+        # Here, so that checking any other configuration imports no library of networks.
+        from equicli.origin import with_origin
+
+        tree = with_origin(tree)
+    return resolve(tree)
 
 
 def names_code(model: object) -> bool:
@@ -261,7 +278,29 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
     asked = TASKS[config.task.kind]
     policy = Gate(0.5, 2) if config.policy.kind == "gate" else policy_of(config.policy)
     refusal = policy.refusal(group, asked.signature.outputs)
+    epochs, start, upright = tree.name("training.epochs"), "--start-from", "--upright"
     faults = {
+        f"{start}: {flag} has learned nothing that could be taken; leave it out": (
+            config.start_from is not None and not kind.learns
+        ),
+        f"{start}: {flag} is stored in its final form, which no training can go on with; add --epochs 0": (
+            config.start_from is not None and training.epochs > 0 and not kind.trains_further
+        ),
+        f"{epochs} = 0: leaves {flag} untrained; add --start-from RUN, or train for 1 or more": (
+            training.epochs == 0 and kind.learns and config.start_from is None
+        ),
+        f"{epochs} = 0: trains nothing, which --train-base asks for; leave one of them out": (
+            training.epochs == 0 and training.train_base
+        ),
+        f"{upright}: nothing is trained on these images; leave it out": (
+            bool(config.upright) and (training.epochs == 0 or not kind.learns)
+        ),
+        f"{upright}: these images have no labels, which {task} trains on; leave one of them out": (
+            bool(config.upright) and training.task_weight > 0
+        ),
+        f"{upright}: of these images the pose is known, so shares of poses do not hold; name poses with --prior": (
+            bool(config.upright) and isinstance(config.prior, dict)
+        ),
         f"{tree.name('policy.kind')}: {refusal}": refusal is not None,
         f"{tree.name('policy.of')}: says what a mean is of; add policy=mean, or leave it out": (
             config.policy.kind != "mean" and config.policy.of != "probabilities"

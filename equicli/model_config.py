@@ -28,10 +28,15 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class CanonicalizerSpec:
-    """What rebuilds a canonicalizer without its weights: its kind, and that kind's own spec."""
+    """What rebuilds a canonicalizer without its weights: its kind, and that kind's own spec.
+
+    source: of one that was taken from another artifact, that one's `name` and `sha256`, and the `group` it was trained
+        for; else empty.
+    """
 
     kind: str
     spec: Mapping[str, Any]
+    source: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,11 @@ def _check(config: ModelConfig) -> None:
     kind = REGISTRY.get(config.canonicalizer.kind)
     if kind is None or group.dimension != 2 or not kind.takes(group):
         raise ValueError(f"canonicalizer.kind: '{config.canonicalizer.kind}' is none for {group.name}")
+    trained_for = config.canonicalizer.source.get("trained_for", group.name)
+    try:
+        parse_group(trained_for)
+    except UsageError:
+        raise ValueError(f"canonicalizer.source.trained_for: '{trained_for}' is no group") from None
     refusal = config.policy.refusal(group, config.signature.outputs)
     if refusal is not None:
         raise ValueError(f"policy: {refusal}")

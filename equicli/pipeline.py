@@ -64,7 +64,15 @@ def adapt(
         adapted.model,
         adapted.config,
         task,
-        Batches(adapted.model, samples, EVALUATION_BATCH, rotate, reencode=reencode, max_pixels=config.max_pixels),
+        Batches(
+            adapted.model,
+            samples,
+            EVALUATION_BATCH,
+            rotate,
+            reencode=reencode,
+            max_pixels=config.max_pixels,
+            strict=config.strict,
+        ),
         task.targets(samples, adapted.data, adapted.config.labels),
         turns_for(config.group),
         split="validation",
@@ -72,6 +80,8 @@ def adapt(
         device=find_device(config.device),
         precision="fp32",
         of=len(validation) if len(samples) < len(validation) else None,
+        seen=adapted.seen,
+        folder=adapted.data.samples,
         progress=progress,
     )
     metrics["run"] = str(run.folder)
@@ -173,6 +183,7 @@ def evaluate(
             device=chosen_device,
             precision=precision,
             seen=artifact.read_pictures_seen(file),
+            folder=images.data.samples,
             overrides=({} if data is None else {"--data": data}) | overrides.by_flag(),
             latest=run.folder if run and path is None else None,
             progress=progress,

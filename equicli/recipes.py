@@ -37,6 +37,14 @@ def expand_checkpoint(value: Any) -> Any:
     return value if str(value).startswith("hf-hub:") else local_path(value)
 
 
+def expand_origin(value: Any) -> Any:
+    """Make the path of a run or file absolute; owner/name[@revision] of which there is none here is on the Hub."""
+    if not isinstance(value, str) or value.startswith("hf-hub:") or Path(expand_path(value)).exists():
+        return expand_checkpoint(value)
+    on_the_hub = re.fullmatch(r"(?!runs/)\w[\w.-]*/[\w.-]+(@[^@]+)?", value) and not value.endswith(".safetensors")
+    return f"hf-hub:{value}" if on_the_hub else local_path(value)
+
+
 class _Loader(yaml.SafeLoader):
     """Reads `1e-4` as a number, as YAML 1.2 and people do; PyYAML takes it for text. Keys are text, also `no`, `0`."""
 

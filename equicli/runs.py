@@ -21,8 +21,8 @@ LATEST = "latest"
 # What a run writes into its folder, and all that starting anew there removes. The model goes first: without it a run
 # counts as unfinished.
 FILES = (
-    "model.safetensors training_state.safetensors features.safetensors config.json resolved.yaml split.json log.jsonl "
-    "metrics.json report.md curve.png README.md"
+    "model.safetensors training_state.safetensors features.safetensors start.safetensors config.json resolved.yaml "
+    "split.json log.jsonl metrics.json report.md curve.png README.md"
 ).split()
 
 
@@ -63,6 +63,7 @@ class Run:
         self.log = folder / "log.jsonl"
         self.state = folder / "training_state.safetensors"
         self.features = folder / "features.safetensors"
+        self.start = folder / "start.safetensors"
         self.card = folder / "README.md"
 
     @property

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import ErrorDetails
 
-from equicli.recipes import expand_checkpoint, local_path
+from equicli.recipes import expand_checkpoint, expand_origin, local_path
 
 Scalar = bool | int | float | str | None
 # Whether averaged weights are taken; `auto`: where a file has any.
@@ -14,6 +14,13 @@ Ema = Literal["auto", "yes", "no"]
 LocalPath = Annotated[str, BeforeValidator(local_path)]
 # hf-hub:owner/name[@revision]/file, or a local file.
 CheckpointPath = Annotated[str, BeforeValidator(expand_checkpoint)]
+
+# A run folder, a file, or hf-hub:owner/name[@revision][/file].
+OriginPath = Annotated[str, BeforeValidator(expand_origin)]
+# One folder, or a list.
+LocalPaths = Annotated[
+    tuple[LocalPath, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
@@ -101,7 +108,7 @@ class TrainingSettings(Settings):
     task_weight: Weight = Field(
         description="of the task's own loss, which needs labels and whole images; default: 1 with train_base, else 0",
     )
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(20, ge=0, description="passes over the training images; 0 with start_from: attach it as it is")
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(gt=0, description="default: what the canonicalizer wants")
     base_learning_rate: float = Field(1e-4, gt=0, description="of the prediction network, with train_base")

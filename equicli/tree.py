@@ -31,6 +31,8 @@ SECTIONS: dict[str, type[Settings]] = {
 }
 # Those that have a kind, whose further keys are the kind's own affair.
 KINDS = tuple(name for name, model in SECTIONS.items() if "kind" in model.model_fields)
+# The setting that names a canonicalizer to start from.
+START_FROM = "start_from"
 # Whose keys have no short names: they would be taken for the prediction network's.
 _WHOLE = ("canonicalizer", "policy")
 # `seed` is the run's.
@@ -90,7 +92,7 @@ def merge(
     """Lay flags over `--set` pairs and these over a recipe.
 
     Whoever chooses another kind (of canonicalizer, task or policy) than the recipe leaves out what the recipe sets for
-    its own.
+    its own; so does whoever names a canonicalizer to start from, which brings its own settings.
 
     Args:
         recipe: what `load_recipe` read, or what an earlier call returned.
@@ -108,6 +110,7 @@ def merge(
     over = (*_read(parse_pair(text, "--set") for text in settings), *_read(chosen))
     before, after = Tree(own).values, Tree((*own, *over)).values
     changed = {name for name in KINDS if kind_of(name, before) != kind_of(name, after)}
+    changed |= {"canonicalizer"} if Tree(over).get(START_FROM) is not None else set()
     return Tree((*(given for given in own if given.key.partition(".")[0] not in changed), *over))
 
 

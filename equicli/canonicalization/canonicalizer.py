@@ -63,6 +63,7 @@ class Canonicalizer(nn.Module):
         the canonicalizer again. Its fields say their bounds, as a file of others may ask for anything.
     learns: whether it has anything to train.
     finds_poses: whether it finds poses at all; False for the baseline that has none to find.
+    trains_further: whether one that was stored can be trained again.
     compares_views: whether its poses have `vectors`, on which the contrast loss acts.
     learning_rate: by default; networks that can only start untrained want a higher one.
     view: what it looks at. `__init__` calls `super().__init__(context)`, which takes SIZE pixels, normalized as for the
@@ -76,6 +77,7 @@ class Canonicalizer(nn.Module):
     Spec: ClassVar[type[Any]] = Nothing
     learns: ClassVar[bool] = True
     finds_poses: ClassVar[bool] = True
+    trains_further: ClassVar[bool] = True
     compares_views: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 1e-3
 
@@ -94,6 +96,11 @@ class Canonicalizer(nn.Module):
     def takes(cls, group: Group) -> bool:
         """Whether there is such a canonicalizer for a group; here for any finite one."""
         return is_finite(group)
+
+    @classmethod
+    def serves(cls, trained: Group, group: Group) -> bool:
+        """Whether one that was trained for a group can find the poses of another; here of the same alone."""
+        return trained.name == group.name
 
     @classmethod
     def create(cls: type[Self], settings: Any, context: Context) -> Self:

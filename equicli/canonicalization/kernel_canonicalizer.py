@@ -29,6 +29,8 @@ class KernelCanonicalizer(Canonicalizer):
 
     method = "EquiAdapt, [Equivariant Adaptation of Large Pretrained Models](https://arxiv.org/abs/2310.01647)"
 
+    trains_further = False  # of ordinary convolutions nothing keeps the symmetry
+
     def __init__(self, spec: Any, context: Context, *, plain: bool) -> None:
         """
         Args:

@@ -76,6 +76,10 @@ class OptimizedCanonicalizer(ViewCanonicalizer):
             self.register_buffer("reference", reference)
 
     @classmethod
+    def serves(cls, trained: Group, group: Group) -> bool:
+        return cls.takes(group)  # its network scores views, whichever they are
+
+    @classmethod
     def create(cls, settings: OptimizedSettings, context: Context) -> "OptimizedCanonicalizer":
         found, size = settings.load(settings.vector_size)
         spec = OptimizedSpec(found.spec, found.preprocess.normalization, size, settings.vector_size, found.provenance)

@@ -33,10 +33,12 @@ from equicli.cli.options import (
     Quiet,
     Recipe,
     Revision,
+    StartFrom,
     Std,
     Strict,
     TestSplit,
     TrainSplit,
+    Upright,
     UseEma,
     ValSplit,
     ValueRange,
@@ -91,6 +93,7 @@ def adapt_command(
     image_size: ImageSize = None,
     mean: Mean = None,
     std: Std = None,
+    start_from: StartFrom = None,
     group: Group = None,
     canonicalizer: Annotated[
         str | None,
@@ -157,6 +160,7 @@ def adapt_command(
             rich_help_panel=TRAINING,
         ),
     ] = False,
+    upright: Upright = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     seed: Annotated[
@@ -208,6 +212,8 @@ def adapt_command(
 
     flags = {
         "data": data,
+        "upright": upright or None,
+        "start_from": start_from,
         "model": model,
         "group": group,
         "task.kind": task,

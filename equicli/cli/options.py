@@ -230,6 +230,24 @@ Group = Annotated[
         show_default="c4",
     ),
 ]
+StartFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="Take the canonicalizer of a run, an exported file or owner/name; --epochs 0 leaves it as it is.",
+        rich_help_panel=CANONICALIZER,
+        show_default="a new one",
+    ),
+]
+Upright = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Train the canonicalizer on more upright images, of any kind, labelled or not; repeatable.",
+        rich_help_panel=TRAINING,
+        show_default="none",
+    ),
+]
 Epochs = Annotated[
     int | None,
     typer.Option(

@@ -9,10 +9,10 @@ from equicli.config import refuse_code, resolve
 from equicli.errors import UsageError
 from equicli.groups import is_finite, parse_group
 from equicli.recipes import load_recipe, parse_pair
-from equicli.tree import Tree, merge
+from equicli.tree import START_FROM, Tree, merge
 
 # What makes a system is its own choice, whatever all share.
-_FIXED = ("training.train_base", "training.augment", "policy.kind", "policy.of", "policy.passes")
+_FIXED = ("training.train_base", "training.augment", "policy.kind", "policy.of", "policy.passes", START_FROM)
 # These, too, unless they are named on the command line.
 _OWN = (
     *_FIXED,
@@ -34,6 +34,8 @@ class _System:
         self.kind = REGISTRY[self.own.get("canonicalizer.kind")]
         self.trains_base = bool(self.own.get("training.train_base"))
         self.learns = self.kind.learns or self.trains_base
+        if not self.kind.learns or self.trains_base or self.own.get("training.task_weight"):
+            shared = Tree(tuple(given for given in shared.given if given.key != "upright"))  # it has no use for these
         self.tree = merge(shared, flags=self.own)
 
     def refusal(self, text: str, tree: Tree) -> str | None:

@@ -131,6 +131,25 @@ def open_folder(root: Path, names: SplitNames | None = None) -> Dataset:
     )
 
 
+def open_unlabelled(root: Path, flag: str) -> Dataset:
+    """Take every picture below a folder, whatever folders in it are called; none has a label.
+
+    Args:
+        flag: what names the folder, for errors.
+
+    Raises:
+        UsageError: there is no such folder, or no picture in it.
+    """
+    if not root.is_dir():
+        why = "is a file" if root.is_file() else "no such folder"
+        raise UsageError(f"{flag} {root}: {why}; name a folder of images.")
+    tree = FileTree(root)
+    samples = tuple(map(Sample, tree.read_all()))
+    if not samples:
+        raise UsageError(f"{flag} {root}: no images here or below; name a folder of images.")
+    return Dataset(root, (), samples, None, left_out=tree.left_out())
+
+
 @dataclass(frozen=True)
 class _Read:
     """The pictures of a part by class, or those without one."""

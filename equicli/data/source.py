@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -35,7 +36,9 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Resident:
-    """A source that is held in memory, all images of one size. The fields are those of `Images`, for all n."""
+    """A source of tensors, in memory or mapped from a file, all images of one size. The fields are those of `Images`,
+    for all n.
+    """
 
     pixels: Tensor
     aspects: Tensor
@@ -50,3 +53,27 @@ class Resident:
         targets = [self.targets[i] for i in indices.tolist()]
         looks = None if self.looks is None else self.looks[chosen]
         return Images(self.pixels[chosen], self.aspects[indices], targets, looks)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Two sources as one, the images of `first` before those of `second`. What is taken comes on the device of `first`;
+    it has no looks.
+    """
+
+    first: Source
+    second: Source
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def take(self, indices: Tensor) -> Images:
+        later = indices >= len(self.first)
+        parts = self.first.take(indices[~later]), self.second.take(indices[later] - len(self.first))
+        # Where each lies in these two, one after the other.
+        rows = torch.cat([(~later).nonzero(), later.nonzero()])[:, 0].argsort()
+        device = parts[0].pixels.device
+        pixels = torch.cat([part.pixels.to(device) for part in parts])[rows.to(device)]
+        targets = [target for part in parts for target in part.targets]
+        aspects = torch.cat([part.aspects for part in parts])[rows]
+        return Images(pixels, aspects, [targets[row] for row in rows.tolist()])

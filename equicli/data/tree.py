@@ -151,6 +151,16 @@ class FileTree:
                 pictures += self.images(path)
         return sorted(pictures)
 
+    def read_all(self) -> list[Path]:
+        """All pictures of the tree, marked as used, but for what `folders` sets aside."""
+        waiting, met = [self.root], set()
+        while waiting:
+            folder = waiting.pop()
+            if place_of(folder) not in met:
+                met.add(place_of(folder))
+                waiting += self.folders(folder)
+        return self.read([self.root], set())
+
     def read_here(self, folder: Path) -> list[Path]:
         """The pictures in a folder itself, marked as used."""
         self._enter(folder)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from equicli.adapted import AdaptedModel
 from equicli.data.decode import MAX_PIXELS, Decoder
+from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Dataset, Sample, match_recorded, recorded_split
 from equicli.data.loading import Batch, Loader
 from equicli.data.reencode import Encoding
@@ -20,6 +21,9 @@ from equicli.progress import Progress
 from equicli.recipes import expand_path
 from equicli.runs import Run
 from equicli.tasks.task import Task
+
+# Pictures of a folder that tell whether any of it was seen.
+LOOKED_AT = 200
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,12 @@ def find_samples(
     if not samples:
         raise EquicliError(f"{root}: no test images.")
     return EvaluationSamples(tuple(samples), folder, split)
+
+
+def is_elsewhere(folder: Sequence[Sample], seen: Collection[bytes]) -> bool:
+    """Whether a folder is none of those whose pictures were seen, as some of its pictures tell."""
+    some = torch.randperm(len(folder), generator=torch.Generator().manual_seed(0))[:LOOKED_AT].tolist()
+    return not any(fingerprint(path) in seen for path in (folder[i].path for i in some) if path.is_file())
 
 
 def _moved_test_samples(folder: Dataset, recorded: Mapping[str, Sequence[str]]) -> list[Sample]:

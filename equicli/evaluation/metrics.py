@@ -32,6 +32,7 @@ def metrics_document(
     near_chance: Sequence[str] = (),
     of: int | None = None,
     seen: int | None = None,
+    elsewhere: bool = False,
     overrides: Mapping[str, Any] | None = None,
     precision: str = "fp32",
     unreadable: int,
@@ -48,6 +49,7 @@ def metrics_document(
         near_chance: see `warnings.near_chance_of`.
         of: of how many images of the split these are some; None where they are all.
         seen: how many of the images training saw; None where nothing says.
+        elsewhere: whether the canonicalizer is known to have been trained on none of the folder.
         overrides: preprocessing in place of the artifact's own, by flag. precision: of the prediction network.
     """
     systems = {
@@ -71,6 +73,7 @@ def metrics_document(
         "n": evaluation.n,
         "of": of,
         "seen_in_training": seen,
+        "elsewhere": elsewhere,
         "unreadable": unreadable,
         "overrides": dict(overrides or {}),
         "precision": precision,

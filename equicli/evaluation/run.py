@@ -12,13 +12,14 @@ import torch
 
 import equicli
 from equicli.adapted import AdaptedModel
+from equicli.data.folders import Sample
 from equicli.data.loading import tell_unreadable
 from equicli.data.reencode import NONE
 from equicli.errors import EquicliError, is_out_of_memory
 from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.cost import cost_of
 from equicli.evaluation.evaluate import Evaluation, InputBatch, record_systems
-from equicli.evaluation.images import Batches
+from equicli.evaluation.images import Batches, is_elsewhere
 from equicli.evaluation.metrics import metrics_document
 from equicli.evaluation.warnings import near_chance_of, warnings_of
 from equicli.files import from_here
@@ -45,6 +46,7 @@ def evaluate_images(
     precision: str,
     of: int | None = None,
     seen: Collection[bytes] | None = None,
+    folder: Sequence[Sample] = (),
     overrides: Mapping[str, Any] | None = None,
     latest: Path | None = None,
     progress: Progress,
@@ -55,6 +57,7 @@ def evaluate_images(
         targets: what is right for each sample; None where nothing says.
         split, of, overrides: which images these are, and how they are prepared; see `metrics_document`.
         seen: fingerprints of the pictures that training saw; None where nothing says, or where all are known to be.
+        folder: all samples of the folder that these are from.
         latest: the run that was meant where the command names none.
     """
     systems = ("adapted", *task.baselines)
@@ -87,6 +90,7 @@ def evaluate_images(
         near_chance=near_chance_of(evaluation, task, config.prior),
         of=of,
         seen=count,
+        elsewhere=bool(seen and model.canonicalizer.learns and count == 0 and is_elsewhere(folder, seen)),
         overrides=overrides,
         precision=precision,
         unreadable=len(batches.unreadable),

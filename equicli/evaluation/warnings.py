@@ -6,6 +6,7 @@ from typing import Any
 from equicli.canonicalization.prior import Prior, near_chance
 from equicli.evaluation.cost import WIDE
 from equicli.evaluation.evaluate import Evaluation
+from equicli.groups import is_finite
 from equicli.tasks.intervals import paired_difference
 from equicli.tasks.task import Task
 
@@ -52,10 +53,12 @@ def warnings_of(
         )
         gap, (low, high) = paired_difference(averaged, adapted)
         if low > 0:
+            again = ", --passes 1.25" if evaluation.passes["adapted"] == 1 and is_finite(evaluation.group) else ""
             lines.append(
                 f"symmetrized is better than adapted, by {100 * gap:.1f} points [{100 * low:.1f}, {100 * high:.1f}]: "
-                "more --epochs, more images or a pretrained --canonicalizer-network may help; or, at "
-                f"{evaluation.passes['symmetrized']:g} passes an image, adapt with --recipe systems/symmetrization"
+                f"more kinds of upright images (--upright){again}, more --epochs or a pretrained "
+                f"--canonicalizer-network may help; or, at {evaluation.passes['symmetrized']:g} passes an image, adapt "
+                "with --recipe systems/symmetrization"
             )
     low, high = cost["relative_time_range"]
     if high > WIDE * low:

@@ -50,6 +50,7 @@ def _of_artifact(found: Mapping[str, Any]) -> dict[str, Rows]:
             "kind": canonicalizer["kind"],
             **canonicalizer["spec"],
             "parameters": _parameters(canonicalizer),
+            "source": canonicalizer["source"],
             "policy": _policy(found["policy"]),
         },
         "Prediction network": {

@@ -141,7 +141,9 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     adapted, cost = metrics["adapted"], metrics["cost"]
     lines = _found_poses(metrics)
     if adapted["identity_rate"] is not None:
-        lines.insert(0, ("identity rate", f"{100 * adapted['identity_rate']:.2f} %{_by_shape(adapted)}"))
+        rate = f"{100 * adapted['identity_rate']:.2f} %{_by_shape(adapted)}"
+        elsewhere = ", of a folder that the canonicalizer was not trained on" if metrics.get("elsewhere") else ""
+        lines.insert(0, ("identity rate", rate + elsewhere))
     if adapted["pose_accuracy"] is not None:
         lines.append(("pose accuracy", f"{100 * adapted['pose_accuracy']:.2f} %"))
     if adapted["pose_ece"] is not None:

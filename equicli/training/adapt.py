@@ -4,30 +4,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from equicli import artifact
 from equicli.adapted import AdaptedModel
-from equicli.artifact import write_artifact
-from equicli.canonicalization.canonicalizer import Canonicalizer, Context
+from equicli.artifact import copy_canonicalizer, write_artifact
+from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.prior import Prior, near_chance
-from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig
 from equicli.data.decode import Decoder
 from equicli.data.folders import Dataset, Sample, Split
 from equicli.data.loading import tell_unreadable
 from equicli.data.preprocess import Preprocess
-from equicli.data.source import Resident
+from equicli.data.source import Joined, Resident, Source
 from equicli.devices import find_device
-from equicli.errors import EquicliError, reason
-from equicli.groups import Group, parse_group
+from equicli.groups import parse_group
 from equicli.groups.action import act
 from equicli.groups.elements import inverse
 from equicli.model_config import CanonicalizerSpec, ModelConfig
 from equicli.policy import policy_of
 from equicli.prediction.head import find_head
-from equicli.prediction.inputs import Pictures, Tensors
+from equicli.prediction.inputs import Tensors
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import asking
 from equicli.progress import Progress
@@ -36,21 +33,36 @@ from equicli.tasks.registry import make_task
 from equicli.tasks.task import Binding, Task
 from equicli.training.features import Features
 from equicli.training.gate import make_gate
-from equicli.training.images import TrainingImages, read_training_images
+from equicli.training.images import NO_IMAGES, TrainingImages, read_training_images
 from equicli.training.loop import fit
 from equicli.training.objective import Objective, TaskLoss
-from equicli.training.start import check_resumed, first_picture, load_frozen, load_own_code, open_data, tell_copies
+from equicli.training.start import (
+    check_resumed,
+    first_picture,
+    load_frozen,
+    load_own_code,
+    make_canonicalizer,
+    open_data,
+    open_origin,
+    tell_copies,
+)
+from equicli.training.upright import open_upright, read_upright
 from equicli.training.value_ranges import find_value_ranges
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """What `train_canonicalizer` made, and the validation samples that can be read, to report on."""
+    """What `train_canonicalizer` made, and the validation samples that can be read, to report on.
+
+    seen: fingerprints of the pictures that were trained on, where nothing was trained here and so others may be among
+        the validation samples; None where these are known to have chosen something, or nothing says.
+    """
 
     model: AdaptedModel
     config: ModelConfig
     data: Dataset
     validation: tuple[Sample, ...]
+    seen: frozenset[bytes] | None = None
 
 
 def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, resume: bool = False) -> Adapted:
@@ -71,6 +83,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     task, training = make_task(config.task), config.training
     policy = policy_of(config.policy)
     data, split = open_data(config, task, run, progress, resume=resume)
+    upright, origin = open_upright(config, progress), open_origin(config, run, resume=resume)
     found = load_frozen(config, task, data, device, progress)
     group, prior = parse_group(config.group), Prior.of(config.prior)
 
@@ -93,26 +106,29 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     binding = task.bind(found, data, shown, lambda sample: show(decoder.read(sample.path)), progress)
     if binding.head_needed:
         found = replace(found, spec=replace(found.spec, head=find_head(found.network, shown)))
-    canonicalizer = _create_canonicalizer(config, group, found, task, first, device)
-    for remark in canonicalizer.remarks:
+    canonicalizer = make_canonicalizer(config, group, origin, found, task, first, device)
+    for remark in (*canonicalizer.remarks, *(origin.remarks(group) if origin else ())):
         progress.say(remark)
-    trains = training.train_base or any(parameter.requires_grad for parameter in canonicalizer.parameters())
+    learnable = training.train_base or any(parameter.requires_grad for parameter in canonicalizer.parameters())
+    trains = learnable and training.epochs > 0
     features = Features.read(run.features) if resume and binding.head_needed else None
-    images = read_training_images(
-        split if trains or binding.head_needed else replace(split, train=()),
-        found.preprocess,
-        None if training.task_weight else canonicalizer.view,
-        look=_look(config, canonicalizer, found.preprocess),
-        keep=trains,
-        features_of=found.network if binding.head_needed and features is None else None,
-        head=found.spec.head,
-        turn_back=turn_back,
-        device=device,
-        batch_size=training.batch_size,
-        decoder=decoder,
-        strict=config.strict,
-        progress=progress,
-    )
+    images = NO_IMAGES
+    if trains or binding.head_needed:
+        images = read_training_images(
+            split,
+            found.preprocess,
+            None if training.task_weight else canonicalizer.view,
+            look=_look(config, canonicalizer, found.preprocess),
+            keep=trains,
+            features_of=found.network if binding.head_needed and features is None else None,
+            head=found.spec.head,
+            turn_back=turn_back,
+            device=device,
+            batch_size=training.batch_size,
+            decoder=decoder,
+            strict=config.strict,
+            progress=progress,
+        )
     tell_unreadable(images.unreadable, progress)
     spec = found.spec
     if images.features is not None:
@@ -132,7 +148,11 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         task_settings=task.stored(),
         signature=task.signature,
         group=config.group,
-        canonicalizer=CanonicalizerSpec(config.canonicalizer.kind, asdict(canonicalizer.spec)),
+        canonicalizer=CanonicalizerSpec(
+            config.canonicalizer.kind,
+            asdict(canonicalizer.spec),
+            origin.source(group, training.epochs) if origin else {},
+        ),
         prediction_network=spec,
         preprocess=found.preprocess,
         labels=binding.labels,
@@ -151,14 +171,35 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         start_run(run, config.model_dump(mode="json"), split.paths(data.root), model_config.to_json() + "\n")
         if features is not None:
             features.write(run.features)
+    if origin and origin.path != run.start:
+        copy_canonicalizer(origin.path, run.start)
     become_latest(run, progress)
     run.append_log({"used": len(data.samples), "left_out": data.left_out.counts()})
     run.append_log({"unreadable": {str(path): why for path, why in images.unreadable.items()}})
+    learned = set(images.fingerprints.values())
     if trains:
         modules = [canonicalizer, found.network] if training.train_base else [canonicalizer]
         run.append_log({"trainable_parameters": sum(p.numel() for m in modules for p in m.parameters())})
-        targets = _targets(task, split, data, binding, images)
-        _train(config, task, canonicalizer, found, prior, targets, run, progress)
+        own, validation = _targets(task, split, data, binding, images)
+        train: Source = own
+        if upright:
+            added = read_upright(
+                upright,
+                images.fingerprints.values(),
+                split.test,
+                view=canonicalizer.view,
+                turn=lambda picture: act(group, pose, picture, padding=config.padding),
+                folder=run.folder,
+                decoder=decoder,
+                strict=config.strict,
+                progress=progress,
+            )
+            added.record(run)
+            learned.update(added.fingerprints)
+            train = Joined(own, added.images)
+        _train(config, task, canonicalizer, found, prior, (train, validation), run, progress)
+    elif origin:
+        progress.say("attached as it is, without training (epochs=0)")
     else:
         progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train")
     model = model_config.assemble(canonicalizer.ship(), found.network.eval())
@@ -169,12 +210,12 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
             model, task, readable, right, prior, passes=config.policy.passes, decoder=decoder, progress=progress
         )
         model.policy, model_config = gate, replace(model_config, policy=gate)
-    learned = images.fingerprints.values() if trains or binding.head_needed else ()
-    write_artifact(run.model, model, model_config, pictures=frozenset(learned))
+    before = origin.pictures_seen() if origin else frozenset()
+    write_artifact(run.model, model, model_config, pictures=None if before is None else before | learned)
     tell_copies(split, images.fingerprints, progress)
     run.write(run.config.name, model_config.to_json() + "\n")
     _clear(run)
-    return Adapted(model, model_config, data, readable)
+    return Adapted(model, model_config, data, readable, None if learned else before)
 
 
 def _take_up(config: AdaptConfig, run: Run, progress: Progress) -> Adapted:
@@ -187,33 +228,16 @@ def _take_up(config: AdaptConfig, run: Run, progress: Progress) -> Adapted:
     _clear(run)
     unreadable = {path for entry in run.read_log() for path in entry.get("unreadable", ())}
     readable = tuple(sample for sample in split.validation if str(sample.path) not in unreadable)
-    return Adapted(model, artifact.read_config(run.model), data, readable)
+    model_config = artifact.read_config(run.model)
+    nothing_learned = config.training.epochs == 0 and model_config.prediction_network.head_outputs is None
+    seen = artifact.read_pictures_seen(run.model) if nothing_learned else None
+    return Adapted(model, model_config, data, readable, seen)
 
 
 def _clear(run: Run) -> None:
     """Remove what only training needed."""
-    for needed_to_resume in (run.state, run.features):
+    for needed_to_resume in (run.state, run.features, run.start):
         needed_to_resume.unlink(missing_ok=True)
-
-
-def _create_canonicalizer(
-    config: AdaptConfig, group: Group, found: PretrainedNetwork, task: Task, picture: Tensor, device: torch.device
-) -> Canonicalizer:
-    """Make a new canonicalizer, and find one pose before anything is read or written: a size may not be for it."""
-    torch.manual_seed(config.seed)
-    kind = REGISTRY[config.canonicalizer.kind]
-    context = Context(group, found.preprocess.normalization.rgb())
-    canonicalizer = kind.create(config.canonicalizer, context).to(device).eval()
-    if not canonicalizer.finds_poses:
-        return canonicalizer
-    try:
-        with torch.inference_mode():
-            inputs = Pictures([picture], found.preprocess, device, config.padding)
-            canonicalizer.find(inputs, asking(found.network, task.signature))
-    except Exception as error:  # of any network, also of somebody's own
-        remedy = " Try another --canonicalizer-size." if canonicalizer.learns else ""
-        raise EquicliError(f"--canonicalizer {config.canonicalizer.kind}: fails ({reason(error)}).{remedy}") from error
-    return canonicalizer
 
 
 def _look(config: AdaptConfig, canonicalizer: Canonicalizer, preprocess: Preprocess) -> Callable[[Tensor], Tensor]:
@@ -245,7 +269,7 @@ def _train(
     canonicalizer: Canonicalizer,
     found: PretrainedNetwork,
     prior: Prior,
-    images: tuple[Resident, Resident],
+    images: tuple[Source, Resident],
     run: Run,
     progress: Progress,
 ) -> None:

@@ -41,6 +41,11 @@ class TrainingImages:
     fingerprints: dict[Path, bytes]
 
 
+_NONE = Resident(torch.empty(0, 3, 0, 0, dtype=torch.uint8), torch.empty(0), [])
+# Where nothing is learned from any.
+NO_IMAGES = TrainingImages(_NONE, _NONE, torch.empty(0, dtype=torch.int64), None, {}, {})
+
+
 class _Prepared(NamedTuple):
     """Of one picture: what is kept of it, width ÷ height, and what canonicalizer and prediction network are shown."""
 
@@ -84,8 +89,7 @@ def read_training_images(
     def prepare(picture: Tensor, *, validation: bool = False) -> _Prepared:
         kept, aspect = torch.empty(3, 0, 0, dtype=torch.uint8), 1.0
         if keep and view is not None:
-            kept = view.pixels(picture).round().clamp(0, 255).to(torch.uint8)
-            aspect = picture.shape[-1] / picture.shape[-2] if view.whole else 1.0
+            kept, aspect = shrunk(picture, view)
         elif keep:
             kept = preprocess(picture)
         shown = None if features_of is None else preprocess(turn_back(picture))
@@ -125,6 +129,12 @@ def read_training_images(
         unreadable={path: why for loader in loaders for path, why in loader.unreadable.items()},
         fingerprints={path: of for loader in loaders for path, of in loader.fingerprints.items()},
     )
+
+
+def shrunk(picture: Tensor, view: SmallView) -> tuple[Tensor, float]:
+    """A picture's small view in bytes, uint8 (3, s, s), and the width ÷ height that it was squashed from, if it was."""
+    aspect = picture.shape[-1] / picture.shape[-2] if view.whole else 1.0
+    return view.pixels(picture).round().clamp(0, 255).to(torch.uint8), aspect
 
 
 def _check_sizes(read: Sequence[_Prepared], samples: Sequence[Sample]) -> None:

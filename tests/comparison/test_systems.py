@@ -58,7 +58,7 @@ def test_settings_reach_the_systems_that_take_them() -> None:
     with pytest.raises(UsageError, match=r"canonicalizer\.vector_size=9.*no system compared"):
         parts_of("energy", "canonicalizer.vector_size=9")
     with pytest.raises(UsageError, match="epochs"):
-        parts_of("energy", "epochs=0")
+        parts_of("energy", "epochs=-1")
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,25 @@ def test_a_sweep_makes_each_system_that_trains_and_takes_it_anew(sweep: str, sys
 def test_what_all_share_is_named_by_its_flag(setting: str, flag: str) -> None:
     with pytest.raises(UsageError, match=f"--set {setting}: use {flag}"):
         parts_of("frozen", setting)
+
+
+@pytest.mark.parametrize("source", ["recipe", "setting"])
+def test_more_upright_images_reach_what_is_trained_on_poses_alone(tmp_path, source: str) -> None:
+    (tmp_path / "shared.yaml").write_text(f"upright: {tmp_path}\n")
+    options = {"recipe": str(tmp_path / "shared.yaml")} if source == "recipe" else {}
+    settings = () if options else (f"upright={tmp_path}",)
+    parts = parts_of("energy,learned,equiadapt,equioptadapt,equioptadapt-joint", *settings, **options)
+    taken = {part.system for part in parts if part.config.upright == (str(tmp_path),)}
+    assert taken == {"equiadapt", "equioptadapt"}
+
+
+def test_a_canonicalizer_to_start_from_is_none_of_a_comparison(tmp_path) -> None:
+    (tmp_path / "shared.yaml").write_text("start_from: runs/a\n")
+    parts, notes = plan(parse_systems("equiadapt"), 1, FLAGS, [], str(tmp_path / "shared.yaml"))
+    assert notes == ["left out of --recipe, as systems have their own: start_from"]
+    assert all(part.config.start_from is None for part in parts)
+    with pytest.raises(UsageError, match=r"start_from=runs/a: no system compared can be run with it"):
+        parts_of("equioptadapt,energy", "start_from=runs/a")
 
 
 def test_what_is_left_out_of_a_recipe_is_told(tmp_path) -> None:

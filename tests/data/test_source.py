@@ -1,14 +1,18 @@
 import pytest
 import torch
 
-from equicli.data.source import Images, Resident, Source
+from equicli.data.source import Images, Joined, Resident, Source
 
 
-@pytest.fixture
-def source():
+def numbered(*numbers):
+    pixels = torch.tensor(numbers, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4).contiguous()
+    return Resident(pixels, torch.tensor(numbers) / 2, [f"image {index}" for index in numbers])
+
+
+@pytest.fixture(params=["one", "joined"])
+def source(request):
     """Five images, each of its own number."""
-    pixels = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 3, 4, 4).contiguous()
-    return Resident(pixels, torch.arange(5) / 2, [f"image {index}" for index in range(5)])
+    return numbered(*range(5)) if request.param == "one" else Joined(numbered(0, 1), numbered(2, 3, 4))
 
 
 @pytest.mark.parametrize("numbers", [[0, 1, 2, 3, 4], [4, 0], [2, 2, 2], [3], []])
@@ -25,4 +29,4 @@ def test_taking_images_leaves_the_source_as_it_is(source):
     first: Source = source
     first.take(torch.tensor([1])).pixels.zero_()
     assert len(first) == 5
-    assert source.pixels[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert source.take(torch.arange(5)).pixels[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]

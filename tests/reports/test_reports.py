@@ -253,6 +253,18 @@ def test_what_limits_the_numbers_is_said_only_where_it_holds(options, words):
     assert words not in report(metrics())
 
 
+def test_the_identity_rate_is_said_to_be_of_another_folder_where_it_is():
+    words = "75.00 %, of a folder that the canonicalizer was not trained on"
+    assert dict(table.facts(metrics(seen=0, elsewhere=True)))["identity rate"] == words
+    assert "chose the best epoch" not in report(metrics(seen=0, split="validation"))
+
+
+def test_a_model_card_says_what_a_canonicalizer_was_taken_from():
+    taken = {"kind": "optimized", "spec": {"size": 64}, "source": {"name": "runs-a", "sha256": "12ab"}}
+    assert "- taken from: `runs-a`, sha256 `12ab`\n" in model_card(metrics(), card_config(canonicalizer=taken))
+    assert "taken from" not in model_card(metrics(), card_config())
+
+
 def test_the_facts_tell_rates_ties_and_cost():
     facts = dict(table.facts(metrics()))
     assert facts["identity rate"] == "75.00 %"

@@ -1,0 +1,125 @@
+"""A canonicalizer that exists, to be attached to another network or trained further: what `--start-from` names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from equicli import artifact
+from equicli.canonicalization.canonicalizer import Canonicalizer
+from equicli.canonicalization.registry import REGISTRY
+from equicli.claims import find_artifact
+from equicli.errors import EquicliError, UsageError
+from equicli.groups import Group, is_finite, parse_group
+from equicli.groups.labels import read_label
+from equicli.model_config import ModelConfig
+from equicli.prediction.checkpoint_files import sha256_of
+from equicli.prediction.hub import ON_THE_HUB, open_checkpoint
+from equicli.recipes import expand_origin
+from equicli.tree import START_FROM, Given, Tree
+
+_FORMS = "Name a run folder, an exported .safetensors file, or owner/name on the Hub."
+
+
+@dataclass(frozen=True)
+class Origin:
+    """An artifact, of which nothing but the canonicalizer is taken: an adapter has that, too.
+
+    path: the file, or the copy of its canonicalizer that a run keeps. name: how it is recorded: by the name of the run
+    or file, or on the Hub by its commit. sha256: of the whole file.
+    """
+
+    path: Path
+    name: str
+    sha256: str
+
+    @property
+    def trained_for(self) -> Group:
+        """The group whose elements it has learned to tell apart."""
+        return parse_group(_trained_for(artifact.read_config(self.path)))
+
+    def load(self, group: Group) -> Canonicalizer:
+        """Load the canonicalizer for a group that it serves; see `artifact.load_canonicalizer`."""
+        return artifact.load_canonicalizer(self.path, group)
+
+    def pictures_seen(self) -> frozenset[bytes] | None:
+        """Fingerprints of the pictures that it was trained on; None where the file has none."""
+        return artifact.read_pictures_seen(self.path)
+
+    def remarks(self, group: Group) -> list[str]:
+        """A line on what this is, and one on poses of the group that it never learned."""
+        trained = self.trained_for
+        lines = [f"canonicalizer: that of {self.name} (sha256 {self.sha256[:12]}…), trained for {trained.name}"]
+        if not (is_finite(trained) and is_finite(group)):
+            return lines
+        new = [label for label in map(group.label, range(group.order)) if read_label(trained, label) is None]
+        what = None
+        if new:
+            what = f"nothing was trained on poses that {trained.name} has not, such as {new[0]}"
+        elif trained.exact != group.exact:
+            what = f"for {trained.name} it was shown the central discs of images, and for {group.name} it is shown all"
+        if what is not None:
+            lines.append(f"mind: {what}; look at the identity rate, and train it further where that is low")
+        return lines
+
+    def source(self, group: Group, epochs: int) -> Mapping[str, str]:
+        """How an artifact for this group, trained further for so many epochs, records it."""
+        trained_for = group.name if epochs else self.trained_for.name
+        return {"name": self.name, "sha256": self.sha256, "trained_for": trained_for}
+
+
+def find_origin(name: str) -> Origin:
+    """Find the artifact that `--start-from` names, on the Hub where it is not here.
+
+    Raises:
+        UsageError: no such run or file. EquicliError: the Hub's cannot be had.
+    """
+    path, recorded = _locate(name)
+    return Origin(path, recorded, sha256_of(path))
+
+
+def with_origin(tree: Tree) -> Tree:
+    """Add what a canonicalizer to start from decides, where one is named: its kind, and unless another is wanted the
+    group.
+
+    Raises:
+        UsageError: it cannot be found, is of another kind than is wanted, or not for the group that is; or what it
+            brings is set beside it.
+        EquicliError: it cannot be had or is no artifact.
+    """
+    name = tree.get(START_FROM)
+    if not isinstance(name, str) or not name:
+        return tree  # `resolve` says what is wrong
+    own = next((g for g in tree.given if g.key.startswith("canonicalizer.") and g.key != "canonicalizer.kind"), None)
+    if own is not None:
+        raise UsageError(f"{own.written}: comes from --start-from {name}; leave it out.")
+    path, _ = _locate(name)
+    config = artifact.read_config(path)
+    kind, wanted = config.canonicalizer.kind, tree.get("canonicalizer.kind")
+    if wanted not in (None, kind):
+        raise UsageError(f"{tree.name('canonicalizer.kind')} {wanted}: --start-from {name} holds {kind}; leave it out.")
+    group = tree.get("group") or config.group
+    if not REGISTRY[kind].serves(parse_group(_trained_for(config)), parse_group(str(group))):
+        raise UsageError(
+            f"--group {group}: --start-from {name} holds {kind} for {_trained_for(config)}, which cannot serve that "
+            "group; leave --group out, or --start-from."
+        )
+    return Tree((Given("group", group, "group"), Given("canonicalizer.kind", kind, "canonicalizer.kind"), *tree.given))
+
+
+def _locate(name: str) -> tuple[Path, str]:
+    """The artifact's file, and how it is recorded."""
+    place = expand_origin(name)
+    try:
+        if place.startswith(ON_THE_HUB):
+            # A repository that a run folder was uploaded to has the run's own name for it.
+            return open_checkpoint(place if place.count("/") > 1 else f"{place}/model.safetensors")
+        path, run = find_artifact(place)
+    except EquicliError as error:
+        message = str(error).replace("--checkpoint", "--start-from").removeprefix("--start-from ")
+        message = message.replace("RUN is a run folder or an exported .safetensors file.", _FORMS)
+        raise type(error)(f"--start-from {message}") from error
+    return path, run.folder.resolve().name if run else path.name
+
+
+def _trained_for(config: ModelConfig) -> str:
+    return config.canonicalizer.source.get("trained_for", config.group)
