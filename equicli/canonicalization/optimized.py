@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from equicli.canonicalization.canonicalizer import Context, Pose
 from equicli.canonicalization.view_network import ViewCanonicalizer, ViewSettings
 from equicli.data.normalization import Normalization
+from equicli.groups import Group
 from equicli.prediction.network import NetworkSpec
 
 # Below, one rounding of a cosine would move scores by more than what evaluation counts as a tie.
