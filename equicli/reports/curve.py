@@ -65,7 +65,8 @@ def figure(metrics: Mapping[str, Any]) -> bytes:
     own = next((point for point in points if point["own"]), None)
     if own is not None:
         axes.plot(*place(own), "o", color="tab:red", markersize=12, markerfacecolor="none", markeredgewidth=2)
-        _label(axes, f"this model: {own['passes']:.3g} passes", place(own), (10, -14), "left", color="tab:red")
+        aside = (-10, "right") if own in others else (10, "left")
+        _label(axes, f"this model, passes: {own['passes']:.3g}", place(own), (aside[0], -14), aside[1], color="tab:red")
     longest = max(point["time"] for point in points)
     axes.set_xscale("log")
     ticks = [time for time in TICKS if time <= longest]

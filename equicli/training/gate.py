@@ -37,7 +37,7 @@ STEP = 0.05
 FOLDS = 5
 # What is tried.
 MOST = (2, 3, 4)
-WEIGHTS = (0.25, 0.5, 1.0, 2.0)
+WEIGHTS = (0.5, 1.0)
 
 
 @dataclass(frozen=True)
