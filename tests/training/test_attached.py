@@ -45,6 +45,7 @@ def attach(output, start_from="source", progress=None, *, resume=False, **change
         "batch_size": 8,
         "device": "cpu",
         "start_from": start_from,
+        "policy": "one",
     }
     config = build_config({**settings, **changes}, [], None)
     run = find_unfinished(output) if resume else new_run(output, "m", config.group, overwrite=False)
