@@ -13,7 +13,7 @@ from equicli.claims import find_run, find_unfinished
 from equicli.config import build_config
 from equicli.data.fingerprint import fingerprint
 from equicli.data.loading import Loader
-from equicli.errors import EquicliError
+from equicli.errors import EquicliError, UsageError
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.progress import Silent
 from equicli.resume import resume_config
@@ -102,13 +102,23 @@ def test_trained_further_it_begins_with_those_weights_and_has_seen_both_folders(
 
 
 def test_other_groups_get_a_model_of_their_own(source):
+    views = {"kind": "optimized", "network": "conv", "size": 16, "width": 4, "vector_size": 8}
+    source, _ = run_adapt("views", canonicalizer=views, epochs=1)
     told = Told()
-    run, adapted = attach("out", group="c8", progress=told)
+    run, adapted = attach("out", "views", group="c8", progress=told)
     assert any("nothing was trained on poses that c4 has not, such as r45" in line for line in told.lines)
     assert (read_config(run.model).group, adapted.model.canonicalizer.group.order) == ("c8", 8)
     assert same(canonicalizer_of(run), canonicalizer_of(source))
     back, _ = attach("back", "out")
     assert dict(read_config(back.model).canonicalizer.source)["trained_for"] == "c4"
+
+
+def test_one_that_tells_poses_apart_serves_the_groups_of_these(source):
+    run, adapted = attach("out", group="c2")
+    assert (read_config(run.model).group, adapted.model.canonicalizer.group.order) == ("c2", 2)
+    assert same(canonicalizer_of(run), canonicalizer_of(source))
+    with pytest.raises(UsageError, match="--group c8: --start-from source holds consensus for c4"):
+        attach("never", group="c8")
 
 
 @pytest.mark.parametrize("changes", [{"group": "c4"}, {"group": "so2"}], ids=str)
