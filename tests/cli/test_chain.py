@@ -49,7 +49,9 @@ def test_quickstart_ends_with_the_table_and_the_next_commands(quickstart: Quicks
 
 def test_a_run_folder_holds_every_promised_file(quickstart: Quickstart) -> None:
     names = {path.name for path in (quickstart.folder / "run").iterdir()}
-    promised = "model.safetensors config.json resolved.yaml split.json log.jsonl metrics.json report.md README.md"
+    promised = (
+        "model.safetensors config.json resolved.yaml split.json log.jsonl metrics.json report.md curve.png README.md"
+    )
     assert names == set(promised.split())
 
 
@@ -269,7 +271,8 @@ def test_no_image_file_is_opened_after_the_first_pass(here: Path, monkeypatch) -
     read = Decoder.read
     monkeypatch.setattr(Decoder, "read", lambda decoder, path: opened.append(path) or read(decoder, path))
     monkeypatch.chdir(here)
-    flags = {"data": "data", "checkpoint": "network.safetensors", "epochs": 3}
+    # A gate would ask the network about validation images.
+    flags = {"data": "data", "checkpoint": "network.safetensors", "epochs": 3, "policy": "one"}
     training.train_canonicalizer(build_config(flags, [], "quickstart"), Run(here / "run"), Silent())
     train = [sample.path for sample in open_folder(here / "data").train]
     first, rest = opened[0], opened[1:]  # one image is tried before all are read
