@@ -67,7 +67,7 @@ def test_what_is_stopped_after_training_goes_on_with_its_reports(cli, here: Path
     assert resumed.returncode == 0 and "only its reports are missing" in resumed.stderr
     assert (here / "runs/second/model.safetensors").read_bytes() == second
     first, second = (json.loads((here / "runs" / run / "metrics.json").read_text()) for run in ("first", "second"))
-    for timed in ("cost", "provenance", "warnings", "run"):
+    for timed in ("cost", "curve", "provenance", "warnings", "run"):
         first.pop(timed), second.pop(timed)
     assert first == second
     check(cli("adapt", "--resume", "runs/second", cwd=here), 2, "this run is finished")
