@@ -23,7 +23,7 @@ from equicli.progress import Progress
 from equicli.runs import Run
 from equicli.training.images import shrunk
 
-_BATCH = 256  # pictures between two steps of the progress
+_BATCH = 64  # pictures between two steps of the progress
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,18 @@ def open_upright(config: AdaptConfig, progress: Progress) -> tuple[Sample, ...]:
     """The pictures of all folders of `--upright`, and what is not used told.
 
     Raises:
-        UsageError: there is no such folder, it holds no picture, or it has a part in common with DATA.
+        UsageError: there is no such folder, it holds no picture, or has some in common with DATA or another of them.
         EquicliError: in strict mode, something is left out that should have been a picture.
     """
     samples: tuple[Sample, ...] = ()
-    data = Path(config.data).resolve()
+    taken = {"DATA": Path(config.data).resolve()}
     for root in map(Path, config.upright):
         own = root.resolve()
-        if own.is_relative_to(data) or data.is_relative_to(own):
-            how = "is" if own == data else "lies in" if own.is_relative_to(data) else "holds"
-            raise UsageError(
-                f"--upright {root}: {how} DATA, whose training images are trained on anyway; name another folder."
-            )
+        for name, other in taken.items():
+            if own.is_relative_to(other) or other.is_relative_to(own):
+                how = "is" if own == other else "lies in" if own.is_relative_to(other) else "holds"
+                raise UsageError(f"--upright {root}: {how} {name}, whose images are trained on anyway; name another.")
+        taken[f"--upright {root}"] = own
         found = open_unlabelled(root, "--upright")
         progress.say(f"upright: {len(found.train):,} more images to train the canonicalizer on, from {root}")
         found.tell(progress, strict=config.strict)
@@ -104,7 +104,8 @@ def read_upright(
     kept: list[bytes] = []
     aspects: list[float] = []
     with TemporaryFile(dir=folder) as file:
-        for batch in progress.track(loader, "reading upright images", len(loader)):
+        batches = progress.track(loader, "reading upright images", len(samples), size=lambda b: len(b.indices))
+        for batch in batches:
             for index, (pixels, aspect) in zip(batch.indices.tolist(), batch.items, strict=True):
                 of = loader.fingerprints.pop(samples[index].path)
                 if of in met:

@@ -141,6 +141,7 @@ def test_other_pictures_than_the_run_was_begun_with_are_refused(more):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
+        (["more", "more/cat"], "more/cat: lies in --upright"),
         ("nowhere", "nowhere: no such folder"),
         ("weights.safetensors", "weights.safetensors: is a file"),
         ("empty", "empty: no images here or below"),
@@ -150,7 +151,7 @@ def test_other_pictures_than_the_run_was_begun_with_are_refused(more):
         (".", "holds DATA"),
     ],
 )
-def test_a_folder_that_adds_nothing_is_refused_before_anything_is_written(workplace, name, words):
+def test_a_folder_that_adds_nothing_is_refused_before_anything_is_written(workplace, more, name, words):
     (workplace / "empty").mkdir()
     (workplace / "link").symlink_to(workplace / "photos" / "bee")
     with pytest.raises(UsageError, match=r"^--upright ") as caught:
