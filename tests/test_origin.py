@@ -17,7 +17,7 @@ from equicli.prediction.checkpoint_files import sha256_of
 from equicli.resume import resume_config
 from equicli.runs import Run
 from equicli.training.start import open_origin
-from tests.training.small_runs import make_workplace, run_adapt
+from tests.training.small_runs import VIEWS, make_workplace, run_adapt
 
 NEEDED = {"data": "photos", "model": "test_resnet"}
 
@@ -30,8 +30,8 @@ def made(shared):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             make_workplace(folder)
-            run_adapt("c4", epochs=1)
-            run_adapt("c8", epochs=1, group="c8")
+            run_adapt("c4", epochs=1, canonicalizer=VIEWS)
+            run_adapt("c8", epochs=1, canonicalizer=VIEWS, group="c8")
             run_adapt("kernels", epochs=1, canonicalizer={"kind": "equivariant", "size": 17, "width": 4})
             run_adapt("energy", canonicalizer="energy")
 
@@ -134,7 +134,7 @@ def test_views_can_be_scored_for_any_finite_group_and_kernels_serve_their_own(he
         ("kernels", {}, "stored in its final form, which no training can go on with; add --epochs 0"),
         ("c4", {"epochs": 0, "train_base": True}, "epochs = 0: trains nothing, which --train-base asks for"),
         ("c4", {"epochs": 0, "upright": ["more"]}, "--upright: nothing is trained on these images"),
-        (None, {"epochs": 0}, "epochs = 0: leaves --canonicalizer optimized untrained; add --start-from"),
+        (None, {"epochs": 0}, "epochs = 0: leaves --canonicalizer consensus untrained; add --start-from"),
         ("", {}, "start_from = '': an empty path"),
     ],
 )

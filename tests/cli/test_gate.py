@@ -8,12 +8,14 @@ import pytest
 
 from equicli.artifact import write_artifact
 from equicli.policy import Gate, posterior
-from tests.training.small_runs import run_adapt
+from tests.training.small_runs import VIEWS, run_adapt
 
 
-@pytest.mark.parametrize("group", ["c4", "d4", "c8"])
-def test_pictures_are_counted_alike_at_every_turn_by_90_degrees(group, cli, workplace: Path) -> None:
-    run, made = run_adapt("out", group=group, epochs=1, split={"test_fraction": 0.6})
+@pytest.mark.parametrize(
+    ("group", "changes"), [("c4", {}), *((g, {"canonicalizer": VIEWS}) for g in ("c4", "d4", "c8"))]
+)
+def test_pictures_are_counted_alike_at_every_turn_by_90_degrees(group, changes, cli, workplace: Path) -> None:
+    run, made = run_adapt("out", group=group, epochs=1, split={"test_fraction": 0.6}, **changes)
     pictures = [workplace / "photos" / name for name in run.read_split()["test"]]
     p, _ = posterior(made.model.predict(pictures).pose.scores)
     gate = Gate(float(p[:, 0].median()) + 1e-4, 3, 1.0, 0.5)

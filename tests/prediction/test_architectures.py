@@ -168,8 +168,9 @@ def logits(network: nn.Module, x: Tensor) -> Tensor:
 def test_an_adapted_network_is_the_original_at_the_canonical_input(case: Case, photos: Path, tmp_path: Path) -> None:
     network = original(case)
     options = written(case, network, tmp_path) | {"data": str(photos), "preprocess": "none", "device": "cpu"}
-    options |= {"group": "c4", "canonicalizer.size": 16, "canonicalizer.width": 4, "epochs": 1, "batch_size": 3}
-    config = build_config(options, [], None)
+    options |= {"canonicalizer": {"kind": "optimized", "network": "conv", "size": 16, "width": 4}, "policy": "one"}
+    options |= {"group": "c4", "epochs": 1, "batch_size": 3}
+    config = build_config({}, [], options)
     run, progress = new_run(str(tmp_path / "run"), config.network.model, config.group, overwrite=False), Counting()
     train_canonicalizer(config, run, progress)
     assert progress.steps == 2

@@ -14,6 +14,8 @@ from equicli.progress import Silent
 from equicli.training.adapt import train_canonicalizer
 
 SIDE = 32
+# EquiOptAdapt, whose poses have vectors, and which serves any finite group.
+VIEWS = {"kind": "optimized", "network": "conv", "size": 16, "width": 4, "vector_size": 8}
 
 
 def write_images(folder, count, frames=((SIDE, SIDE),), faint=False):

@@ -23,7 +23,7 @@ from equicli.progress import Silent
 from equicli.tasks.registry import make_task
 from equicli.training import images
 from tests.told import Told
-from tests.training.small_runs import SIDE, configuration, resume, run_adapt, write_images
+from tests.training.small_runs import SIDE, VIEWS, configuration, resume, run_adapt, write_images
 from tests.training.test_loop import Killed, Killing
 
 
@@ -228,8 +228,7 @@ def test_the_weights_of_the_network_are_untouched_by_a_task_loss(workplace):
 def test_only_the_losses_that_are_asked_for_are_logged(workplace):
     run, _ = run_adapt("out", canonicalizer=EQUIVARIANT)
     assert logged(run)[-1].keys() == {"epoch", "seconds", "loss", "prior_loss", "validation"}
-    views = {"kind": "optimized", "network": "conv", "size": 16, "width": 4, "vector_size": 8}
-    run, _ = run_adapt("off-grid", canonicalizer=views, group="c8", artifact_weight=0.5)
+    run, _ = run_adapt("off-grid", canonicalizer=VIEWS, group="c8", artifact_weight=0.5)
     assert logged(run)[-1].keys() == {
         "epoch",
         "seconds",

@@ -19,7 +19,7 @@ from equicli.progress import Silent
 from equicli.resume import resume_config
 from equicli.training.adapt import train_canonicalizer
 from tests.told import Told
-from tests.training.small_runs import new_run, run_adapt, write_images
+from tests.training.small_runs import VIEWS, new_run, run_adapt, write_images
 from tests.training.test_loop import Killed, Killing
 
 
@@ -102,8 +102,7 @@ def test_trained_further_it_begins_with_those_weights_and_has_seen_both_folders(
 
 
 def test_other_groups_get_a_model_of_their_own(source):
-    views = {"kind": "optimized", "network": "conv", "size": 16, "width": 4, "vector_size": 8}
-    source, _ = run_adapt("views", canonicalizer=views, epochs=1)
+    source, _ = run_adapt("views", canonicalizer=VIEWS, epochs=1)
     told = Told()
     run, adapted = attach("out", "views", group="c8", progress=told)
     assert any("nothing was trained on poses that c4 has not, such as r45" in line for line in told.lines)

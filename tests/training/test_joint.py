@@ -9,23 +9,22 @@ from equicli.errors import EquicliError, UsageError
 from equicli.groups.action import act
 from equicli.policy import Mean, One
 from equicli.training.loop import learning_rate_factor
-from tests.training.small_runs import SIDE, resume, run_adapt
+from tests.training.small_runs import SIDE, VIEWS, resume, run_adapt
 from tests.training.test_loop import Killed, Killing
 
-SMALL = {"kind": "optimized", "network": "conv", "size": 16, "width": 4, "vector_size": 8}
 MEAN = {"kind": "mean", "of": "logits"}
 SYSTEMS = {
     "augmentation": {"canonicalizer": {"kind": "none"}, "augment": True},
     "learned": {"canonicalizer": {"kind": "equivariant", "size": 17, "width": 4}, "prior_weight": 0},
-    "equioptadapt": {"canonicalizer": SMALL},
+    "equioptadapt": {"canonicalizer": VIEWS},
     "equituning": {"canonicalizer": {"kind": "none"}, "policy": MEAN},
     "lambda": {
-        "canonicalizer": SMALL,
+        "canonicalizer": VIEWS,
         "policy": MEAN,
         "prior_weight": 0,
         "contrast_weight": 0,
     },
-    "sgd": {"canonicalizer": SMALL, "optimizer": "sgd", "schedule": "steps"},
+    "sgd": {"canonicalizer": VIEWS, "optimizer": "sgd", "schedule": "steps"},
 }
 
 
@@ -68,7 +67,7 @@ def test_averages_over_the_group_are_the_same_for_every_turn(workplace, average:
 
 
 def test_learned_weights_average_as_the_scores_say(workplace) -> None:
-    _, adapted = run_adapt("out", canonicalizer=SMALL, policy=MEAN)
+    _, adapted = run_adapt("out", canonicalizer=VIEWS, policy=MEAN)
     model, x = adapted.model.eval(), torch.rand(2, 3, SIDE, SIDE)
     group = model.canonicalizer.group
     with torch.inference_mode():
