@@ -118,7 +118,7 @@ def make_sides(group: PlanarGroup, size: int, x: Tensor) -> tuple[Side, Side]:
 
     # A temperature of 1 makes scores cosines, as the peer's are.
     settings = OptimizedSettings(network="conv", size=size, temperature=1.0)
-    canonicalizer = OptimizedCanonicalizer.create(settings, Context(group, nn.Identity(), HALF))
+    canonicalizer = OptimizedCanonicalizer.create(settings, Context(group, HALF))
     settle(canonicalizer.network, nn.functional.interpolate(x, (size, size), mode="bilinear", antialias=True))
     model = AdaptedModel(canonicalizer, nn.Identity(), Preprocess(None, None, "bilinear", HALF))
 
