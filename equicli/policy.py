@@ -96,8 +96,8 @@ class Gate:
 
     These are weighed by p(g | x)·exp(weight·evidence), by what the canonicalizer says and how sure the network is of
     what it sees there; then their probabilities are averaged, or the best is chosen. Scores are sorted before anything
-    is summed, so that for exact groups the order of views rounds nothing. An output that is averaged is the same, however
-    its input comes turned, to within the rounding of p(g | x): shrinking a turned input rounds otherwise.
+    is summed, so that for exact groups the order of views rounds nothing. An averaged output is the same, however its
+    input comes turned, to within the rounding of p(g | x): shrinking a turned input rounds otherwise.
 
     threshold: the p(ĝ | x) from which one pass is enough.
     most: as many poses are asked about otherwise.
