@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from equicli.canonicalization.canonicalizer import Context, Pose
 from equicli.canonicalization.view_network import ViewCanonicalizer, ViewSettings
 from equicli.data.normalization import Normalization
-from equicli.groups import FiniteGroup, Group, is_finite, parse_group
+from equicli.groups import FiniteGroup, Group, as_finite, is_finite, parse_group
 from equicli.groups.labels import read_label
 from equicli.prediction.network import NetworkSpec
 
@@ -55,9 +55,12 @@ class ConsensusCanonicalizer(ViewCanonicalizer):
         """
         super().__init__(spec, context, network)
         elements = torch.arange(self.group.order)
+        outputs = _outputs(self.group, parse_group(spec.poses))
+        if outputs is None:
+            raise ValueError(f"poses '{spec.poses}': do not hold all of {self.group.name}")
         # Which output is of pose k. (|G|,)
         self.output_of: Tensor
-        self.register_buffer("output_of", torch.tensor(_outputs(self.group, spec.poses)), persistent=False)
+        self.register_buffer("output_of", torch.tensor(outputs), persistent=False)
         # Which view of x stands in pose k, if x stands in pose g: `see` shows v⁻¹·x, and v = g·k⁻¹. (|G|, |G|)
         inverses = self.group.inverse(elements)
         self.view_of: Tensor
@@ -66,9 +69,7 @@ class ConsensusCanonicalizer(ViewCanonicalizer):
     @classmethod
     def serves(cls, trained: Group, group: Group) -> bool:
         """Whether the network has an output for every pose."""
-        if not (is_finite(trained) and cls.takes(group) and is_finite(group)):
-            return False
-        return all(read_label(trained, group.label(element)) is not None for element in range(group.order))
+        return cls.takes(group) and _outputs(as_finite(group), trained) is not None
 
     @classmethod
     def create(cls, settings: ConsensusSettings, context: Context) -> "ConsensusCanonicalizer":
@@ -87,14 +88,9 @@ class ConsensusCanonicalizer(ViewCanonicalizer):
         return Pose(scores.argmax(dim=1), scores)
 
 
-def _outputs(group: FiniteGroup, trained: str) -> list[int]:
-    """Which element of another group each element of a group is.
-
-    Raises:
-        ValueError: one is not in it.
-    """
-    known = parse_group(trained)
-    found = [read_label(known, group.label(element)) for element in range(group.order)]
-    if not is_finite(known) or None in found:
-        raise ValueError(f"poses '{trained}': do not hold all of {group.name}")
+def _outputs(group: FiniteGroup, trained: Group) -> list[int] | None:
+    """Which element of another group each element of a group is; None where one is not in it."""
+    found = [read_label(trained, group.label(element)) for element in range(group.order)]
+    if not is_finite(trained) or None in found:
+        return None
     return [int(element) for element in found if element is not None]

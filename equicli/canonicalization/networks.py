@@ -28,7 +28,7 @@ class Candidate:
     cost: float
 
 
-# Best first, by the identity rate on validation photos; see tests/benchmarks/RESULTS.md.
+# Best first; tests/benchmarks/RESULTS.md has the identity rate of each, not yet on the same training photos.
 CANDIDATES = (
     Candidate("tf_efficientnet_lite0", 96, 0.032),
     Candidate("torchvision:squeezenet1_1", 96, 0.009),
