@@ -17,27 +17,31 @@ from equicli.prediction.network import NetworkSpec
 
 
 class ConsensusSettings(ViewSettings):
-    """What the network is; its outputs are as many as the group has elements."""
+    """What the network is; a layer of our own tells poses by its vectors."""
 
     kind: Literal["consensus"] = "consensus"
+    vector_size: int = Field(128, ge=2, le=4096, description="length of the vector that poses are told by")
 
 
 @dataclass(frozen=True)
 class ConsensusSpec:
     """`normalization` is the network's own; `provenance` is where a pretrained one started from.
 
-    poses: the name of the group for whose elements the network has one output each.
+    poses: the name of the group whose elements are told apart.
     """
 
     network: NetworkSpec
     normalization: Normalization
     size: Annotated[int, Field(ge=1, le=4096)]
+    vector_size: Annotated[int, Field(ge=1, le=65536)]
     poses: str
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 
 class ConsensusCanonicalizer(ViewCanonicalizer):
-    """Scores s_g(x) = Σ_k f_k(k·g⁻¹·x), with f_k(y) the canonicalization network's logit that y stands in pose k.
+    """Scores s_g(x) = Σ_k f_k(k·g⁻¹·x), with f_k(y) the logit that y stands in pose k.
+
+    f is the canonicalization network and a linear layer of our own: what some end in, such as a ReLU, is no logit.
 
     If x stands in pose g, its view k·g⁻¹·x stands in pose k. So the network classifies the pose of single views, as
     RotNet does (arXiv 1803.07728), and its opinions of all |G| views are multiplied: each is asked once, of all poses.
@@ -51,11 +55,13 @@ class ConsensusCanonicalizer(ViewCanonicalizer):
     def __init__(self, spec: ConsensusSpec, context: Context, network: nn.Module) -> None:
         """
         Args:
-            network: f, from (b, 3, size, size) to one logit for each of `spec.poses`.
+            network: from (b, 3, size, size) to (b, vector_size).
         """
         super().__init__(spec, context, network)
         elements = torch.arange(self.group.order)
-        outputs = _outputs(self.group, parse_group(spec.poses))
+        known = as_finite(parse_group(spec.poses))
+        self.pose_logits = nn.Linear(spec.vector_size, known.order)
+        outputs = _outputs(self.group, known)
         if outputs is None:
             raise ValueError(f"poses '{spec.poses}': do not hold all of {self.group.name}")
         # Which output is of pose k. (|G|,)
@@ -68,21 +74,27 @@ class ConsensusCanonicalizer(ViewCanonicalizer):
 
     @classmethod
     def serves(cls, trained: Group, group: Group) -> bool:
-        """Whether the network has an output for every pose."""
+        """Whether every pose of the group is told apart."""
         return cls.takes(group) and _outputs(as_finite(group), trained) is not None
 
     @classmethod
     def create(cls, settings: ConsensusSettings, context: Context) -> "ConsensusCanonicalizer":
-        assert context.group.order is not None
-        found, size = settings.load(context.group.order)
-        spec = ConsensusSpec(found.spec, found.preprocess.normalization, size, context.group.name, found.provenance)
+        found, size = settings.load(settings.vector_size)
+        spec = ConsensusSpec(
+            found.spec,
+            found.preprocess.normalization,
+            size,
+            settings.vector_size,
+            context.group.name,
+            found.provenance,
+        )
         made = cls(spec, context, found.network)
         made.remarks = found.remarks
         return made
 
     def forward(self, x: Tensor) -> Pose:
         """Find the pose of small views x; see `Canonicalizer`."""
-        opinions = self.see(x)  # (b, |G|, outputs): of each view, of each pose
+        opinions = self.pose_logits(self.see(x)).float()  # (b, |G|, outputs): of each view, of each pose
         # Summed in the order of k, which is the same however x comes turned: so the sum rounds the same.
         scores = opinions[:, self.view_of, self.output_of].sum(dim=2)  # (b, |G|)
         return Pose(scores.argmax(dim=1), scores)

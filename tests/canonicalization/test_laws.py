@@ -87,7 +87,7 @@ def test_a_steerable_canonicalizer_keeps_the_laws_at_quarter_turns(group):
         ("optimized", "c3", 1e-3, 0),
         ("optimized", "c8", 1e-3, 0),
         ("optimized", "d8", 1e-3, 0),
-        ("consensus", "c8", 1e-3, 0),
+        ("consensus", "c8", 1e-3, 1e-4),  # which say even less
         ("equivariant", "c8", 5e-3, 3e-3),
         ("energy", "c8", 0.15, 0),
     ],
