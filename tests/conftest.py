@@ -180,6 +180,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..
     """Serve repositories to this process: `hub({"acme/tiny": {"main": {"config.json": b"…"}}}, gated=…)`."""
     from huggingface_hub import close_session, constants
 
+    from equicli.prediction import reachable
+
+    monkeypatch.setattr(reachable, "_known", {})  # ports come back, with another server behind them
     with ExitStack() as stack:
 
         def serve(*args: object, **flags: object) -> HubServer:
