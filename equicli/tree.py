@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from equicli.canonicalization.registry import REGISTRY
 from equicli.errors import UsageError
 from equicli.groups import is_finite, parse_group
 from equicli.recipes import parse_pair
@@ -92,7 +93,7 @@ def merge(
     """Lay flags over `--set` pairs and these over a recipe.
 
     Whoever chooses another kind (of canonicalizer, task or policy) than the recipe leaves out what the recipe sets for
-    its own; so does whoever names a canonicalizer to start from, which brings its own settings.
+    its own alone; whoever names a canonicalizer to start from, which brings its settings, all that is set for one.
 
     Args:
         recipe: what `load_recipe` read, or what an earlier call returned.
@@ -109,9 +110,27 @@ def merge(
     own = _read(recipe or {})
     over = (*_read(parse_pair(text, "--set") for text in settings), *_read(chosen))
     before, after = Tree(own).values, Tree((*own, *over)).values
-    changed = {name for name in KINDS if kind_of(name, before) != kind_of(name, after)}
-    changed |= {"canonicalizer"} if Tree(over).get(START_FROM) is not None else set()
-    return Tree((*(given for given in own if given.key.partition(".")[0] not in changed), *over))
+    kinds = {name: (kind_of(name, before), kind_of(name, after)) for name in KINDS}
+    kept = {name: _common_keys(name, *pair) for name, pair in kinds.items() if pair[0] != pair[1]}
+    if Tree(over).get(START_FROM) is not None:
+        kept["canonicalizer"] = set()
+
+    def stays(given: Given) -> bool:
+        section, _, key = given.key.partition(".")
+        return section not in kept or key in kept[section]
+
+    return Tree((*filter(stays, own), *over))
+
+
+def _common_keys(section: str, before: str, after: str) -> set[str]:
+    """What means the same for two kinds of a section: the keys of the class that both of their settings derive from."""
+    registries: dict[str, Mapping[str, Any]] = {"canonicalizer": REGISTRY, "task": TASKS}
+    known = registries.get(section, {})
+    if before not in known or after not in known:
+        return set()
+    settings = known[before].Settings, known[after].Settings
+    common = next(base for base in settings[0].__mro__ if issubclass(settings[1], base))
+    return set(common.model_fields) - {"kind"}
 
 
 def short_name(key: str) -> str:

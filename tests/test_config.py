@@ -572,6 +572,12 @@ def test_a_flag_for_another_canonicalizer_leaves_out_what_the_recipe_set_for_its
     assert config.canonicalizer.size == 33
 
 
+def test_a_flag_for_another_canonicalizer_keeps_what_both_kinds_share(recipe) -> None:
+    mine = recipe("canonicalizer: {kind: optimized, network: conv, size: 48}")
+    chosen = build(recipe=mine, **{"canonicalizer.kind": "consensus"}).canonicalizer
+    assert (chosen.kind, chosen.network, chosen.size) == ("consensus", "conv", 48)
+
+
 def test_another_policy_than_the_recipes_leaves_out_what_the_mean_is_of(recipe) -> None:
     mine = recipe("policy: {kind: mean, of: logits}")
     assert build("policy.kind=mean", recipe=mine).policy.of == "logits"
