@@ -58,8 +58,9 @@ class AdaptConfig(Settings):
         None, description="a run, an exported file or owner/name on the Hub, whose canonicalizer is taken"
     )
     group: str
-    prior: tuple[str, ...] | dict[str, Share] = Field(
-        description="poses that the network expects; or the share of each, adding up to 1"
+    prior: Literal["model"] | tuple[str, ...] | dict[str, Share] = Field(
+        description="poses that the network expects; or the share of each, adding up to 1; or model: of each training "
+        "picture those of which the network says the right thing"
     )
     padding: Literal["edge", "reflect", "zeros"] = Field("edge", description="what turned images show from outside")
     seed: int = Field(0, ge=0)
@@ -300,6 +301,18 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
         ),
         f"{upright}: of these images the pose is known, so shares of poses do not hold; name poses with --prior": (
             bool(config.upright) and isinstance(config.prior, dict)
+        ),
+        f"{upright}: --prior model asks the network about DATA's images, and not about these; leave one of them out": (
+            bool(config.upright) and config.prior == "model"
+        ),
+        f"--prior model: {flag} is not trained towards poses; leave it out": (
+            config.prior == "model" and not (kind.learns and training.prior_weight and training.epochs)
+        ),
+        f"--prior model: {group.name} has infinitely many poses; it needs a finite group, such as c8": (
+            config.prior == "model" and not is_finite(group)
+        ),
+        f"--prior model: only of logits it is known how likely they are, and the task {config.task.kind} has others": (
+            config.prior == "model" and asked.signature.outputs != "logits"
         ),
         f"{tree.name('policy.kind')}: {refusal}": refusal is not None,
         f"{tree.name('policy.of')}: says what a mean is of; add policy=mean, or leave it out": (

@@ -40,6 +40,16 @@ def distribution_loss(scores: Tensor, shares: Tensor) -> Tensor:
     return divergence + entropy
 
 
+def target_loss(scores: Tensor, targets: Tensor) -> Tensor:
+    """KL(q(· | x) ‖ p(· | x)), the mean over the batch: each input's poses should be as likely as its own q says.
+
+    Args:
+        scores: (b, |G|), unnormalized log-probabilities.
+        targets: q, (b, |G|), each row adding up to 1.
+    """
+    return (torch.xlogy(targets, targets) - targets * scores.log_softmax(dim=1)).sum(dim=1).mean()
+
+
 def density_loss(parameter: Tensor, poses: Tensor, reflections: bool) -> Tensor:
     """-log p(S | x), the mean over the batch, with p the matrix Fisher distribution, relative to the uniform one.
 

@@ -16,6 +16,8 @@ from equicli.groups.elements import Element, distance, matrix
 from equicli.groups.labels import parse_label, read_label, write_label
 from equicli.recipes import expand_path, read_yaml
 
+# `--prior model`: each training picture has its own target, by the prediction network's likelihood.
+MODEL = "model"
 # Scores closer than this may order differently on the same image turned by 90°: a rounding apart.
 TIE = 1e-5
 # Poses of a continuous group count as the same within this angle, half a step of C8.
@@ -34,8 +36,10 @@ class Prior:
     shares: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, settings: Sequence[str] | Mapping[str, float]) -> "Prior":
-        """Make one of what a configuration holds."""
+    def of(cls, settings: str | Sequence[str] | Mapping[str, float], group: Group) -> "Prior":
+        """Make one of what a configuration holds. Of MODEL, which trains on a target for each picture, the default."""
+        if isinstance(settings, str):
+            return cls(_default(group))
         if isinstance(settings, Mapping):
             present = {label: share for label, share in settings.items() if share > 0}
             return cls(tuple(present), tuple(present.values()))
@@ -141,24 +145,24 @@ def _parse(label: str) -> tuple[float, bool]:
     return pose
 
 
-def read_prior(value: Any, group: Group) -> tuple[str, ...] | dict[str, float]:
+def read_prior(value: Any, group: Group) -> str | tuple[str, ...] | dict[str, float]:
     """Read what people write for `--prior`, as `Prior.of` takes it.
 
     Args:
         value: `r90`, `r0,r180`, a list of poses, a mapping of poses to shares, or the name of a YAML file that holds
-            either; None for the group's default.
+            either; MODEL; None for the group's default.
 
     Raises:
         UsageError: it is none of these, names no pose of the group, or leaves nothing to learn.
     """
+    if value == MODEL:
+        return MODEL
     if isinstance(value, str) and value.endswith((".yaml", ".yml")):
         value = read_yaml(Path(expand_path(value)), "--prior")
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
     if not value:
-        # A photo's handedness is mostly unknowable; but of d1 it is all that there is to know.
-        handed = group.find(0, True) is not None and group.order != 2
-        value = ("r0", "r0m") if handed else ("r0",)
+        value = _default(group)
     if not isinstance(value, Mapping | list | tuple):
         raise UsageError("--prior: write poses such as r0,r180, or name a YAML file of poses and their shares.")
     names = {str(label): _pose_name(str(label), group) for label in value}
@@ -179,6 +183,12 @@ def read_prior(value: Any, group: Group) -> tuple[str, ...] | dict[str, float]:
         name = names[str(label)]
         shares[name] = shares.get(name, 0) + share / total
     return shares
+
+
+def _default(group: Group) -> tuple[str, ...]:
+    # A photo's handedness is mostly unknowable; but of d1 it is all that there is to know.
+    handed = group.find(0, True) is not None and group.order != 2
+    return ("r0", "r0m") if handed else ("r0",)
 
 
 def _pose_name(label: str, group: Group) -> str:

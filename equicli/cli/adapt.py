@@ -138,7 +138,8 @@ def adapt_command(
     prior: Annotated[
         str | None,
         typer.Option(
-            help="Poses of the training images, as in r90 or r0,r180; or a YAML file of poses and shares.",
+            help="Poses of the training images, as in r90 or r0,r180; a YAML file of poses and shares; or model: "
+            "those of which the network says the right thing.",
             rich_help_panel=CANONICALIZER,
             show_default="r0, upright; of d2, d3, … and o2 r0,r0m",
         ),

@@ -16,12 +16,14 @@ class Images(NamedTuple):
     targets: what is right for each, as the task has it.
     looks: float32 (b, 3, t, t), the normalized views that a canonicalizer is shown of each where a model is evaluated;
         None where they are not kept.
+    poses: float32 (b, |G|), how right each pose is for each; None where the prior says.
     """
 
     pixels: Tensor
     aspects: Tensor
     targets: list[Any]
     looks: Tensor | None = None
+    poses: Tensor | None = None
 
 
 class Source(Protocol):
@@ -44,6 +46,7 @@ class Resident:
     aspects: Tensor
     targets: Sequence[Any]
     looks: Tensor | None = None
+    poses: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -52,13 +55,14 @@ class Resident:
         chosen = indices.to(self.pixels.device)
         targets = [self.targets[i] for i in indices.tolist()]
         looks = None if self.looks is None else self.looks[chosen]
-        return Images(self.pixels[chosen], self.aspects[indices], targets, looks)
+        poses = None if self.poses is None else self.poses[indices].to(self.pixels.device)
+        return Images(self.pixels[chosen], self.aspects[indices], targets, looks, poses)
 
 
 @dataclass(frozen=True)
 class Joined:
     """Two sources as one, the images of `first` before those of `second`. What is taken comes on the device of `first`;
-    it has no looks.
+    it has neither looks nor poses.
     """
 
     first: Source

@@ -10,7 +10,7 @@ from equicli import artifact
 from equicli.adapted import AdaptedModel
 from equicli.artifact import copy_canonicalizer, write_artifact
 from equicli.canonicalization.canonicalizer import Canonicalizer
-from equicli.canonicalization.prior import Prior, near_chance
+from equicli.canonicalization.prior import MODEL, Prior, near_chance
 from equicli.config import AdaptConfig
 from equicli.data.decode import Decoder
 from equicli.data.folders import Dataset, Sample, Split
@@ -18,7 +18,7 @@ from equicli.data.loading import tell_unreadable
 from equicli.data.preprocess import Preprocess
 from equicli.data.source import Joined, Resident, Source
 from equicli.devices import find_device
-from equicli.groups import parse_group
+from equicli.groups import as_finite, parse_group
 from equicli.groups.action import act
 from equicli.groups.elements import inverse
 from equicli.model_config import CanonicalizerSpec, ModelConfig
@@ -36,6 +36,7 @@ from equicli.training.gate import make_gate
 from equicli.training.images import NO_IMAGES, TrainingImages, read_training_images
 from equicli.training.loop import fit
 from equicli.training.objective import Objective, TaskLoss
+from equicli.training.pose_targets import find_pose_targets
 from equicli.training.start import (
     check_resumed,
     first_picture,
@@ -85,7 +86,8 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     data, split = open_data(config, task, run, progress, resume=resume)
     upright, origin = open_upright(config, progress), open_origin(config, run, resume=resume)
     found = load_frozen(config, task, data, device, progress)
-    group, prior = parse_group(config.group), Prior.of(config.prior)
+    group = parse_group(config.group)
+    prior = Prior.of(config.prior, group)
 
     pose = group.find(*prior.main)
     assert pose is not None
@@ -180,7 +182,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     if trains:
         modules = [canonicalizer, found.network] if training.train_base else [canonicalizer]
         run.append_log({"trainable_parameters": sum(p.numel() for m in modules for p in m.parameters())})
-        own, validation = _targets(task, split, data, binding, images)
+        own, validation = _targets(config, task, found, split, data, binding, images, decoder, progress)
         train: Source = own
         if upright:
             added = read_upright(
@@ -253,14 +255,41 @@ def _look(config: AdaptConfig, canonicalizer: Canonicalizer, preprocess: Preproc
 
 
 def _targets(
-    task: Task, split: Split, data: Dataset, binding: Binding, images: TrainingImages
+    config: AdaptConfig,
+    task: Task,
+    found: PretrainedNetwork,
+    split: Split,
+    data: Dataset,
+    binding: Binding,
+    images: TrainingImages,
+    decoder: Decoder,
+    progress: Progress,
 ) -> tuple[Resident, Resident]:
-    """Training and validation images with the targets that the task's loss takes."""
+    """Training and validation images with the targets that the task's loss takes, and with the poses that are right for
+    each where the network is to say.
+    """
     samples = split.train + split.validation
     read = [samples[i] for i in images.samples.tolist()]
-    targets: Sequence[Any] = task.targets(read, data, binding.labels) or [None] * len(read)
-    n = len(images.train)
-    return replace(images.train, targets=targets[:n]), replace(images.validation, targets=targets[n:])
+    right = task.targets(read, data, binding.labels)
+    targets: Sequence[Any] = right or [None] * len(read)
+    n, poses = len(images.train), None
+    if config.prior == MODEL:
+        poses = find_pose_targets(
+            found,
+            task,
+            as_finite(parse_group(config.group)),
+            read,
+            right,
+            padding=config.padding,
+            device=images.train.pixels.device,
+            decoder=decoder,
+            progress=progress,
+        )
+
+    def part(of: Resident, rows: slice) -> Resident:
+        return replace(of, targets=targets[rows], poses=None if poses is None else poses[rows])
+
+    return part(images.train, slice(n)), part(images.validation, slice(n, None))
 
 
 def _train(
@@ -275,7 +304,7 @@ def _train(
 ) -> None:
     """Fit the canonicalizer, and the network where it is trained, too."""
     training = config.training
-    if training.prior_weight:
+    if training.prior_weight and config.prior != MODEL:
         progress.say(f"prior: the pose of training images is taken to be {prior} (r0 is upright, as the network knows)")
     network = found.network.requires_grad_(training.train_base)
     if training.train_base:
@@ -285,7 +314,7 @@ def _train(
         normalization = found.preprocess.normalization
         ask = asking(network, task.signature)
         loss = TaskLoss(ask, normalization, policy_of(config.policy), task.loss, task.signature.outputs)
-    objective = Objective.of(training, prior, config.padding, loss)
+    objective = Objective.of(training, prior, config.padding, loss, config.prior == MODEL)
     epoch, scores = fit(
         canonicalizer,
         *images,

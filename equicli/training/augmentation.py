@@ -13,7 +13,9 @@ BLURRED, MIN_SHARPNESS = 0.4, 0.4  # share of images that are blurred, and of th
 MAX_NOISE = 0.06  # standard deviation, of the range of pixels
 
 
-def vary(images: Tensor, generator: torch.Generator, *, crop: str, mirror: bool, aspects: Tensor | None) -> Tensor:
+def vary(
+    images: Tensor, generator: torch.Generator, *, crop: str, mirror: bool, aspects: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Crop at random, which leaves poses as they are.
 
     A picture that was squashed to a square tells by the shapes in it which side was longer, and most photos are upright
@@ -28,7 +30,7 @@ def vary(images: Tensor, generator: torch.Generator, *, crop: str, mirror: bool,
         aspects: (b,), width ÷ height of the pictures that were squashed; None where shapes are to be left alone.
 
     Returns:
-        float32 (b, 3, s, s) in [0, 1].
+        float32 (b, 3, s, s) in [0, 1], and which of them were mirrored, bool (b,).
     """
     b, side = len(images), images.shape[-1]
     scale = (1 - (MAX_ZOOM if crop == "zoom" else 0) * torch.rand(b, generator=generator)).expand(2, b)
@@ -42,7 +44,8 @@ def vary(images: Tensor, generator: torch.Generator, *, crop: str, mirror: bool,
     wide, high = scale
     affine = torch.stack([torch.stack([flip * wide, zero, shift[0]], 1), torch.stack([zero, high, shift[1]], 1)], 1)
     grid = functional.affine_grid(affine.to(images.device), list(images.shape), align_corners=False)
-    return functional.grid_sample(images.float() / 255, grid, padding_mode="reflection", align_corners=False)
+    varied = functional.grid_sample(images.float() / 255, grid, padding_mode="reflection", align_corners=False)
+    return varied, flip < 0
 
 
 def stretch(scale: Tensor, aspects: Tensor, generator: torch.Generator) -> Tensor:

@@ -21,6 +21,7 @@ from equicli.progress import Progress
 from equicli.settings import TrainingSettings
 from equicli.training.augmentation import degrade, vary
 from equicli.training.objective import Objective
+from equicli.training.pose_targets import mirrored
 
 WARMUP = 0.1  # share of the training over which the learning rate rises
 MOMENTUM = 0.9
@@ -95,6 +96,7 @@ def measure(
     """
     canonicalizer.eval()
     group, task_only, poses, task = canonicalizer.group, objective.only("task"), [], 0.0
+    targets: list[Tensor] = []
     normalization = objective.normalization(canonicalizer)
     with torch.inference_mode():
         for indices in torch.arange(len(images)).split(batch_size):
@@ -112,13 +114,15 @@ def measure(
                 pose = pose or seen
             if pose is not None:
                 poses.append(Pose(pose.element, pose.scores))
+                targets += [] if taken.poses is None else [taken.poses]
         if not poses:
             return Scores(1.0, task)
         # Of all images at once: how often each pose occurs is not a mean over batches.
         elements, scores = zip(*(pose[:2] for pose in poses), strict=True)
         pose = Pose(torch.cat(elements), None if scores[0] is None else torch.cat(scores))
         weight = objective.weights.get("prior")
-        prior = weight * float(objective.prior.loss(group, pose)) if weight else 0.0
+        expected = torch.cat(targets) if targets else None
+        prior = weight * float(objective.prior_loss(group, pose, expected)) if weight else 0.0
         right = objective.prior.is_identity(group, pose)
     return Scores(float(right.cpu().double().mean()), prior + task)
 
@@ -188,12 +192,16 @@ class _Trainer:
                 )
             taken = images.take(indices)
             aspects = taken.aspects if self.objective.small and self.canonicalizer.view.whole else None
-            x = vary(taken.pixels, generator, crop=settings.crop, mirror=self.mirrors, aspects=aspects)
+            x, flipped = vary(taken.pixels, generator, crop=settings.crop, mirror=self.mirrors, aspects=aspects)
             x = normalization(degrade(x, generator) if settings.degrade else x)
             if settings.augment:
                 h = torch.randint(as_finite(self.canonicalizer.group).order, (len(x),), generator=generator)
                 x = act(self.canonicalizer.group, h.to(device), x, padding=self.objective.padding)
-            _, losses = self.objective.losses(self.canonicalizer, x, taken.targets, generator, precision)
+            poses = None
+            if taken.poses is not None:
+                flipped = flipped[:, None].to(device)
+                poses = torch.where(flipped, mirrored(self.canonicalizer.group, taken.poses), taken.poses)
+            _, losses = self.objective.losses(self.canonicalizer, x, taken.targets, generator, precision, poses)
             loss = self.objective.total(losses)
             if not loss.isfinite():
                 slower = f"--set learning_rate={settings.learning_rate / 10:g}"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.canonicalization.losses import artifact_loss, contrast_loss, straight_through
+from equicli.canonicalization.losses import artifact_loss, contrast_loss, straight_through, target_loss
 from equicli.canonicalization.prior import Prior
 from equicli.data.normalization import Normalization
 from equicli.devices import arithmetic
@@ -65,22 +65,31 @@ class Objective:
 
     weights: by the names `prior`, `contrast`, `artifact`, `task`.
     task: None where images are what the canonicalizer looks at, and the prediction network is not asked.
+    by_picture: whether each image has poses of its own that are right for it.
     """
 
     prior: Prior
     weights: dict[str, float]
     padding: str
     task: TaskLoss | None
+    by_picture: bool = False
 
     @classmethod
-    def of(cls, settings: TrainingSettings, prior: Prior, padding: str, task: TaskLoss | None) -> "Objective":
+    def of(
+        cls,
+        settings: TrainingSettings,
+        prior: Prior,
+        padding: str,
+        task: TaskLoss | None,
+        by_picture: bool = False,
+    ) -> "Objective":
         weights = {
             "prior": settings.prior_weight,
             "contrast": settings.contrast_weight,
             "artifact": settings.artifact_weight,
             "task": settings.task_weight,
         }
-        return cls(prior, {name: weight for name, weight in weights.items() if weight > 0}, padding, task)
+        return cls(prior, {name: weight for name, weight in weights.items() if weight > 0}, padding, task, by_picture)
 
     @property
     def small(self) -> bool:
@@ -94,7 +103,7 @@ class Objective:
     @property
     def judged_by_identity_rate(self) -> bool:
         """Whether that chooses the best epoch; where the task counts or no pose is right for all, the loss."""
-        return "prior" in self.weights and "task" not in self.weights and not self.prior.shares
+        return "prior" in self.weights and "task" not in self.weights and not (self.prior.shares or self.by_picture)
 
     def only(self, *names: str) -> "Objective":
         """The same without the other losses."""
@@ -107,6 +116,7 @@ class Objective:
         targets: Sequence[Any],
         generator: torch.Generator | None = None,
         precision: str = "fp32",
+        poses: Tensor | None = None,
     ) -> tuple[Pose | None, dict[str, Tensor]]:
         """The poses of a batch, and each of its losses.
 
@@ -115,13 +125,14 @@ class Objective:
             targets: what is right for each; only the task loss looks at them.
             generator: draws the element that the artifact loss turns by.
             precision: of the networks; the losses are computed in float32.
+            poses: how right each pose is for each, (b, |G|); None where the prior says.
         """
         group = canonicalizer.group
         pose = self._find(canonicalizer, x, precision)
         losses = {}
         if "prior" in self.weights:
             assert pose is not None
-            losses["prior"] = self.prior.loss(group, pose)
+            losses["prior"] = self.prior_loss(group, pose, poses)
         if "contrast" in self.weights:
             assert pose is not None and pose.vectors is not None
             losses["contrast"] = contrast_loss(pose.vectors)
@@ -136,6 +147,13 @@ class Objective:
                 output = self.task.predict(group, pose, x, self.padding)
             losses["task"] = self.task.loss(output, targets)
         return pose, losses
+
+    def prior_loss(self, group: Group, pose: Pose, poses: Tensor | None) -> Tensor:
+        """What poses of untouched images cost; `poses` as in `losses`."""
+        if poses is None:
+            return self.prior.loss(group, pose)
+        assert pose.scores is not None
+        return target_loss(pose.scores, poses)
 
     def _find(self, canonicalizer: Canonicalizer, x: Tensor, precision: str) -> Pose | None:
         if not canonicalizer.finds_poses:

@@ -28,8 +28,8 @@ def priors(draw, distribution=None):
 
 
 def test_a_prior_is_read_from_poses_or_from_shares_and_poses_without_a_share_are_left_out():
-    assert Prior.of(["r0", "r180"]) == Prior(("r0", "r180"))
-    assert Prior.of({"r0": 0.75, "r90": 0.0, "r180": 0.25}) == Prior(("r0", "r180"), (0.75, 0.25))
+    assert Prior.of(["r0", "r180"], parse_group("c4")) == Prior(("r0", "r180"))
+    assert Prior.of({"r0": 0.75, "r90": 0.0, "r180": 0.25}, parse_group("c4")) == Prior(("r0", "r180"), (0.75, 0.25))
 
 
 def test_a_prior_is_written_as_poses_or_with_shares():

@@ -23,16 +23,17 @@ def test_augmenting_keeps_shape_range_and_what_the_seed_decides(batch, side, see
     aspects = None if aspect is None else torch.full((batch,), aspect)
     options = {"crop": crop, "mirror": mirror, "aspects": aspects}
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
-    augmented = vary(images, torch.Generator().manual_seed(seed), **options)
+    augmented, mirrored = vary(images, torch.Generator().manual_seed(seed), **options)
+    assert (mirrored.shape, mirrored.dtype) == ((batch,), torch.bool)
     assert (augmented.shape, augmented.dtype) == (images.shape, torch.float32)
     assert augmented.min() >= 0 and augmented.max() <= 1 + 1e-6
-    assert torch.equal(augmented, vary(images, torch.Generator().manual_seed(seed), **options))
+    assert torch.equal(augmented, vary(images, torch.Generator().manual_seed(seed), **options)[0])
 
 
 @pytest.mark.parametrize("side", [8, 15, 32])
 def test_shifting_moves_whole_pixels_by_up_to_an_eighth_in_every_direction(side):
     images = torch.randint(0, 256, (60, 3, side, side), dtype=torch.uint8)
-    shifted = vary(images, torch.Generator().manual_seed(0), crop="shift", mirror=False, aspects=None)
+    shifted = vary(images, torch.Generator().manual_seed(0), crop="shift", mirror=False, aspects=None)[0]
     most = round(side / 8)
     steps = range(-most, most + 1)
     inner = slice(most, side - most)  # what no shift moves out of sight
@@ -62,12 +63,13 @@ def test_augmenting_mirrors_some_images_if_asked_and_keeps_all_upright(crop, mir
     down = torch.arange(0, 240, 8, dtype=torch.uint8)[:, None].expand(30, 30)
     image = torch.stack([down, down.T, down]).expand(64, -1, -1, -1)
     aspects = None if aspect is None else torch.full((64,), aspect)
-    augmented = vary(image, torch.Generator().manual_seed(0), crop=crop, mirror=mirror, aspects=aspects)
+    augmented, mirrored = vary(image, torch.Generator().manual_seed(0), crop=crop, mirror=mirror, aspects=aspects)
     augmented = augmented[:, :, 4:-4, 4:-4]  # beyond the border shifting shows the image's reflection
     down, along = augmented[:, 0].diff(dim=1), augmented[:, 1].diff(dim=2)
     assert (down >= -1e-6).all() and (down.sum(dim=1) > 0.05).all()
     rising, falling = ((sign * along >= -1e-6).all(dim=(1, 2)) for sign in (1, -1))
     assert (rising | falling).all()
+    assert torch.equal(mirrored, ~rising)
     assert (16 < rising.sum() < 48) if mirror else rising.all()
 
 
@@ -76,7 +78,7 @@ def shares(aspect, count=2000, crop="zoom"):
     ramp = torch.arange(0, 252, 4, dtype=torch.uint8).expand(63, 63)
     image = torch.stack([ramp, ramp.T, ramp]).expand(count, -1, -1, -1)
     aspects = None if aspect is None else torch.full((count,), aspect)
-    shown = vary(image, torch.Generator().manual_seed(0), crop=crop, mirror=False, aspects=aspects)[
+    shown = vary(image, torch.Generator().manual_seed(0), crop=crop, mirror=False, aspects=aspects)[0][
         :, :, 20:-20, 20:-20
     ]
     steps = [shown[:, 0].diff(dim=2), shown[:, 1].diff(dim=1)]  # by how many pixels the next one is further on

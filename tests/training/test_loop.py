@@ -79,7 +79,7 @@ def train(
     side = module.view.size
     parts = [upright(20, side) if images is None else images, upright(12, side) if validation is None else validation]
     parts = [part if isinstance(part, Resident) else unlabelled(part) for part in parts]
-    objective = Objective.of(config.training, Prior.of(config.prior), config.padding, task)
+    objective = Objective.of(config.training, Prior.of(config.prior, module.group), config.padding, task)
     state = tmp_path / "state.safetensors"
     options = {"state": state, "log": log, "progress": progress or Silent()}
     return fit(module, *parts, objective, config.training, config.seed, **options)
