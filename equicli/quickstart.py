@@ -16,7 +16,7 @@ from equicli.progress import Progress
 
 SIDE = 32  # pixels; the digits come as 8x8
 ARCHITECTURE, CLASSES = "test_resnet", 9
-EPOCHS, BATCH, LEARNING_RATE = 8, 64, 3e-3
+EPOCHS, BATCH, LEARNING_RATE = 5, 64, 3e-3
 
 
 def prepare(folder: Path, progress: Progress) -> None:

@@ -42,7 +42,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with `equicli quickstart`: two minutes, offline, on real handwritten digits.",
+    epilog="Start with `equicli quickstart`: a minute, offline, on real handwritten digits.",
 )
 for command in (
     adapt_command,

@@ -16,7 +16,7 @@ def quickstart_command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Adapt a small network on real handwritten digits: two minutes, offline.
+    """Adapt a small network on real handwritten digits: a minute, offline.
 
     Writes scikit-learn's digits as an image folder, pretrains a small timm network on them upright, then runs adapt,
     evaluate and export as you would.
