@@ -50,9 +50,8 @@ def some_of(data: Path, folder: Path) -> Path:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(
-    "name", [name if name == "resnet20" else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_a_recipe_reproduces_vanilla_counts_and_gains_ten_points(cli, real_data, tmp_path, name: str) -> None:
     case, run = CASES[name], tmp_path / "run"
     data = some_of(real_data / case.recipe.partition("-")[0], tmp_path / "data")

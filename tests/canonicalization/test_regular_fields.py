@@ -43,8 +43,9 @@ def test_scores_follow_quarter_turns_and_mirrorings_exactly(name, architecture):
             torch.testing.assert_close(found, scores, atol=1e-5, rtol=0, msg=lambda m, h=h: f"{group.label(h)}: {m}")
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", ["c3", "c6", "c8", "d3", "d8"])
+@pytest.mark.parametrize(
+    ("name", "architecture"), [("c3", "gcnn"), ("c8", "gwrn"), ("d3", "gwrn"), ("d8", "gcnn"), ("c6", "gcnn")]
+)
 @torch.inference_mode()
 def test_scores_of_smooth_images_follow_other_elements_nearly(name, architecture):
     group, module = parse_group(name), network(name, architecture, width=32)

@@ -34,7 +34,7 @@ def few(quickstart: Quickstart, shared: Shared) -> Path:
     """A folder with some of the digits in `data`, and `network.safetensors` that knows them; leave it as it is."""
 
     def make(here: Path) -> None:
-        for split, count in (("train", 20), ("test", 8)):
+        for split, count in (("train", 12), ("test", 5)):
             for label in sorted((quickstart.folder / "data" / split).iterdir()):
                 (here / "data" / split / label.name).mkdir(parents=True)
                 for image in sorted(label.iterdir())[:count]:
@@ -46,9 +46,9 @@ def few(quickstart: Quickstart, shared: Shared) -> Path:
 
 @pytest.fixture
 def fewer(few: Path, tmp_path: Path) -> Path:
-    """A copy of `few` with ten training images of each class, and two test images."""
+    """A copy of `few` with six training images of each class, and two test images."""
     here = shutil.copytree(few, tmp_path / "fewer")
     for folder in (here / "data").glob("*/*"):
-        for image in sorted(folder.iterdir())[10 if folder.parent.name == "train" else 2 :]:
+        for image in sorted(folder.iterdir())[6 if folder.parent.name == "train" else 2 :]:
             image.unlink()
     return here

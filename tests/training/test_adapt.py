@@ -277,9 +277,7 @@ RESIZED = {"preprocess": "checkpoint", "image_size": 24}
     [
         ("file", RESIZED),
         ("input", RESIZED),
-        ("file", {"canonicalizer": EQUIVARIANT}),
-        ("file", {"group": "c8"}),
-        ("file", {"task_weight": 1, **RESIZED}),
+        ("file", {"canonicalizer": EQUIVARIANT, "group": "c8"}),
         ("input", {"task_weight": 1, **RESIZED}),
     ],
 )
