@@ -155,7 +155,7 @@ def evaluate(
             progress.say("labels: folder names match classes of the network's own")
         config = replace(config, labels=labels)
         targets = task.targets(images.samples, images.data, labels)
-        placed = config.preprocess.size is not None and not stays(config.signature.outputs)
+        placed = config.preprocess.resizes and not stays(config.signature.outputs)
         if rotate == "input" and targets is not None and placed:
             raise UsageError(
                 "--rotate input: labels lie in the picture, of which this network sees a part; --rotate file."

@@ -44,6 +44,8 @@ class Signature:
 
     inputs, outputs: the kind of each value, see `groups.transport`. Only `logits` may be averaged.
     lists: whether the network takes a list with one entry a sample, of any sizes, and returns one; else tensors (b, …).
+        It is asked about one sample at a time: it pads a list to the largest of its entries, and what it says would
+        depend on these.
     """
 
     inputs: Declared = "image"
@@ -63,6 +65,8 @@ def asking(network: nn.Module, signature: Signature) -> Ask:
     dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
 
     def ask(inputs: Any) -> Any:
+        if signature.lists and isinstance(inputs, list) and len(inputs) > 1:
+            return [output for one in inputs for output in ask([one])]
         if signature.lists or not isinstance(inputs, list):
             return network(_cast(inputs, signature.inputs, dtype))
         by_shape: dict[torch.Size, list[int]] = {}
