@@ -35,7 +35,6 @@ from equicli.runs import RUNS, Run, become_latest
 from equicli.tasks.registry import find_task, make_task
 from equicli.training.adapt import train_canonicalizer
 
-EVALUATION_BATCH = 32
 # What is done with a document before it is written, such as printing it.
 Show = Callable[[dict[str, Any]], object]
 # Validation images that the report which closes a run is made on.
@@ -67,7 +66,7 @@ def adapt(
         Batches(
             adapted.model,
             samples,
-            EVALUATION_BATCH,
+            None,
             rotate,
             reencode=reencode,
             max_pixels=config.max_pixels,
@@ -104,7 +103,7 @@ def evaluate(
     reencode: str | None = None,
     preprocess: str | None = None,
     image_size: int | None = None,
-    batch_size: int = EVALUATION_BATCH,
+    batch_size: int | None = None,
     value_range: str | None = None,
     max_pixels: int | None = None,
     device: str = "auto",

@@ -66,7 +66,7 @@ def count(
     batches = Batches(
         model,
         images.samples,
-        BATCH,
+        1 if model.signature.lists else BATCH,
         said.evaluation.rotate,
         reencode=find_encoding(said.evaluation.reencode, said.evaluation.rotate),
         max_pixels=said.max_pixels,

@@ -22,6 +22,7 @@ def metrics_document(
     evaluation: Evaluation,
     task: Task,
     *,
+    labels: Mapping[str, int] | None = None,
     rotate: str,
     reencode: str = NONE,
     split: str,
@@ -41,6 +42,7 @@ def metrics_document(
     """Build the document that `--json` prints. Fractions, not percentages; `correct` are counts.
 
     Args:
+        labels: the output of each class.
         rotate: `input` or `file`, what was turned. reencode: how it was compressed again, or `none`.
         split: which images: `test`, `validation` or `all`.
         prior: the poses that were expected of untouched images.
@@ -56,6 +58,9 @@ def metrics_document(
         name: {**task.measure(records, evaluation.elements), "passes": evaluation.passes[name]}
         for name, records in evaluation.records.items()
     }
+    for name, records in evaluation.records.items():
+        if classes := task.per_class(records, labels or {}):
+            systems[name]["per_class"] = classes
     systems["adapted"] |= equivariance(evaluation, prior)
     return {
         "schema": SCHEMA,

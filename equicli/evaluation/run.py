@@ -80,6 +80,7 @@ def evaluate_images(
     return metrics_document(
         evaluation,
         task,
+        labels=config.labels,
         rotate=batches.rotate,
         reencode=str(batches.reencode or NONE),
         split=split,

@@ -19,8 +19,8 @@ from equicli.progress import Progress
 from equicli.settings import TaskSettings
 from equicli.tasks.intervals import clustered, wilson
 
-# By name for each sample and turn: (n, |R|).
-Records = Mapping[str, Tensor]
+# By name for each sample and turn: a tensor (n, |R|, …); or, of what tensors cannot hold, n lists with |R| values each.
+Records = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,10 @@ class Task:
     signature: what the prediction network takes and returns; see `prediction.signature`.
     has_loss: whether `loss` can train a canonicalizer or a network on targets; only of outputs that have no place in
         the picture, such as logits, as training crops and mirrors images.
-    score: the record whose mean over the test set is reported, a key of `metrics.json`: a share in [0, 1], of which
-        more is better. Where it is bool, counts and Wilson intervals are told, too; else it is bootstrapped.
+    score: the record by which samples are compared one by one, a share in [0, 1] of which more is better, and a key of
+        `metrics.json`. What is reported is its mean over the test set: where it is bool, counts and Wilson intervals
+        are told, too, else it is bootstrapped. A task whose metric is none of a sample but of the whole set, such as
+        average precision, has a `measure` of its own, of all that it records.
     title, words: what tables and captions call it. columns: title and key of further metrics in comparisons.
     baselines: systems that make sense beside the adapted one, of `evaluation.systems`.
     labels_from: where targets are from, a value of `metrics.json`.
@@ -177,8 +179,9 @@ class Task:
         """Take what the network says of upright pictures for right, where no target is known: one a sample."""
         return split_batch(output)
 
-    def record(self, output: Any, targets: Sequence[Any]) -> dict[str, Tensor]:
-        """What is kept of a batch's outputs beside their targets: tensors (b,) by name, `score` among them.
+    def record(self, output: Any, targets: Sequence[Any]) -> dict[str, Any]:
+        """What is kept of a batch's outputs beside their targets: tensors (b, …) by name, `score` (b,) among them; or a
+        list with a value of any kind for each sample.
 
         Args:
             output: what the network returned, carried back to the frame of the untouched picture: a tensor (b, …), or
@@ -227,6 +230,10 @@ class Task:
                 for g in elements.elements()
             ],
         }
+
+    def per_class(self, records: Records, labels: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+        """Metrics of single classes by name, where the task tells any."""
+        return {}
 
     def groups_of(self, records: Records, labels: Mapping[str, int]) -> dict[str, Tensor]:
         """Samples that are also told on their own, such as those of one class: bool (n,) by name."""
