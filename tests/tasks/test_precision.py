@@ -1,0 +1,124 @@
+"""Average precision beside COCO's own evaluation."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from equicli.tasks.annotations.objects import Objects, encode, mask_areas, mask_boxes
+from equicli.tasks.instances.precision import SIZES, Matches, match, mean_precision, precision, resampled
+
+pytest.importorskip("pycocotools")
+FRAME = (150, 200)
+
+
+def objects(masks, labels, scores=None, crowds=None) -> Objects:
+    encoded = encode(masks)
+    n = len(labels)
+    return Objects(
+        mask_boxes(encoded),
+        np.asarray(labels, dtype=np.int64),
+        mask_areas(encoded),
+        np.ones(n) if scores is None else np.asarray(scores, dtype=np.float64),
+        np.zeros(n, dtype=bool) if crowds is None else np.asarray(crowds, dtype=bool),
+        encoded,
+    )
+
+
+def rectangles(generator: np.random.Generator, n: int, near: torch.Tensor | None = None) -> torch.Tensor:
+    """Masks that are rectangles of any size; some of them moved from others by little."""
+    masks = torch.zeros(n, *FRAME, dtype=torch.bool)
+    for i in range(n):
+        if near is not None and len(near) and generator.random() < 0.7:
+            shift = generator.integers(-6, 7, 2).tolist()
+            masks[i] = near[generator.integers(len(near))].roll(shift, (0, 1))
+        else:
+            top, left = generator.integers(0, FRAME[0] - 2), generator.integers(0, FRAME[1] - 2)
+            size = int(generator.choice([2, 10, 25, 60, 140]))
+            masks[i, top : top + size, left : left + size] = True
+    return masks
+
+
+def a_set(seed: int, pictures: int = 12) -> tuple[list[Objects], list[Objects]]:
+    """What was found and what is there: crowds, pictures without objects, without detections, of classes of neither."""
+    generator = np.random.default_rng(seed)
+    found, there = [], []
+    for picture in range(pictures):
+        n = 0 if picture % 5 == 1 else int(generator.integers(1, 7))
+        right = rectangles(generator, n)
+        labels = generator.integers(1, 5, n)
+        there.append(objects(right, labels, crowds=generator.random(n) < 0.2))
+        d = 0 if picture % 5 == 2 else int(generator.integers(1, 130 if picture == 0 else 12))
+        scores = generator.random(d).round(1)  # with ties
+        found.append(objects(rectangles(generator, d, right), generator.integers(1, 6, d), scores))
+    return found, there
+
+
+def cocos(found: list[Objects], there: list[Objects], kind: str) -> tuple[np.ndarray, list[float]]:
+    """Precisions (thresholds, recalls, classes, sizes) and the summary that pycocotools makes."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def sides(box):
+        return [float(box[0]), float(box[1]), float(box[2] - box[0]), float(box[3] - box[1])]
+
+    def text(rle):
+        return {"size": rle["size"], "counts": rle["counts"].decode()}
+
+    labels = sorted({int(label) for one in (*there, *found) for label in one.labels})
+    truth, detections = COCO(), []
+    truth.dataset = {
+        "images": [{"id": i, "height": FRAME[0], "width": FRAME[1]} for i in range(len(there))],
+        "categories": [{"id": label} for label in labels],
+        "annotations": [],
+    }
+    for i, (mine, right) in enumerate(zip(found, there, strict=True)):
+        for k in range(len(right)):
+            truth.dataset["annotations"].append(
+                {
+                    "id": len(truth.dataset["annotations"]) + 1,
+                    "image_id": i,
+                    "category_id": int(right.labels[k]),
+                    "bbox": sides(right.boxes[k]),
+                    "area": float(right.areas[k]),
+                    "iscrowd": int(right.crowds[k]),
+                    "segmentation": text(right.masks[k]),
+                }
+            )
+        for k in range(len(mine)):
+            shape = {"bbox": sides(mine.boxes[k])} if kind == "bbox" else {"segmentation": text(mine.masks[k])}
+            detections.append(
+                {"image_id": i, "category_id": int(mine.labels[k]), "score": float(mine.scores[k]), **shape}
+            )
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(detections), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.eval["precision"][..., -1], evaluation.stats.tolist()
+
+
+def assert_cocos(found: list[Objects], there: list[Objects], kind: str) -> None:
+    theirs, stats = cocos(found, there, kind)
+    matches = [match(a, b, masks=kind == "segm") for a, b in zip(found, there, strict=True)]
+    classes, table = precision(matches)
+    of_class = theirs.mean(axis=1).transpose(1, 2, 0)  # (classes, sizes, thresholds), -1 where there are no objects
+    known = sorted({int(label) for one in (*there, *found) for label in one.labels})
+    for label, rows in zip(known, of_class, strict=True):
+        own = table[0, classes.index(label)].numpy() if label in classes else np.full_like(rows, np.nan)
+        assert np.allclose(np.nan_to_num(own, nan=-1), rows, rtol=0, atol=1e-9)
+    assert float(mean_precision(matches)[0]) == pytest.approx(stats[0], abs=1e-9)
+    for size, expected in zip(range(1, 4), stats[3:6], strict=True):
+        value = float(table[0, :, size].mean(dim=-1).nanmean())
+        assert (expected == -1 and np.isnan(value)) or value == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+@pytest.mark.parametrize("seed", range(4))
+def test_it_is_cocos_with_crowds_ties_sizes_and_pictures_without_objects_or_detections(seed: int, kind: str) -> None:
+    assert_cocos(*a_set(seed), kind)
