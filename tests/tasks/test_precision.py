@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from equicli.tasks.annotations.objects import Objects, encode, mask_areas, mask_boxes
-from equicli.tasks.instances.precision import SIZES, Matches, match, mean_precision, precision, resampled
+from equicli.tasks.instances.precision import RESAMPLES, SIZES, Pool, match, resampled
 
 pytest.importorskip("pycocotools")
 FRAME = (150, 200)
@@ -29,22 +29,32 @@ def objects(masks, labels, scores=None, crowds=None) -> Objects:
     )
 
 
-def rectangles(generator: np.random.Generator, n: int, near: torch.Tensor | None = None) -> torch.Tensor:
-    """Masks that are rectangles of any size; some of them moved from others by little."""
+def rectangles(generator: np.random.Generator, n: int) -> torch.Tensor:
+    """Masks of any size."""
     masks = torch.zeros(n, *FRAME, dtype=torch.bool)
     for i in range(n):
-        if near is not None and len(near) and generator.random() < 0.7:
-            shift = generator.integers(-6, 7, 2).tolist()
-            masks[i] = near[generator.integers(len(near))].roll(shift, (0, 1))
-        else:
-            top, left = generator.integers(0, FRAME[0] - 2), generator.integers(0, FRAME[1] - 2)
-            size = int(generator.choice([2, 10, 25, 60, 140]))
-            masks[i, top : top + size, left : left + size] = True
+        top, left = generator.integers(0, FRAME[0] - 2), generator.integers(0, FRAME[1] - 2)
+        size = int(generator.choice([2, 10, 25, 60, 140]))
+        masks[i, top : top + size, left : left + size] = True
     return masks
 
 
-def a_set(seed: int, pictures: int = 12) -> tuple[list[Objects], list[Objects]]:
-    """What was found and what is there: crowds, pictures without objects, without detections, of classes of neither."""
+def detections(generator: np.random.Generator, n: int, there: Objects, masks: torch.Tensor, digits: int) -> Objects:
+    """Most of them near something that is there."""
+    found, labels = rectangles(generator, n), generator.integers(1, 6, n)
+    for i in range(n if len(there) else 0):
+        if generator.random() < 0.8:
+            k = generator.integers(len(there))
+            found[i] = masks[k].roll(generator.integers(-1, 2, 2).tolist(), (0, 1))
+            labels[i] = there.labels[k]
+    return objects(found, labels, generator.random(n).round(digits))
+
+
+def a_set(seed: int, pictures: int = 12, digits: int = 1) -> tuple[list[Objects], list[Objects]]:
+    """What was found and what is there: crowds, pictures without objects, without detections, of classes of neither.
+
+    digits: of scores; few make ties.
+    """
     generator = np.random.default_rng(seed)
     found, there = [], []
     for picture in range(pictures):
@@ -53,8 +63,7 @@ def a_set(seed: int, pictures: int = 12) -> tuple[list[Objects], list[Objects]]:
         labels = generator.integers(1, 5, n)
         there.append(objects(right, labels, crowds=generator.random(n) < 0.2))
         d = 0 if picture % 5 == 2 else int(generator.integers(1, 130 if picture == 0 else 12))
-        scores = generator.random(d).round(1)  # with ties
-        found.append(objects(rectangles(generator, d, right), generator.integers(1, 6, d), scores))
+        found.append(detections(generator, d, there[-1], right, digits))
     return found, there
 
 
@@ -105,15 +114,16 @@ def cocos(found: list[Objects], there: list[Objects], kind: str) -> tuple[np.nda
 
 def assert_cocos(found: list[Objects], there: list[Objects], kind: str) -> None:
     theirs, stats = cocos(found, there, kind)
-    matches = [match(a, b, masks=kind == "segm") for a, b in zip(found, there, strict=True)]
-    classes, table = precision(matches)
+    pool = Pool([match(a, b, masks=kind == "segm") for a, b in zip(found, there, strict=True)])
+    classes, table = pool.classes, pool.precision()
     of_class = theirs.mean(axis=1).transpose(1, 2, 0)  # (classes, sizes, thresholds), -1 where there are no objects
     known = sorted({int(label) for one in (*there, *found) for label in one.labels})
     for label, rows in zip(known, of_class, strict=True):
         own = table[0, classes.index(label)].numpy() if label in classes else np.full_like(rows, np.nan)
         assert np.allclose(np.nan_to_num(own, nan=-1), rows, rtol=0, atol=1e-9)
-    assert float(mean_precision(matches)[0]) == pytest.approx(stats[0], abs=1e-9)
-    for size, expected in zip(range(1, 4), stats[3:6], strict=True):
+    assert stats[0] > 0.05  # else the rest says little
+    assert float(pool.mean()) == pytest.approx(stats[0], abs=1e-9)
+    for size, expected in zip(range(1, len(SIZES)), stats[3:6], strict=True):
         value = float(table[0, :, size].mean(dim=-1).nanmean())
         assert (expected == -1 and np.isnan(value)) or value == pytest.approx(expected, abs=1e-9)
 
@@ -122,3 +132,20 @@ def assert_cocos(found: list[Objects], there: list[Objects], kind: str) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_it_is_cocos_with_crowds_ties_sizes_and_pictures_without_objects_or_detections(seed: int, kind: str) -> None:
     assert_cocos(*a_set(seed), kind)
+
+
+def test_a_set_of_pictures_drawn_anew_is_as_good_as_if_it_had_been_found_so() -> None:
+    found, there = a_set(0, 6, digits=15)
+    matches = [match(a, b, masks=False) for a, b in zip(found, there, strict=True)]
+    drawn = [0, 0, 3, 4, 4, 4]
+    weights = torch.bincount(torch.tensor(drawn), minlength=6).double()[None]
+    assert float(Pool(matches).mean(weights)) == pytest.approx(float(Pool([matches[i] for i in drawn]).mean()), abs=1e-12)
+    assert float(Pool(matches).mean(torch.ones(1, 6).double())) == float(Pool(matches).mean())
+    spread = resampled([Pool(matches), Pool(matches)])
+    assert spread.shape == (RESAMPLES, 2) and torch.equal(spread[:, 0], spread[:, 1]) and spread[:, 0].std() > 0.01
+
+
+def test_nothing_there_and_nothing_found_has_no_precision() -> None:
+    nothing = objects(torch.zeros(0, *FRAME, dtype=torch.bool), [])
+    empty = match(nothing, nothing, masks=True)
+    assert Pool([empty, empty]).classes == [] and torch.isnan(Pool([empty]).mean()).all()

@@ -7,6 +7,7 @@ those of COCO's own evaluation (pycocotools), to rounding.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,8 @@ SIZES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**
 MOST = 100
 
 _LOW, _HIGH = (np.array(ends)[:, None] for ends in zip(*SIZES.values(), strict=True))
-_RESAMPLED, _CHUNK = 200, 20  # how often, and as many at a time
+RESAMPLES = 200
+_NUMBERS = 4_000_000  # that are held at a time
 
 
 @dataclass(frozen=True)
@@ -99,68 +101,78 @@ def _matched(
     return right, wrong
 
 
-def precision(
-    pictures: Sequence[Matches], weights: Tensor | None = None, sizes: int = len(SIZES)
-) -> tuple[list[int], Tensor]:
-    """Average precision of a set of pictures, for each class that is there.
+class Pool:
+    """The matches of a set of pictures, sorted for counting: detections by class, the surest first."""
 
-    Args:
-        weights: how often each picture counts, float64 (r, n), for r sets; None is once.
-        sizes: of the first so many of SIZES.
+    def __init__(self, pictures: Sequence[Matches]) -> None:
+        def joined(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(one, name) for one in pictures])
 
-    Returns:
-        The classes, and float64 (r, classes, sizes, |THRESHOLDS|); NaN where a class has no object of a size.
-    """
-    weights = torch.ones(1, len(pictures), dtype=torch.float64) if weights is None else weights
-    classes = sorted({int(label) for one in pictures for label in one.classes[one.counts.any(axis=1)]})
-    table = [_of_class(pictures, label, weights, sizes) for label in classes]
-    return classes, torch.stack(table, dim=1) if table else weights.new_zeros(len(weights), 0, sizes, len(THRESHOLDS))
+        def owners(name: str) -> NDArray[np.int64]:
+            return np.repeat(np.arange(len(pictures)), [len(getattr(one, name)) for one in pictures])
+
+        order = np.lexsort((-joined("scores"), joined("labels")))  # of equals first the earlier picture's
+        self.n = len(pictures)
+        self._labels, self._of = joined("labels")[order], torch.from_numpy(owners("labels")[order])
+        self._right, self._wrong = (torch.from_numpy(joined(name)[order]) for name in ("right", "wrong"))
+        there = joined("counts").any(axis=1)
+        self._classes, self._counts = joined("classes")[there], torch.from_numpy(joined("counts")[there]).double()
+        self._owners = torch.from_numpy(owners("classes")[there])
+        self.classes = [int(label) for label in np.unique(self._classes)]
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def precision(self, weights: Tensor | None = None, sizes: int = len(SIZES)) -> Tensor:
+        """Average precision of each class that is there.
+
+        Args:
+            weights: how often each picture counts, float64 (r, n), for r sets; None is once, of one set.
+            sizes: of the first so many of SIZES.
+
+        Returns:
+            float64 (r, classes, sizes, |THRESHOLDS|); NaN where a class has no object of a size.
+        """
+        weights = torch.ones(1, self.n, dtype=torch.float64) if weights is None else weights
+        table = [self._of_class(label, weights, sizes) for label in self.classes]
+        return torch.stack(table, dim=1) if table else weights.new_zeros(len(weights), 0, sizes, len(THRESHOLDS))
+
+    def mean(self, weights: Tensor | None = None) -> Tensor:
+        """COCO's AP of the set, or of several that `weights` make of it: (r,), NaN of one without objects."""
+        return self.precision(weights, 1).mean(dim=(2, 3)).nanmean(dim=1)
+
+    def _of_class(self, label: int, weights: Tensor, sizes: int) -> Tensor:
+        first, last = np.searchsorted(self._labels, (label, label + 1))
+        of, rows = self._of[first:last], torch.from_numpy(np.flatnonzero(self._classes == label))
+        total = weights[:, self._owners[rows]] @ self._counts[rows, :sizes]  # (r, sizes)
+        hits, misses = (
+            (flags[first:last, :sizes].permute(1, 2, 0) * weights[:, None, None, of]).cumsum(dim=-1)
+            for flags in (self._right, self._wrong)
+        )  # (r, sizes, |THRESHOLDS|, d)
+        recall = hits / total[:, :, None, None]
+        share = hits / (hits + misses + np.spacing(1))
+        # The best precision at this recall or a higher one.
+        share = share.flip(-1).cummax(dim=-1).values.flip(-1)
+        at = torch.searchsorted(recall.nan_to_num(0).contiguous(), RECALLS.expand(*recall.shape[:-1], -1).contiguous())
+        read = torch.cat([share, share.new_zeros(*share.shape[:-1], 1)], dim=-1).gather(-1, at)
+        return read.mean(dim=-1).masked_fill((total == 0)[:, :, None], torch.nan)
 
 
-def mean_precision(pictures: Sequence[Matches], weights: Tensor | None = None) -> Tensor:
-    """COCO's AP of a set, or of several that `weights` make of it: (r,), NaN of one without objects."""
-    return precision(pictures, weights, 1)[1].mean(dim=(2, 3)).nanmean(dim=1)
-
-
-def _of_class(pictures: Sequence[Matches], label: int, weights: Tensor, sizes: int) -> Tensor:
-    rows = [one.labels == label for one in pictures]
-    scores = np.concatenate([one.scores[chosen] for one, chosen in zip(pictures, rows, strict=True)])
-    order = np.argsort(-scores, kind="stable")
-    of = torch.from_numpy(np.repeat(np.arange(len(pictures)), [int(chosen.sum()) for chosen in rows])[order])
-
-    def ranked(name: str) -> Tensor:
-        flags = [getattr(one, name)[chosen, :sizes] for one, chosen in zip(pictures, rows, strict=True)]
-        return torch.from_numpy(np.concatenate(flags)[order]).double().permute(1, 2, 0)  # (sizes, |THRESHOLDS|, d)
-
-    right, wrong = ranked("right"), ranked("wrong")
-    counts = torch.from_numpy(
-        np.stack([one.counts[one.classes == label].sum(axis=0)[:sizes] for one in pictures])
-    ).double()
-    total = weights @ counts  # (r, sizes)
-    hits, misses = ((flags * weights[:, None, None, of]).cumsum(dim=-1) for flags in (right, wrong))
-    recall = hits / total[:, :, None, None]
-    share = hits / (hits + misses + np.spacing(1))
-    # The best precision at this recall or a higher one.
-    share = share.flip(-1).cummax(dim=-1).values.flip(-1)
-    at = torch.searchsorted(recall.nan_to_num(0).contiguous(), RECALLS.expand(*recall.shape[:-1], -1).contiguous())
-    read = torch.cat([share, share.new_zeros(*share.shape[:-1], 1)], dim=-1).gather(-1, at)
-    return read.mean(dim=-1).masked_fill((total == 0)[:, :, None], torch.nan)
-
-
-def resampled(pictures: Sequence[Sequence[Matches]], seed: int = 0) -> Tensor:
+def resampled(turns: Sequence[Pool], seed: int = 0) -> Tensor:
     """AP of resampled sets of pictures (a bootstrap): a picture is drawn with all its turns.
 
     Args:
-        pictures: for each picture the matches at each turn, (n, |R|).
+        turns: the same pictures at each turn.
 
     Returns:
-        float64 (resamples, |R|).
+        float64 (RESAMPLES, |R|).
     """
-    n = len(pictures)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(n, (_RESAMPLED, n), generator=generator)
-    weights = torch.zeros(_RESAMPLED, n, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
-    turns = [[one[g] for one in pictures] for g in range(len(pictures[0]))]
-    return torch.stack(
-        [torch.cat([mean_precision(turn, some) for some in weights.split(_CHUNK)]) for turn in turns], dim=1
-    )
+    n = turns[0].n
+    drawn = torch.randint(n, (RESAMPLES, n), generator=torch.Generator().manual_seed(seed))
+    weights = torch.zeros(RESAMPLES, n, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
+
+    def of(pool: Pool) -> Tensor:
+        at_once = max(1, _NUMBERS // max(1, len(pool) * len(THRESHOLDS)))
+        return torch.cat([pool.mean(some) for some in weights.split(at_once)])
+
+    return torch.stack([of(pool) for pool in turns], dim=1)

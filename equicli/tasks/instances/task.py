@@ -23,7 +23,7 @@ from equicli.tasks.annotations.coco import find_coco, read_coco
 from equicli.tasks.annotations.objects import Objects, encode, overlaps
 from equicli.tasks.classification.class_map import read_class_map
 from equicli.tasks.instances.labels import count_outputs, find_outputs
-from equicli.tasks.instances.precision import SIZES, THRESHOLDS, Matches, match, mean_precision, precision, resampled
+from equicli.tasks.instances.precision import SIZES, THRESHOLDS, Matches, Pool, match, resampled
 from equicli.tasks.task import Binding, Records, Task
 
 # Kinds of overlap, and what is recorded of each: `Matches`.
@@ -140,12 +140,9 @@ class Instances(Task):
 
     def measure(self, records: Records, elements: PlanarGroup) -> dict[str, Any]:
         kind = MASKS if MASKS in records else BOXES
-        turns = {
-            of: [_numbers([picture[g] for picture in records[of]]) for g in elements.elements()]
-            for of in (BOXES, MASKS)
-            if of in records
-        }
-        drawn = resampled(records[kind]).numpy()
+        pools = {of: _pools(records[of]) for of in (BOXES, MASKS) if of in records}
+        turns = {of: list(map(_numbers, each)) for of, each in pools.items()}
+        drawn = resampled(pools[kind]).numpy()
         values = [turn["map"] for turn in turns[kind]]
         return {
             "map": values[0],
@@ -176,9 +173,9 @@ class Instances(Task):
         }
 
     def per_class(self, records: Records, labels: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-        pictures = records.get(MASKS, records[BOXES])
-        turns = [precision([p[g] for p in pictures], sizes=1) for g in range(len(pictures[0]))]
-        table = {label: [float(of[0, i].mean()) for _, of in turns] for i, label in enumerate(turns[0][0])}
+        turns = _pools(records.get(MASKS, records[BOXES]))
+        means = torch.stack([pool.precision(sizes=1)[0].mean(dim=(1, 2)) for pool in turns], dim=1)
+        table = dict(zip(turns[0].classes, means.tolist(), strict=True))
         return {
             name: {"map": table[output][0], "avg_map": _mean(table[output])}
             for name, output in labels.items()
@@ -194,7 +191,7 @@ class Instances(Task):
         return {name: rows for name, rows in has.items() if rows.any()}
 
     def near_chance(self, records: Records) -> bool:
-        return float(mean_precision([p[0] for p in records[BOXES]]).nan_to_num(0)) < HARDLY
+        return float(_pools(records[BOXES])[0].mean().nan_to_num(0)) < HARDLY
 
     def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
         if not self.near_chance(records):
@@ -241,16 +238,21 @@ def _objects(output: Mapping[str, Tensor]) -> Objects:
 
 def _alone(picture: Matches) -> float:
     """The AP of one picture; without objects 1 where nothing is found, else 0."""
-    value = float(mean_precision([picture]))
+    value = float(Pool([picture]).mean())
     return value if math.isfinite(value) else float(not len(picture.labels))
 
 
-def _numbers(pictures: Sequence[Matches]) -> dict[str, float]:
+def _pools(pictures: Sequence[Sequence[Matches]]) -> list[Pool]:
+    """The matches at each turn."""
+    return [Pool(turn) for turn in zip(*pictures, strict=True)]
+
+
+def _numbers(pictures: Pool) -> dict[str, float | None]:
     """COCO's numbers of a set of pictures; 0 of one without any object, None of sizes that none has."""
-    _, table = precision(pictures)
-    by_class = table[0].mean(dim=-1)  # (classes, sizes)
+    table = pictures.precision()[0]
+    by_class = table.mean(dim=-1)  # (classes, sizes)
     sizes = {f"map_{name}": _known(by_class[:, i].nanmean()) for i, name in enumerate(SIZES) if i}
-    at = {f"map{round(100 * t)}": _known(table[0, :, 0, list(THRESHOLDS).index(t)].nanmean()) for t in (0.5, 0.75)}
+    at = {f"map{round(100 * THRESHOLDS[i])}": _known(table[:, 0, i].nanmean()) for i in (0, 5)}
     return {"map": _known(by_class[:, 0].nanmean()) or 0.0, **at, **sizes}
 
 
