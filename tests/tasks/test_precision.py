@@ -139,7 +139,9 @@ def test_a_set_of_pictures_drawn_anew_is_as_good_as_if_it_had_been_found_so() ->
     matches = [match(a, b, masks=False) for a, b in zip(found, there, strict=True)]
     drawn = [0, 0, 3, 4, 4, 4]
     weights = torch.bincount(torch.tensor(drawn), minlength=6).double()[None]
-    assert float(Pool(matches).mean(weights)) == pytest.approx(float(Pool([matches[i] for i in drawn]).mean()), abs=1e-12)
+    assert float(Pool(matches).mean(weights)) == pytest.approx(
+        float(Pool([matches[i] for i in drawn]).mean()), abs=1e-12
+    )
     assert float(Pool(matches).mean(torch.ones(1, 6).double())) == float(Pool(matches).mean())
     spread = resampled([Pool(matches), Pool(matches)])
     assert spread.shape == (RESAMPLES, 2) and torch.equal(spread[:, 0], spread[:, 1]) and spread[:, 0].std() > 0.01

@@ -182,11 +182,13 @@ def _targets(
                 why = entry
         left.update([why] if why else [])
     _same_shapes(entries, path, remarks)
-    remarks += [f"{count} objects of {path.name} {why}: left out" for why, count in left.items()]
+    remarks += [f"objects of {path.name} {why}: {count} left out" for why, count in left.items()]
     found = _samples(names, path, data)
     missing = [name for number, name in names.items() if number not in found]
     if found and missing:
-        remarks.append(f"{len(missing)} of {len(names)} pictures that {path.name} lists are not here ({shown(missing[0])})")
+        remarks.append(
+            f"{len(missing)} of {len(names)} pictures that {path.name} lists are not here ({shown(missing[0])})"
+        )
     for number, sample in found.items():
         yield sample, CocoAnnotation(path, categories, frames[number], tuple(entries[number]))
 
@@ -275,7 +277,9 @@ def _choose(samples: Sequence[Sample], name: Path, file: Path) -> Sample | None:
         if len(chosen) == 1:
             return chosen[0]
     if len(samples) > 1:
-        raise EquicliError(f"{file}: {shown(name)} may be {samples[0].path} or {samples[1].path}. Write its folder, too.")
+        raise EquicliError(
+            f"{file}: {shown(name)} may be {samples[0].path} or {samples[1].path}. Write its folder, too."
+        )
     return samples[0] if samples else None
 
 

@@ -150,7 +150,7 @@ class Pool:
             for flags in (self._right, self._wrong)
         )  # (r, sizes, |THRESHOLDS|, d)
         recall = hits / total[:, :, None, None]
-        share = hits / (hits + misses + np.spacing(1))
+        share = hits / (hits + misses).clamp(min=1e-9)  # 0 where nothing counts
         # The best precision at this recall or a higher one.
         share = share.flip(-1).cummax(dim=-1).values.flip(-1)
         at = torch.searchsorted(recall.nan_to_num(0).contiguous(), RECALLS.expand(*recall.shape[:-1], -1).contiguous())

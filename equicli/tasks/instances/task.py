@@ -20,7 +20,9 @@ from equicli.progress import Progress
 from equicli.settings import LocalPath, Share, TaskSettings
 from equicli.tasks.annotations.annotation import Annotation, read_objects
 from equicli.tasks.annotations.coco import find_coco, read_coco
-from equicli.tasks.annotations.objects import Objects, encode, overlaps
+from equicli.tasks.annotations.mask_files import find_masks, read_mask_files
+from equicli.tasks.annotations.objects import Objects, encode
+from equicli.tasks.annotations.yolo import find_yolo, read_yolo
 from equicli.tasks.classification.class_map import read_class_map
 from equicli.tasks.instances.labels import count_outputs, find_outputs
 from equicli.tasks.instances.precision import SIZES, THRESHOLDS, Matches, Pool, match, resampled
@@ -38,6 +40,7 @@ class InstancesSettings(TaskSettings):
 
     kind: Literal["instances"] = "instances"
     class_map: LocalPath | None = Field(None, description="output of each class: a JSON, YAML or text file")
+    category: str = Field("object", description="what the objects are that files of masks number")
     sure: Share = Field(
         0.5, description="score from which detections in upright pictures are taken for right, where none are annotated"
     )
@@ -60,14 +63,19 @@ class Instances(Task):
     tag = "object-detection"
 
     def stored(self) -> dict[str, Any]:
-        return {"sure": self.settings.sure}
+        return {"category": self.settings.category, "sure": self.settings.sure}
 
     # Data
 
     def open(self, root: Path) -> Dataset:
         data = super().open(root)
-        files = find_coco(data)
-        return read_coco(data, files) if files else data
+        if files := find_coco(data):
+            return read_coco(data, files)
+        if masks := find_masks(data):
+            return read_mask_files(data, masks, self.settings.category)
+        if texts := find_yolo(data):
+            return read_yolo(data, texts)
+        return data
 
     def targets(self, samples: Sequence[Sample], data: Dataset, labels: Mapping[str, int]) -> list[Any] | None:
         annotations = super().targets(samples, data, labels)
@@ -226,7 +234,9 @@ def _objects(output: Mapping[str, Tensor]) -> Objects:
     """What a network says of one picture."""
     boxes, scores = (output[name].detach().double().cpu().numpy() for name in ("boxes", "scores"))
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise EquicliError("the prediction network's boxes or scores are not finite; check --mean, --std and --precision.")
+        raise EquicliError(
+            "the prediction network's boxes or scores are not finite; check --mean, --std and --precision."
+        )
     masks = output.get("masks")
     drawn = None
     if masks is not None:
