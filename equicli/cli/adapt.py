@@ -63,9 +63,10 @@ def adapt_command(
     task: Annotated[
         str | None,
         typer.Option(
-            help="What the network is asked for: classification, or a task that you added.",
+            help="What the network is asked for: classification, instances (boxes of objects, and masks), semantic (a "
+            "class for every pixel), or a task that you added.",
             rich_help_panel=DATA,
-            show_default="classification",
+            show_default="what the network's name says, else classification",
         ),
     ] = None,
     class_map: ClassMap = None,

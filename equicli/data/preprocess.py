@@ -147,6 +147,10 @@ class Preprocess:
         return same if image_size is None or image_size == self.size else same.resized(image_size)
 
 
+# For networks that resize and normalize themselves: pictures in [0, 1].
+AS_THEY_ARE = Preprocess(None, None, "bilinear", Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+
+
 def _resize(
     image: Image.Image, to: tuple[int, int], part: tuple[int, int, int, int], interpolation: Image.Resampling
 ) -> Image.Image:

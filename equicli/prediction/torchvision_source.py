@@ -9,7 +9,7 @@ import torchvision.models as zoo
 from torch import nn
 
 from equicli.data.normalization import Normalization
-from equicli.data.preprocess import Preprocess
+from equicli.data.preprocess import AS_THEY_ARE, Preprocess
 from equicli.errors import EquicliError, UsageError, did_you_mean, reason
 from equicli.prediction.checkpoint import load_own, read_checkpoint
 from equicli.prediction.checkpoint_files import sha256_of
@@ -20,8 +20,6 @@ from equicli.prediction.reachable import address_answers
 # Networks by what they return.
 CLASSIFIERS, DETECTORS, SEGMENTERS = "classifiers", "detectors", "segmenters"
 _MODULES = {CLASSIFIERS: zoo, DETECTORS: zoo.detection, SEGMENTERS: zoo.segmentation}
-# Detectors normalize and resize themselves: they take pictures in [0, 1] as they are.
-AS_THEY_ARE = Preprocess(None, None, "bilinear", Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
 # The first published weights of these were trained where batch normalization adds no epsilon.
 _WITHOUT_EPSILON = ("fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
 _EPSILON = "norm_eps"
@@ -80,7 +78,7 @@ def _preprocess(kind: str, weights: Any, image_size: int | None, flag: str) -> P
     if kind == DETECTORS:
         if image_size is not None:
             raise UsageError(f"{flag}: resizes pictures itself; in place of --image-size, --model-arg min_size=N.")
-        return AS_THEY_ARE
+        return AS_THEY_ARE  # they resize and normalize themselves
     recipe = weights.transforms()
     normalization = Normalization(tuple(recipe.mean), tuple(recipe.std))
     if kind == SEGMENTERS:

@@ -84,6 +84,11 @@ class Task:
         """Settings that evaluation needs again, as plain values; artifacts keep them."""
         return self.settings.model_dump(mode="json", exclude=set(TaskSettings.model_fields))  # type: ignore[no-any-return]
 
+    @classmethod
+    def is_for(cls, model: str) -> bool:
+        """Whether the name of a network says without doubt that this task is asked of it, where nobody says which."""
+        return False
+
     # Data
 
     @property

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from equicli.canonicalization.prior import Prior
 from equicli.data.folders import Dataset, Sample
+from equicli.data.preprocess import AS_THEY_ARE
 from equicli.errors import EquicliError, UsageError
 from equicli.evaluation.evaluate import Evaluation, InputBatch, record_systems
 from equicli.evaluation.metrics import metrics_document
@@ -22,7 +23,6 @@ from equicli.groups.transport import frames_after, transport
 from equicli.prediction.inputs import Pictures, Views
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.signature import asking
-from equicli.prediction.torchvision_source import AS_THEY_ARE
 from equicli.tasks.annotations.objects import Objects, encode
 from equicli.tasks.instances.labels import count_outputs, find_outputs
 from equicli.tasks.instances.task import PARTS, Instances
@@ -126,7 +126,7 @@ def test_off_the_grid_masks_come_back_from_a_canvas_that_grew_but_for_their_bord
     masks[0, 10:30, 5:40], masks[1, 0:12, 45:60] = True, True  # one in the corner, which the same canvas would cut
     (grown,) = frames_after(group, h, [(40, 60)], "grow")
     there = act(group, h, masks, "mask", canvas=grown, padding="zeros")
-    assert there.sum(dim=(1, 2)).tolist() == pytest.approx(masks.sum(dim=(1, 2)).tolist(), rel=0.03)  # nothing is cut
+    assert there.sum(dim=(1, 2)).tolist() == pytest.approx(masks.sum(dim=(1, 2)).tolist(), rel=0.05)  # nothing is cut
     back = act(group, inverse, there, "mask", canvas=(40, 60), padding="zeros")
     for mask, other in zip(masks, back, strict=True):
         assert float((mask & other).sum() / (mask | other).sum()) > 0.9
@@ -276,10 +276,10 @@ def network_of(outputs: int, names: tuple[tuple[str, ...], ...] | None = None) -
 def test_classes_are_outputs_by_their_names_or_numbers(outputs, names, categories, expected) -> None:
     found_network = network_of(outputs, names)
     assert count_outputs(found_network.network) == outputs
-    assert find_outputs(found_network, categories)[0] == expected
+    assert find_outputs(found_network, categories, outputs)[0] == expected
 
 
 def test_more_classes_than_outputs_are_refused() -> None:
     with pytest.raises(EquicliError, match="knows 2 classes, and the data has 3"):
-        find_outputs(network_of(3), {1: "a", 5: "b", 9: "c"})
+        find_outputs(network_of(3), {1: "a", 5: "b", 9: "c"}, 3)
     assert asdict(Instances.signature)["lists"]

@@ -2,15 +2,14 @@
 
 import contextlib
 import io
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from equicli.tasks.annotations.objects import Objects, encode, mask_areas, mask_boxes
-from equicli.tasks.instances.precision import RESAMPLES, SIZES, Pool, match, resampled
+from equicli.tasks.instances.precision import SIZES, Pool, match, resampled
+from equicli.tasks.resampling import RESAMPLES
 
 pytest.importorskip("pycocotools")
 FRAME = (150, 200)

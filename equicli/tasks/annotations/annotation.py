@@ -48,7 +48,7 @@ def read_objects(samples: Sequence[Sample], outputs: Mapping[str, int]) -> list[
 
 
 def annotated(
-    data: Dataset, target: Callable[[Sample], Annotation | None], used: Collection[Path], remarks: Sequence[str] = ()
+    data: Dataset, target: Callable[[Sample], object], used: Collection[Path], remarks: Sequence[str] = ()
 ) -> Dataset:
     """A dataset whose pictures have annotations; of a part in which some have, those without are left out.
 
@@ -74,11 +74,10 @@ def annotated(
     files[UNLABELLED] = (*files.get(UNLABELLED, ()), *aside)
     empty = tuple(folder for folder in found.left_out.empty if not any(folder in path.parents for path in used))
     left_out = LeftOut({why: paths for why, paths in files.items() if paths}, empty)
-    first: Annotation = next(sample.target for sample in found.samples if sample.target is not None)
-    classes = tuple(first.categories[number] for number in sorted(first.categories))
+    categories = getattr(next(s.target for s in found.samples if s.target is not None), "categories", {})
     return replace(
         found,
-        classes=classes,
+        classes=tuple(categories[number] for number in sorted(categories)),
         train=train or (),
         validation=validation,
         test=test,

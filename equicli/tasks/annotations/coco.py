@@ -29,7 +29,7 @@ REPEATED = "that repeat an id"
 
 
 class Entry(NamedTuple):
-    """One object. number: its id. box: left, top, right and bottom. shape: polygons, or run lengths; None where there is neither."""
+    """One object. number: its id. box: left, top, right and bottom. shape: polygons or run lengths; None of neither."""
 
     number: int
     category: int
@@ -78,7 +78,7 @@ class CocoAnnotation:
             return outline(entry.shape, self.frame)
         except Exception as error:  # of a library in C, on what people wrote
             raise EquicliError(
-                f"{self.file}: the outline of object {entry.number} cannot be drawn ({reason(error)}). Mend or remove it."
+                f"{self.file}: the outline of object {entry.number} cannot be drawn ({reason(error)}). Mend it."
             ) from error
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from equicli.data.folders import Dataset
 from equicli.data.names import BESIDE_PICTURES, plain
@@ -17,8 +18,10 @@ from equicli.groups.elements import Frame
 from equicli.tasks.annotations.annotation import annotated
 from equicli.tasks.annotations.objects import Objects, encode, mask_areas, mask_boxes
 
-# Of files with a palette, as VOC has them, this number is a border that belongs to nothing.
-VOID = 255
+# Of files with a palette, as VOC has them, this number is a border that belongs to no object.
+BORDER = 255
+# What pixels get of which nothing is known.
+VOID = -1
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ class MaskAnnotation:
 
     def objects(self, frame: Frame, outputs: Mapping[str, int]) -> Objects:
         numbers = torch.from_numpy(read_mask(self.file, frame))
-        each = numbers.unique()
+        with Image.open(self.file) as image:
+            each = numbers.unique()
+            each = each[each != BORDER] if image.mode == "P" else each
         masks = encode(numbers == each[each > 0][:, None, None])
         return Objects(
             mask_boxes(masks),
@@ -44,6 +49,24 @@ class MaskAnnotation:
             np.zeros(len(masks), dtype=bool),
             masks,
         )
+
+
+@dataclass(frozen=True)
+class ClassFile:
+    """A file that has the class of each pixel of one picture.
+
+    offset: added to its numbers; below 0 nothing is known. void: the number where nothing is known.
+    """
+
+    file: Path
+    offset: int
+    void: int | None
+
+    def classes(self, frame: Frame) -> Tensor:
+        """int64 (h, w), VOID where nothing is known."""
+        numbers = torch.from_numpy(read_mask(self.file, frame))
+        classes = numbers + self.offset
+        return classes.masked_fill((classes < 0) | (numbers == (VOID if self.void is None else self.void)), VOID)
 
 
 def find_masks(data: Dataset) -> dict[Path, Path]:
@@ -84,6 +107,16 @@ def read_mask_files(data: Dataset, masks: Mapping[Path, Path], category: str) ->
     )
 
 
+def read_class_files(data: Dataset, masks: Mapping[Path, Path], offset: int, void: int | None) -> Dataset:
+    """The pictures of a folder with the files that have the class of each pixel."""
+    return annotated(
+        data,
+        lambda sample: ClassFile(masks[sample.path], offset, void) if sample.path in masks else None,
+        set(masks.values()),
+        [f"classes of pixels are the numbers in {len(masks)} files of masks"],
+    )
+
+
 def read_mask(path: Path, frame: Frame) -> NDArray[np.int64]:
     """The number at each pixel, int64 (h, w); of a file in colours red + 256·green + 65,536·blue.
 
@@ -92,7 +125,7 @@ def read_mask(path: Path, frame: Frame) -> NDArray[np.int64]:
     """
     try:
         with Image.open(path) as image:
-            values, palette = np.asarray(image), image.mode == "P"
+            values = np.asarray(image)
     except Exception as error:  # on broken files, Pillow's plugins raise nearly anything
         raise EquicliError(f"{path}: cannot be read ({reason(error)}). Mend or remove it, with its picture.") from error
     if values.ndim not in (2, 3) or values.dtype.kind not in "biu":
@@ -100,8 +133,6 @@ def read_mask(path: Path, frame: Frame) -> NDArray[np.int64]:
     numbers = values.astype(np.int64)
     if numbers.ndim == 3:
         numbers = (numbers[..., :3] * (1, 256, 65536)[: numbers.shape[2]]).sum(axis=2)
-    if palette:
-        numbers[numbers == VOID] = 0
     if numbers.shape != frame:
         height, width = numbers.shape
         raise EquicliError(f"{path}: {width}x{height} pixels, but its picture has {frame[1]}x{frame[0]}. Mend one.")

@@ -1,4 +1,4 @@
-"""YOLO's text files: one beside each picture, a line an object: its class, then a box or an outline, relative to sides."""
+"""YOLO's text files: one beside each picture, a line an object: its class, then a box or an outline."""
 
 import math
 from collections import Counter
@@ -59,7 +59,8 @@ def find_yolo(data: Dataset) -> dict[Path, Path]:
         if "images" in parts[:-1]:
             at = len(parts) - 2 - parts[-2::-1].index("images")
             places.append(Path(*parts[:at], "labels", *parts[at + 1 :]))
-        found.update({sample.path: place for place in places if place.is_file()})
+        file = next((place for place in places if place.is_file()), None)
+        found.update({} if file is None else {sample.path: file})
     return found
 
 

@@ -24,12 +24,15 @@ def count_outputs(network: nn.Module) -> int | None:
     return None
 
 
-def find_outputs(found: PretrainedNetwork, categories: Mapping[int, str]) -> tuple[dict[str, int], str]:
+def find_outputs(
+    found: PretrainedNetwork, categories: Mapping[int, str], outputs: int | None
+) -> tuple[dict[str, int], str]:
     """The output of each class, and how it was found: by its name; else by its number in the data, where the network
     has such outputs; else in the order of these numbers, from 1 on, as 0 is the background.
 
     Args:
         categories: the name of each class by its number in the data.
+        outputs: how many the network has, the background among them; None where nothing says.
 
     Raises:
         EquicliError: the data has more classes than the network has outputs.
@@ -39,7 +42,6 @@ def find_outputs(found: PretrainedNetwork, categories: Mapping[int, str]) -> tup
     by_name = match_classes(names, found.class_names) if found.class_names else None
     if by_name is not None:
         return dict(zip(names, by_name, strict=True)), "by their names"
-    outputs = count_outputs(found.network)
     if numbers[0] > 0 and (outputs is None or numbers[-1] < outputs):
         return dict(zip(names, numbers, strict=True)), "by their numbers in the annotations"
     if outputs is not None and len(names) >= outputs:

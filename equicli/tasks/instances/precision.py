@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from equicli.tasks.annotations.objects import Objects, overlaps
+from equicli.tasks.resampling import drawn_weights
 
 # Overlaps from which a detection is right, and recalls at which precision is read.
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -25,7 +26,6 @@ SIZES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**
 MOST = 100
 
 _LOW, _HIGH = (np.array(ends)[:, None] for ends in zip(*SIZES.values(), strict=True))
-RESAMPLES = 200
 _NUMBERS = 4_000_000  # that are held at a time
 
 
@@ -158,18 +158,13 @@ class Pool:
         return read.mean(dim=-1).masked_fill((total == 0)[:, :, None], torch.nan)
 
 
-def resampled(turns: Sequence[Pool], seed: int = 0) -> Tensor:
-    """AP of resampled sets of pictures (a bootstrap): a picture is drawn with all its turns.
+def resampled(turns: Sequence[Pool]) -> Tensor:
+    """AP of sets of pictures that are drawn anew, each picture with all its turns: float64 (RESAMPLES, |R|).
 
     Args:
         turns: the same pictures at each turn.
-
-    Returns:
-        float64 (RESAMPLES, |R|).
     """
-    n = turns[0].n
-    drawn = torch.randint(n, (RESAMPLES, n), generator=torch.Generator().manual_seed(seed))
-    weights = torch.zeros(RESAMPLES, n, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
+    weights = drawn_weights(turns[0].n)
 
     def of(pool: Pool) -> Tensor:
         at_once = max(1, _NUMBERS // max(1, len(pool) * len(THRESHOLDS)))

@@ -11,11 +11,11 @@ from pydantic import Field
 from torch import Tensor
 
 from equicli.data.folders import Dataset, Sample
+from equicli.data.preprocess import AS_THEY_ARE
 from equicli.errors import EquicliError, UsageError
 from equicli.groups import PlanarGroup
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import Signature, try_network
-from equicli.prediction.torchvision_source import AS_THEY_ARE
 from equicli.progress import Progress
 from equicli.settings import LocalPath, Share, TaskSettings
 from equicli.tasks.annotations.annotation import Annotation, read_objects
@@ -26,6 +26,7 @@ from equicli.tasks.annotations.yolo import find_yolo, read_yolo
 from equicli.tasks.classification.class_map import read_class_map
 from equicli.tasks.instances.labels import count_outputs, find_outputs
 from equicli.tasks.instances.precision import SIZES, THRESHOLDS, Matches, Pool, match, resampled
+from equicli.tasks.resampling import by_turns
 from equicli.tasks.task import Binding, Records, Task
 
 # Kinds of overlap, and what is recorded of each: `Matches`.
@@ -64,6 +65,16 @@ class Instances(Task):
 
     def stored(self) -> dict[str, Any]:
         return {"category": self.settings.category, "sure": self.settings.sure}
+
+    @classmethod
+    def is_for(cls, model: str) -> bool:
+        source, _, name = model.partition(":")
+        if source != "torchvision":
+            return False
+        # Here, so that checking any other configuration imports no library of networks.
+        from equicli.prediction.torchvision_source import DETECTORS, kind_of
+
+        return kind_of(name) == DETECTORS
 
     # Data
 
@@ -113,11 +124,12 @@ class Instances(Task):
                 "is taken for right"
             )
             return Binding({}, class_names=names)
+        outputs = count_outputs(found.network)
         if self.settings.class_map is not None:
-            outputs, how = count_outputs(found.network), f"as {Path(self.settings.class_map).name} says"
             labels = read_class_map(self.settings.class_map, data.classes, outputs or 1 << 30)
+            how = f"as {Path(self.settings.class_map).name} says"
         else:
-            labels, how = find_outputs(found, target.categories)
+            labels, how = find_outputs(found, target.categories, outputs)
         progress.say(f"labels: {len(labels)} classes are outputs {how}")
         return Binding(labels, class_names=names)
 
@@ -150,24 +162,9 @@ class Instances(Task):
         kind = MASKS if MASKS in records else BOXES
         pools = {of: _pools(records[of]) for of in (BOXES, MASKS) if of in records}
         turns = {of: list(map(_numbers, each)) for of, each in pools.items()}
-        drawn = resampled(pools[kind]).numpy()
-        values = [turn["map"] for turn in turns[kind]]
+        values = torch.tensor([turn["map"] for turn in turns[kind]], dtype=torch.float64)
         return {
-            "map": values[0],
-            "avg_map": _mean(values),
-            "worst_map": min(values),
-            "map_ci": _interval(drawn[:, 0]),
-            "avg_map_ci": _interval(drawn.mean(axis=1)),
-            "per_element": [
-                {
-                    "element": elements.label(g),
-                    "angle": elements.angle(g),
-                    "mirror": elements.mirrored(g),
-                    "map": values[g],
-                    "map_ci": _interval(drawn[:, g]),
-                }
-                for g in elements.elements()
-            ],
+            **by_turns("map", values, resampled(pools[kind]), elements),
             "of": kind,
             **{
                 of: {
@@ -209,8 +206,8 @@ class Instances(Task):
         foreign = int((~np.isin(labelled, list(known))).sum())
         return [
             "the network finds hardly anything that is annotated in untouched pictures: "
-            f"{foreign:,} of its {len(labelled):,} detections are of no class of the folder. Do outputs stand for these "
-            "classes (--class-map)? Is it trained?"
+            f"{foreign:,} of its {len(labelled):,} detections are of no class of the folder. Do its outputs stand for "
+            "these classes (--class-map)? Is it trained?"
         ]
 
 
@@ -273,10 +270,3 @@ def _known(value: Tensor) -> float | None:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None
-
-
-def _interval(drawn: Any) -> tuple[float, float]:
-    """The middle 95 % of resampled figures; what was drawn without any object counts for nothing."""
-    known = drawn[np.isfinite(drawn)]
-    low, high = np.quantile(known, (0.025, 0.975)) if len(known) else (0.0, 1.0)
-    return float(low), float(high)
