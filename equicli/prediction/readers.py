@@ -35,8 +35,8 @@ def classes(output: Any, inputs: Tensor) -> Tensor:
     if output.shape[-2:] != frame:
         output = functional.interpolate(output.float(), frame, mode="bilinear", align_corners=False)
     if output.shape[1] == 1:
-        return (output[:, 0] > 0).to(torch.uint8)
-    likeliest = output.argmax(dim=1)
+        return torch.as_tensor(output[:, 0] > 0, dtype=torch.uint8)
+    likeliest: Tensor = output.argmax(dim=1)
     return likeliest.to(torch.uint8) if output.shape[1] <= 256 else likeliest
 
 

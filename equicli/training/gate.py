@@ -239,4 +239,5 @@ def _shapes(order: int, temperature: float) -> Iterator[Gate]:
 
 
 def _score(task: Task, output: Any, targets: Sequence[Any]) -> Tensor:
-    return task.record(output, targets)[task.score].double()
+    score: Tensor = task.record(output, targets)[task.score]
+    return score.double()

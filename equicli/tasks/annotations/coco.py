@@ -157,6 +157,20 @@ def _categories(content: Mapping[str, Any], path: Path) -> dict[int, str]:
 def _targets(
     content: Mapping[str, Any], path: Path, categories: Mapping[int, str], data: Dataset, remarks: list[str]
 ) -> Iterable[tuple[Sample, CocoAnnotation]]:
+    frames, names = _pictures(content, path)
+    entries = _objects(content, frames, categories, path, remarks)
+    samples = _samples(names, path, data)
+    missing = [name for number, name in names.items() if number not in samples]
+    if samples and missing:
+        remarks.append(
+            f"{len(missing)} of {len(names)} pictures that {path.name} lists are not here ({shown(missing[0])})"
+        )
+    for number, sample in samples.items():
+        yield sample, CocoAnnotation(path, categories, frames[number], tuple(entries.get(number, ())))
+
+
+def _pictures(content: Mapping[str, Any], path: Path) -> tuple[dict[int, Frame], dict[int, str]]:
+    """Frame and name of each picture by its id."""
     frames: dict[int, Frame] = {}
     names: dict[int, str] = {}
     for image in content["images"]:
@@ -165,32 +179,37 @@ def _targets(
             raise EquicliError(f"{path}: two pictures have the id {number}. Give each its own.")
         frames[number] = (_number(image, "height", path), _number(image, "width", path))
         names[number] = str(image.get("file_name", ""))
+    return frames, names
+
+
+def _objects(
+    content: Mapping[str, Any],
+    frames: Mapping[int, Frame],
+    categories: Mapping[int, str],
+    path: Path,
+    remarks: list[str],
+) -> dict[int, list[Entry]]:
+    """The objects of each picture by its id; those that are left out are told."""
     left: Counter[str] = Counter()
     entries: dict[int, list[Entry]] = defaultdict(list)
-    seen: set[int] = set()
+    seen: set[Any] = set()
     for each in content["annotations"]:
-        raw = each if isinstance(each, Mapping) else {}
-        picture, number = raw.get("image_id"), raw.get("id")
-        frame = frames.get(picture) if isinstance(picture, int) else None
-        why = NO_PICTURE if frame is None else REPEATED if isinstance(number, int) and number in seen else None
-        seen.update([number] if isinstance(number, int) else [])
-        if frame is not None and why is None:
-            entry = _entry(raw, frame, categories, path)
+        raw: Mapping[str, Any] = each if isinstance(each, Mapping) else {}
+        number, picture = (raw.get(key) if isinstance(raw.get(key), int) else None for key in ("id", "image_id"))
+        if picture is None or picture not in frames:
+            left[NO_PICTURE] += 1
+        elif number is not None and number in seen:
+            left[REPEATED] += 1
+        else:
+            entry = _entry(raw, frames[picture], categories, path)
             if isinstance(entry, Entry):
                 entries[picture].append(entry)
             else:
-                why = entry
-        left.update([why] if why else [])
+                left[entry] += 1
+        seen.add(number)
     _same_shapes(entries, path, remarks)
     remarks += [f"objects of {path.name} {why}: {count} left out" for why, count in left.items()]
-    found = _samples(names, path, data)
-    missing = [name for number, name in names.items() if number not in found]
-    if found and missing:
-        remarks.append(
-            f"{len(missing)} of {len(names)} pictures that {path.name} lists are not here ({shown(missing[0])})"
-        )
-    for number, sample in found.items():
-        yield sample, CocoAnnotation(path, categories, frames[number], tuple(entries[number]))
+    return entries
 
 
 def _entry(raw: Mapping[str, Any], frame: Frame, categories: Mapping[int, str], path: Path) -> Entry | str:
@@ -209,7 +228,7 @@ def _entry(raw: Mapping[str, Any], frame: Frame, categories: Mapping[int, str], 
     shape = _shape(raw.get("segmentation"), frame)
     if isinstance(shape, str):
         return shape
-    area = raw.get("area")
+    area: Any = raw.get("area")
     return Entry(
         number if isinstance(number, int) else 0,
         category,
@@ -251,13 +270,12 @@ def _same_shapes(entries: dict[int, list[Entry]], path: Path, remarks: list[str]
 def _samples(names: Mapping[int, str], path: Path, data: Dataset) -> dict[int, Sample]:
     """The sample of each picture that a file names."""
     alike: dict[str, list[Sample]] = defaultdict(list)
-    for sample in data.samples:
-        alike[sample.path.name].append(sample)
+    for each in data.samples:
+        alike[each.path.name].append(each)
     found: dict[int, Sample] = {}
     taken: dict[Path, int] = {}
     for number, name in names.items():
-        sample = _choose(alike.get(Path(name).name, []), Path(name), path)
-        if sample is None:
+        if (sample := _choose(alike.get(Path(name).name, []), Path(name), path)) is None:
             continue
         if sample.path in taken:
             raise EquicliError(f"{path}: lists {shown(name)} twice, as {taken[sample.path]} and as {number}. Mend it.")

@@ -40,9 +40,14 @@ class Objects:
 
     def take(self, rows: NDArray[Any]) -> "Objects":
         """Some of them, by their numbers."""
-        masks = None if self.masks is None else tuple(self.masks[i] for i in rows)
-        of = (self.boxes, self.labels, self.areas, self.scores, self.crowds)
-        return Objects(*(values[rows] for values in of), masks)
+        return Objects(
+            self.boxes[rows],
+            self.labels[rows],
+            self.areas[rows],
+            self.scores[rows],
+            self.crowds[rows],
+            None if self.masks is None else tuple(self.masks[i] for i in rows),
+        )
 
     def by_mask(self) -> "Objects":
         """The same with the areas of their masks."""

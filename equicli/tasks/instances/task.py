@@ -170,7 +170,7 @@ class Instances(Task):
                 of: {
                     **{key: each[0][key] for key in each[0]},
                     **{f"avg_{key}": _mean([turn[key] for turn in each]) for key in each[0]},
-                    "worst_map": min(turn["map"] for turn in each),
+                    "worst_map": min(turn["map"] or 0.0 for turn in each),
                     "per_element": [turn["map"] for turn in each],
                 }
                 for of, each in turns.items()
