@@ -2,13 +2,16 @@
 
 import contextlib
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from equicli.tasks.annotations.objects import Objects, encode, mask_areas, mask_boxes
+from equicli.tasks.annotations.annotation import read_objects
+from equicli.tasks.annotations.objects import Objects, decode, encode, mask_areas, mask_boxes
 from equicli.tasks.instances.precision import SIZES, Pool, match, resampled
+from equicli.tasks.instances.task import Instances
 from equicli.tasks.resampling import RESAMPLES
 
 pytest.importorskip("pycocotools")
@@ -150,3 +153,54 @@ def test_nothing_there_and_nothing_found_has_no_precision() -> None:
     nothing = objects(torch.zeros(0, *FRAME, dtype=torch.bool), [])
     empty = match(nothing, nothing, masks=True)
     assert Pool([empty, empty]).classes == [] and torch.isnan(Pool([empty]).mean()).all()
+
+
+@pytest.mark.real
+def test_of_pictures_of_coco_it_is_what_pycocotools_makes_of_their_file(real_data: Path) -> None:
+    """Crowds and pictures in which nothing is found included; detections are objects moved by some pixels."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    data = Instances().open(real_data / "coco-tiny")
+    file = real_data / "coco-tiny" / "annotations" / "instances_val2017.json"
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(file)
+    numbers = {entry["name"]: entry["id"] for entry in truth.dataset["categories"]}
+    ids = {entry["file_name"]: entry["id"] for entry in truth.dataset["images"]}
+    samples = (data.test or ())[:25]
+    there = read_objects(samples, numbers)
+    generator = np.random.default_rng(0)
+    found, said = [], []
+    for i, (sample, objects_) in enumerate(zip(samples, there, strict=True)):
+        assert objects_ is not None and objects_.masks is not None
+        rows = np.flatnonzero(generator.random(len(objects_)) < (0.8 if i % 9 else 0))
+        shift = generator.integers(-4, 5, 2).tolist()
+        moved = decode(objects_.take(rows).masks or (), tuple(objects_.masks[0]["size"])).roll(shift, (1, 2))
+        labels = np.where(generator.random(len(rows)) < 0.9, objects_.labels[rows], 1)
+        found.append(objects(moved, labels, generator.random(len(rows)).round(2)))
+        for box, label, score, mask in zip(
+            found[-1].boxes, labels, found[-1].scores, found[-1].masks or (), strict=True
+        ):
+            left, top, right, bottom = box.tolist()
+            shape = {
+                "bbox": [left, top, right - left, bottom - top],
+                "segmentation": {"size": mask["size"], "counts": mask["counts"].decode()},
+            }
+            said.append({"image_id": ids[sample.path.name], "category_id": int(label), "score": float(score), **shape})
+    assert any(one.crowds.any() for one in there if one is not None)
+    for kind in ("bbox", "segm"):
+        own = [{k: v for k, v in one.items() if k != ("segmentation" if kind == "bbox" else "bbox")} for one in said]
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation = COCOeval(truth, truth.loadRes(own), kind)
+            evaluation.params.imgIds = [ids[sample.path.name] for sample in samples]
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        stats = evaluation.stats.tolist()
+        pool = Pool([match(a, b, masks=kind == "segm") for a, b in zip(found, there, strict=True)])
+        table = pool.precision()[0]
+        assert 0.2 < stats[0] < 0.9
+        assert float(pool.mean()) == pytest.approx(stats[0], abs=1e-9)
+        by_size = table[:, 1:].mean(dim=-1).nanmean(dim=0).tolist()
+        assert by_size == pytest.approx(stats[3:6], abs=1e-9)
+        assert table[:, 0, [0, 5]].nanmean(dim=0).tolist() == pytest.approx(stats[1:3], abs=1e-9)
