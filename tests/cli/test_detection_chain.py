@@ -33,7 +33,9 @@ class Detector(nn.Module):
         mask = bright(image)
         at = mask.nonzero()
         n = int(len(at) > 0)
-        box = torch.zeros(n, 4) if not n else torch.stack([*at.amin(0).flip(0), *(at.amax(0).flip(0) + 1)])[None].float()
+        box = torch.zeros(0, 4)
+        if n:
+            box = torch.stack([*at.amin(0).flip(0), *(at.amax(0).flip(0) + 1)])[None].float()
         return {"boxes": box, "labels": torch.ones(n, dtype=torch.int64), "scores": torch.full((n,), 0.9),
                 "masks": mask[None, None].float()[:n]}
 
@@ -46,7 +48,7 @@ class Segmenter(nn.Module):
 
 @pytest.fixture(scope="module")
 def folder(shared: Shared) -> Path:
-    """Pictures of mixed sizes, brighter at the top, each with one bright box, in COCO's layout; networks beside them."""
+    """Pictures of mixed sizes, brighter at the top, each with one bright box, as COCO has them; and two networks."""
 
     def make(here: Path) -> None:
         generator = np.random.default_rng(0)
