@@ -30,7 +30,7 @@ from equicli.prediction.inputs import stays
 from equicli.prediction.signature import try_network
 from equicli.progress import Progress
 from equicli.reports import comparison as comparison_report
-from equicli.reports import curve, markdown
+from equicli.reports import curve, markdown, overlays
 from equicli.runs import RUNS, Run, become_latest
 from equicli.tasks.registry import find_task, make_task
 from equicli.training.adapt import train_canonicalizer
@@ -80,6 +80,7 @@ def adapt(
         precision="fp32",
         of=len(validation) if len(samples) < len(validation) else None,
         seen=adapted.seen,
+        root=adapted.data.root,
         folder=adapted.data.samples,
         progress=progress,
     )
@@ -182,6 +183,7 @@ def evaluate(
             device=chosen_device,
             precision=precision,
             seen=artifact.read_pictures_seen(file),
+            root=images.data.root,
             folder=images.data.samples,
             overrides=({} if data is None else {"--data": data}) | overrides.by_flag(),
             latest=run.folder if run and path is None else None,
@@ -191,6 +193,9 @@ def evaluate(
         card = data is None and reencode is None and not overrides.by_flag() and precision == "fp32"
         with _shown(metrics, show):
             _write_reports(run, folder, metrics, config, card=card and folder == file.parent)
+            if overlays.is_drawn(metrics):
+                lost = [images.data.root / one["file"] for one in metrics["lost_most"]]
+                write_atomically(folder / overlays.FIGURE, overlays.figure(model, task, turns, lost, max_pixels))
         return metrics, folder
 
 

@@ -66,7 +66,7 @@ class Evaluation:
     max_delta: largest absolute change of a number of its output, by turn, (|R|,).
     found: None where the adapted model chooses no poses.
     ways: of asking the network, beside each other; None where there are none to choose between.
-    frames: (height, width) of the untouched inputs.
+    frames: (height, width) of the untouched inputs. indices: which of the samples they are.
     agreement: whether "right" means agreement with the vanilla prediction on the untouched input (no labels).
     """
 
@@ -80,6 +80,7 @@ class Evaluation:
     ways: Ways | None
     frames: tuple[Frame, ...]
     agreement: bool
+    indices: tuple[int, ...] = ()
 
     @property
     def n(self) -> int:
@@ -120,11 +121,12 @@ def record_systems(
     watch = _PoseWatch(group, elements, prior, temperature) if model.chooses_pose else None
     ways = WaysWatch(model, task) if WaysWatch.takes(model, systems) else None
     passes: dict[str, float] = defaultdict(float)
-    changed, deltas, frames = [], [], []
+    changed, deltas, frames, read = [], [], [], list[int]()
     with torch.inference_mode(), arithmetic(device, precision):
         for indices, untouched in batches:
             ask: Ask = (cache or OutputCache()).before(network, lists=model.signature.lists)
             frames += untouched.frames()
+            read += indices.tolist()
             right = (
                 task.targets_of(Oracle(model, prior).upright(untouched, elements, ask))
                 if targets is None
@@ -172,6 +174,7 @@ def record_systems(
         ways=None if ways is None else ways.found(),
         frames=tuple(frames),
         agreement=targets is None,
+        indices=tuple(read),
     )
 
 

@@ -23,6 +23,7 @@ def metrics_document(
     task: Task,
     *,
     labels: Mapping[str, int] | None = None,
+    lost: Sequence[Mapping[str, Any]] = (),
     rotate: str,
     reencode: str = NONE,
     split: str,
@@ -42,7 +43,7 @@ def metrics_document(
     """Build the document that `--json` prints. Fractions, not percentages; `correct` are counts.
 
     Args:
-        labels: the output of each class.
+        labels: the output of each class. lost: see `lost.lost_most`.
         rotate: `input` or `file`, what was turned. reencode: how it was compressed again, or `none`.
         split: which images: `test`, `validation` or `all`.
         prior: the poses that were expected of untouched images.
@@ -84,6 +85,7 @@ def metrics_document(
         "precision": precision,
         "trained_base": trained_base,
         **systems,
+        "lost_most": [dict(one) for one in lost],
         "cost": dict(cost),
         "curve": None if evaluation.ways is None else curve_of(evaluation.ways, task.score, cost["relative_time"]),
         "warnings": list(warnings),

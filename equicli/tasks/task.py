@@ -244,6 +244,15 @@ class Task:
         """Samples that are also told on their own, such as those of one class: bool (n,) by name."""
         return {}
 
+    draws: ClassVar[bool] = False
+
+    def draw(self, axes: Any, output: Any) -> None:
+        """Draw what the network says of one picture into it, where `draws` says that this can be done.
+
+        Args:
+            axes: of matplotlib, with the picture, in pixels. output: of a batch of one, in the frame of the picture.
+        """
+
     def near_chance(self, records: Records) -> bool:
         """Whether the vanilla network's records are hardly better than guesses, where a task can tell."""
         return False

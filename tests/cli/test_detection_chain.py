@@ -97,6 +97,9 @@ def test_answers_of_an_adapted_network_are_the_same_at_every_angle_in_the_pictur
     assert "thing" in oracle["per_class"]
     report = (tmp_path / "run" / "report.md").read_text()
     assert metrics["score"]["title"] in report
+    lost = metrics["lost_most"]
+    assert all(one["vanilla"] > one["adapted"] for one in lost)
+    assert bool(lost) == ("](overlays.png)" in report) == (tmp_path / "run" / "overlays.png").is_file()
     result = cli("export", "run", "--output", "model.safetensors", *code, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
 

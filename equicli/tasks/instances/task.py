@@ -21,7 +21,7 @@ from equicli.settings import LocalPath, Share, TaskSettings
 from equicli.tasks.annotations.annotation import Annotation, read_objects
 from equicli.tasks.annotations.coco import find_coco, read_coco
 from equicli.tasks.annotations.mask_files import find_masks, read_mask_files
-from equicli.tasks.annotations.objects import Objects, encode
+from equicli.tasks.annotations.objects import Objects, decode, encode
 from equicli.tasks.annotations.yolo import find_yolo, read_yolo
 from equicli.tasks.classification.class_map import read_class_map
 from equicli.tasks.instances.labels import count_outputs, find_outputs
@@ -194,6 +194,19 @@ class Instances(Task):
             for name, output in labels.items()
         }
         return {name: rows for name, rows in has.items() if rows.any()}
+
+    draws = True
+
+    def draw(self, axes: Any, output: Any) -> None:
+        """Objects of which the network is `sure`: boxes, and masks as veils."""
+        (found,) = self.targets_of(output)
+        for (left, top, right, bottom), label in zip(found.boxes, found.labels, strict=True):
+            colour = f"C{label % 10}"
+            axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color=colour, linewidth=1)
+        if found.masks:
+            frame = (int(found.masks[0]["size"][0]), int(found.masks[0]["size"][1]))
+            veil = decode(found.masks, frame).any(dim=0).numpy()
+            axes.imshow(np.where(veil, 1.0, np.nan), cmap="autumn", vmin=0, vmax=1, alpha=0.4)
 
     def near_chance(self, records: Records) -> bool:
         return float(_pools(records[BOXES])[0].mean().nan_to_num(0)) < HARDLY

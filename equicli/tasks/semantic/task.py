@@ -153,6 +153,14 @@ class Semantic(Task):
             entry["pixel_acc"] = share
         return {**measured, "pixel_acc": float(right[0]), "avg_pixel_acc": float(right.mean())}
 
+    draws = True
+
+    def draw(self, axes: Any, output: Any) -> None:
+        """Each class but 0 as a veil of its own colour."""
+        (said,) = output
+        veil = said.double().cpu()
+        axes.imshow(veil.masked_fill(veil == 0, torch.nan).numpy() % 20, cmap="tab20", vmin=0, vmax=20, alpha=0.5)
+
     def per_class(self, records: Records, labels: Mapping[str, int]) -> dict[str, dict[str, Any]]:
         turns = [Matrix(turn) for turn in zip(*records["confusion"], strict=True)]
         overlaps = torch.cat([turn.overlaps() for turn in turns])
