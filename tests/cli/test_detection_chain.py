@@ -82,9 +82,13 @@ def test_answers_of_an_adapted_network_are_the_same_at_every_angle_in_the_pictur
 ) -> None:
     monkeypatch.syspath_prepend(folder)
     code = ("--model", f"python:networks:{network}")
-    result = cli("adapt", "--task", task, *code, *SMALL, "--output", "run", folder / "data", cwd=tmp_path)
+    gate = ("--passes", "1.5") if task == "instances" else ()
+    result = cli("adapt", "--task", task, *code, *SMALL, *gate, "--output", "run", folder / "data", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
+    assert ("gate: " in result.stderr) == bool(gate)
     assert "24 training" not in result.stderr and "4 test images in 1 classes" in result.stderr
+    refused = cli("adapt", "--task", "semantic", *code, "--passes", "1.5", folder / "data", cwd=tmp_path)
+    assert refused.returncode == 2 and "use policy=one" in refused.stderr
     result = cli("evaluate", "run", *code, "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     metrics = json.loads(result.stdout)
