@@ -240,6 +240,10 @@ class Task:
         """Metrics of single classes by name, where the task tells any."""
         return {}
 
+    def facts(self, measured: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """What is also told below the table of one system's metrics, name and value."""
+        return []
+
     def groups_of(self, records: Records, labels: Mapping[str, int]) -> dict[str, Tensor]:
         """Samples that are also told on their own, such as those of one class: bool (n,) by name."""
         return {}

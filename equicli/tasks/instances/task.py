@@ -1,6 +1,5 @@
 """The task: what detectors take and return, what is to be found, and how average precision is made of it."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,17 +20,18 @@ from equicli.settings import LocalPath, Share, TaskSettings
 from equicli.tasks.annotations.annotation import Annotation, read_objects
 from equicli.tasks.annotations.coco import find_coco, read_coco
 from equicli.tasks.annotations.mask_files import find_masks, read_mask_files
-from equicli.tasks.annotations.objects import Objects, decode, encode
+from equicli.tasks.annotations.objects import decode
 from equicli.tasks.annotations.yolo import find_yolo, read_yolo
 from equicli.tasks.classification.class_map import read_class_map
+from equicli.tasks.instances.answers import PARTS, check_answer, objects_in
+from equicli.tasks.instances.figures import alone, mean, numbers, pools_of, told
 from equicli.tasks.instances.labels import count_outputs, find_outputs
-from equicli.tasks.instances.precision import SIZES, THRESHOLDS, Matches, Pool, match, resampled
+from equicli.tasks.instances.precision import match, resampled
 from equicli.tasks.resampling import by_turns
 from equicli.tasks.task import Binding, Records, Task
 
 # Kinds of overlap, and what is recorded of each: `Matches`.
 BOXES, MASKS = "boxes", "masks"
-PARTS = {"boxes": "boxes", "labels": "invariant", "scores": "invariant", "masks": "mask"}
 # Below this AP nothing of a network's answers can be told.
 HARDLY = 0.01
 
@@ -115,7 +115,7 @@ class Instances(Task):
     def bind(
         self, found: PretrainedNetwork, data: Dataset, example: Any, show: Callable[[Sample], Any], progress: Progress
     ) -> Binding:
-        _check_answer(try_network(found.network, self.signature, example))
+        check_answer(try_network(found.network, self.signature, example))
         names = found.class_names or ()
         target: Annotation | None = next((s.target for s in data.samples if s.target is not None), None)
         if target is None:
@@ -136,32 +136,32 @@ class Instances(Task):
     # Evaluation
 
     def targets_of(self, output: Any) -> list[Any]:
-        sure = [_objects(one) for one in output]
+        sure = [objects_in(one) for one in output]
         return [one.take(np.flatnonzero(one.scores >= self.settings.sure)) for one in sure]
 
     def record(self, output: Any, targets: Sequence[Any]) -> dict[str, Any]:
         """`boxes` and `masks` (where there are any) have the `Matches` of each picture; `map` is the AP of each picture
         alone, by which pictures are compared: 1 of one without objects where nothing is found."""
-        found = [_objects(one) for one in output]
+        found = [objects_in(one) for one in output]
         matches = {BOXES: [match(a, b, masks=False) for a, b in zip(found, targets, strict=True)]}
         if all(a.masks is not None and b.masks is not None for a, b in zip(found, targets, strict=True)):
             matches[MASKS] = [match(a, b, masks=True) for a, b in zip(found, targets, strict=True)]
-        alone = [_alone(one) for one in matches.get(MASKS, matches[BOXES])]
-        return {"map": torch.tensor(alone, dtype=torch.float64), **matches}
+        own = [alone(one) for one in matches.get(MASKS, matches[BOXES])]
+        return {"map": torch.tensor(own, dtype=torch.float64), **matches}
 
     def changes(self, output: Any, reference: Any) -> tuple[Tensor, float]:
         """Another prediction is other objects: those of which the network is `sure` are matched by overlap."""
         changed, delta = super().changes(output, reference)
         for i in changed.nonzero()[:, 0].tolist():
             a, b = self.targets_of([output[i]])[0], self.targets_of([reference[i]])[0]
-            alone = match(a, b, masks=False)
-            changed[i] = not (len(a) == len(b) == int(alone.right[:, 0, 0].sum()))
+            matched = match(a, b, masks=False)
+            changed[i] = not (len(a) == len(b) == int(matched.right[:, 0, 0].sum()))
         return changed, delta
 
     def measure(self, records: Records, elements: PlanarGroup) -> dict[str, Any]:
         kind = MASKS if MASKS in records else BOXES
-        pools = {of: _pools(records[of]) for of in (BOXES, MASKS) if of in records}
-        turns = {of: list(map(_numbers, each)) for of, each in pools.items()}
+        pools = {of: pools_of(records[of]) for of in (BOXES, MASKS) if of in records}
+        turns = {of: list(map(numbers, each)) for of, each in pools.items()}
         values = torch.tensor([turn["map"] for turn in turns[kind]], dtype=torch.float64)
         return {
             **by_turns("map", values, resampled(pools[kind]), elements),
@@ -169,7 +169,7 @@ class Instances(Task):
             **{
                 of: {
                     **{key: each[0][key] for key in each[0]},
-                    **{f"avg_{key}": _mean([turn[key] for turn in each]) for key in each[0]},
+                    **{f"avg_{key}": mean([turn[key] for turn in each]) for key in each[0]},
                     "worst_map": min(turn["map"] or 0.0 for turn in each),
                     "per_element": [turn["map"] for turn in each],
                 }
@@ -178,14 +178,21 @@ class Instances(Task):
         }
 
     def per_class(self, records: Records, labels: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-        turns = _pools(records.get(MASKS, records[BOXES]))
+        turns = pools_of(records.get(MASKS, records[BOXES]))
         means = torch.stack([pool.precision(sizes=1)[0].mean(dim=(1, 2)) for pool in turns], dim=1)
         table = dict(zip(turns[0].classes, means.tolist(), strict=True))
         return {
-            name: {"map": table[output][0], "avg_map": _mean(table[output])}
+            name: {"map": table[output][0], "avg_map": mean(table[output])}
             for name, output in labels.items()
             if output in table
         }
+
+    def facts(self, measured: Mapping[str, Any]) -> list[tuple[str, str]]:
+        return [
+            (f"AP of {kind}", f"{told(measured[kind])} (adapted, mean over the turns, in %)")
+            for kind in (BOXES, MASKS)
+            if kind in measured
+        ]
 
     def groups_of(self, records: Records, labels: Mapping[str, int]) -> dict[str, Tensor]:
         pictures = records[BOXES]
@@ -209,7 +216,7 @@ class Instances(Task):
             axes.imshow(np.where(veil, 1.0, np.nan), cmap="autumn", vmin=0, vmax=1, alpha=0.4)
 
     def near_chance(self, records: Records) -> bool:
-        return float(_pools(records[BOXES])[0].mean().nan_to_num(0)) < HARDLY
+        return float(pools_of(records[BOXES])[0].mean().nan_to_num(0)) < HARDLY
 
     def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
         if not self.near_chance(records):
@@ -222,64 +229,3 @@ class Instances(Task):
             f"{foreign:,} of its {len(labelled):,} detections are of no class of the folder. Do its outputs stand for "
             "these classes (--class-map)? Is it trained?"
         ]
-
-
-def _check_answer(output: Any) -> None:
-    """Refuse what is no answer of a detector to one picture."""
-    wanted = "a list with a mapping of boxes, labels and scores for each picture"
-    if not isinstance(output, list) or len(output) != 1 or not isinstance(output[0], Mapping):
-        raise EquicliError(f"--model: no detector of torchvision's contract: it returns {_said(output)}, not {wanted}.")
-    missing = [name for name in ("boxes", "labels", "scores") if name not in output[0]]
-    unknown = [name for name in output[0] if name not in PARTS]
-    if missing or unknown:
-        flaw = f"without {missing[0]}" if missing else f"with {unknown[0]}, which nothing is known of"
-        raise EquicliError(f"--model: no detector of torchvision's contract: it returns mappings {flaw}.")
-
-
-def _said(output: Any) -> str:
-    return f"a {type(output).__name__} of {len(output)}" if isinstance(output, list | tuple) else type(output).__name__
-
-
-def _objects(output: Mapping[str, Tensor]) -> Objects:
-    """What a network says of one picture."""
-    boxes, scores = (output[name].detach().double().cpu().numpy() for name in ("boxes", "scores"))
-    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise EquicliError(
-            "the prediction network's boxes or scores are not finite; check --mean, --std and --precision."
-        )
-    masks = output.get("masks")
-    drawn = None
-    if masks is not None:
-        drawn = encode((masks[:, 0] if masks.ndim == 4 else masks) > 0.5)
-    labels = output["labels"].detach().cpu().numpy().astype(np.int64)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    return Objects(boxes, labels, sides[:, 0] * sides[:, 1], scores, np.zeros(len(labels), dtype=bool), drawn)
-
-
-def _alone(picture: Matches) -> float:
-    """The AP of one picture; without objects 1 where nothing is found, else 0."""
-    value = float(Pool([picture]).mean())
-    return value if math.isfinite(value) else float(not len(picture.labels))
-
-
-def _pools(pictures: Sequence[Sequence[Matches]]) -> list[Pool]:
-    """The matches at each turn."""
-    return [Pool(turn) for turn in zip(*pictures, strict=True)]
-
-
-def _numbers(pictures: Pool) -> dict[str, float | None]:
-    """COCO's numbers of a set of pictures; 0 of one without any object, None of sizes that none has."""
-    table = pictures.precision()[0]
-    by_class = table.mean(dim=-1)  # (classes, sizes)
-    sizes = {f"map_{name}": _known(by_class[:, i].nanmean()) for i, name in enumerate(SIZES) if i}
-    at = {f"map{round(100 * THRESHOLDS[i])}": _known(table[:, 0, i].nanmean()) for i in (0, 5)}
-    return {"map": _known(by_class[:, 0].nanmean()) or 0.0, **at, **sizes}
-
-
-def _known(value: Tensor) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
