@@ -177,7 +177,7 @@ class Gate:
         """One that outputs of these kinds may be asked by, if any may."""
         if outputs == "logits":
             return cls(0.5, 2)
-        return cls(0.5, 2, evidence="detections", combine="best")
+        return cls(0.5, 2, evidence="surest", combine="best")
 
     def _ranked(self, pose: Pose | None) -> tuple[Tensor, Tensor]:
         assert pose is not None and pose.scores is not None  # a gate is fitted on scores

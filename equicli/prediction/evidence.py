@@ -8,7 +8,7 @@ from torch import Tensor
 
 from equicli.groups.transport import Kinds
 
-Evidence = Literal["logsumexp", "confidence", "detections"]
+Evidence = Literal["logsumexp", "confidence", "surest"]
 
 
 def logsumexp(logits: Tensor) -> Tensor:
@@ -21,17 +21,20 @@ def confidence(logits: Tensor) -> Tensor:
     return logits.float().log_softmax(dim=1).amax(dim=1)
 
 
-def detections(output: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """The logarithm of the sum of all squared scores of what a detector finds in each picture: (b,). Many objects of
-    which it is sure are evidence, however many there are of which it is not."""
-    return torch.stack([(one["scores"].float() ** 2).sum().clamp(min=1e-6).log() for one in output])
+def surest(output: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """The log-odds of the surest thing that a detector finds in each picture: (b,).
+
+    That tells poses apart better than any sum over what is found: it finds much in a turned picture, and is sure of none.
+    """
+    highest = [one["scores"].float().amax() if len(one["scores"]) else one["scores"].new_zeros(()) for one in output]
+    return torch.stack(highest).float().clamp(1e-4, 1 - 1e-4).logit()
 
 
 # From a network's output to one number a sample, float32 (b,).
 EVIDENCE: dict[Evidence, Callable[[Any], Tensor]] = {
     "logsumexp": logsumexp,
     "confidence": confidence,
-    "detections": detections,
+    "surest": surest,
 }
 
 
@@ -39,4 +42,4 @@ def evidence_of(outputs: Kinds) -> tuple[Evidence, ...]:
     """Names of the evidence that there is of outputs of these kinds."""
     if outputs == "logits":
         return ("logsumexp", "confidence")
-    return ("detections",) if isinstance(outputs, Mapping) and "scores" in outputs else ()
+    return ("surest",) if isinstance(outputs, Mapping) and "scores" in outputs else ()

@@ -241,7 +241,7 @@ def _shapes(order: int, temperature: float, *, averaged: bool) -> Iterator[Gate]
     """The gates that are tried, but for their thresholds."""
     for most in (m for m in MOST if m <= order):
         if not averaged:
-            yield from (Gate(0.0, most, temperature, weight, "detections", "best") for weight in WEIGHTS)
+            yield from (Gate(0.0, most, temperature, weight, "surest", "best") for weight in WEIGHTS)
             continue
         yield Gate(0.0, most, temperature)
         for weight, evidence in itertools.product(WEIGHTS, evidence_of("logits")):
