@@ -24,7 +24,7 @@ def confidence(logits: Tensor) -> Tensor:
 def surest(output: Sequence[Mapping[str, Tensor]]) -> Tensor:
     """The log-odds of the surest thing that a detector finds in each picture: (b,).
 
-    That tells poses apart better than any sum over what is found: it finds much in a turned picture, and is sure of none.
+    That tells poses apart better than sums over all that is found: a turned picture gives much that is unsure.
     """
     highest = [one["scores"].float().amax() if len(one["scores"]) else one["scores"].new_zeros(()) for one in output]
     return torch.stack(highest).float().clamp(1e-4, 1 - 1e-4).logit()
