@@ -277,8 +277,9 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
     )
     exact = is_finite(group) and group.exact
     asked = TASKS[config.task.kind]
-    policy = Gate(0.5, 2) if config.policy.kind == "gate" else policy_of(config.policy)
-    refusal = policy.refusal(group, asked.signature.outputs)
+    outputs = asked.signature.outputs
+    policy = Gate.fitting(outputs) if config.policy.kind == "gate" else policy_of(config.policy)
+    refusal = policy.refusal(group, outputs)
     epochs, start, upright = tree.name("training.epochs"), "--start-from", "--upright"
     faults = {
         f"{start}: {flag} has learned nothing that could be taken; leave it out": (

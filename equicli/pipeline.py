@@ -30,12 +30,11 @@ from equicli.prediction.inputs import stays
 from equicli.prediction.signature import try_network
 from equicli.progress import Progress
 from equicli.reports import comparison as comparison_report
-from equicli.reports import curve, markdown
+from equicli.reports import curve, markdown, overlays
 from equicli.runs import RUNS, Run, become_latest
 from equicli.tasks.registry import find_task, make_task
 from equicli.training.adapt import train_canonicalizer
 
-EVALUATION_BATCH = 32
 # What is done with a document before it is written, such as printing it.
 Show = Callable[[dict[str, Any]], object]
 # Validation images that the report which closes a run is made on.
@@ -67,7 +66,7 @@ def adapt(
         Batches(
             adapted.model,
             samples,
-            EVALUATION_BATCH,
+            None,
             rotate,
             reencode=reencode,
             max_pixels=config.max_pixels,
@@ -81,6 +80,7 @@ def adapt(
         precision="fp32",
         of=len(validation) if len(samples) < len(validation) else None,
         seen=adapted.seen,
+        root=adapted.data.root,
         folder=adapted.data.samples,
         progress=progress,
     )
@@ -104,7 +104,7 @@ def evaluate(
     reencode: str | None = None,
     preprocess: str | None = None,
     image_size: int | None = None,
-    batch_size: int = EVALUATION_BATCH,
+    batch_size: int | None = None,
     value_range: str | None = None,
     max_pixels: int | None = None,
     device: str = "auto",
@@ -155,7 +155,7 @@ def evaluate(
             progress.say("labels: folder names match classes of the network's own")
         config = replace(config, labels=labels)
         targets = task.targets(images.samples, images.data, labels)
-        placed = config.preprocess.size is not None and not stays(config.signature.outputs)
+        placed = config.preprocess.resizes and not stays(config.signature.outputs)
         if rotate == "input" and targets is not None and placed:
             raise UsageError(
                 "--rotate input: labels lie in the picture, of which this network sees a part; --rotate file."
@@ -183,6 +183,7 @@ def evaluate(
             device=chosen_device,
             precision=precision,
             seen=artifact.read_pictures_seen(file),
+            root=images.data.root,
             folder=images.data.samples,
             overrides=({} if data is None else {"--data": data}) | overrides.by_flag(),
             latest=run.folder if run and path is None else None,
@@ -192,6 +193,9 @@ def evaluate(
         card = data is None and reencode is None and not overrides.by_flag() and precision == "fp32"
         with _shown(metrics, show):
             _write_reports(run, folder, metrics, config, card=card and folder == file.parent)
+            if overlays.is_drawn(metrics):
+                lost = [images.data.root / one["file"] for one in metrics["lost_most"]]
+                write_atomically(folder / overlays.FIGURE, overlays.figure(model, task, turns, lost, max_pixels))
         return metrics, folder
 
 

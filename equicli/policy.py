@@ -16,7 +16,7 @@ from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import TIE
 from equicli.groups import Group, as_finite, is_finite
 from equicli.groups.transport import Kinds
-from equicli.prediction.evidence import EVIDENCE
+from equicli.prediction.evidence import EVIDENCE, Evidence, evidence_of
 from equicli.prediction.inputs import Views
 from equicli.prediction.signature import put_rows, take_rows
 from equicli.settings import PolicySettings
@@ -110,7 +110,7 @@ class Gate:
     most: Annotated[int, Field(ge=2)]
     temperature: Annotated[float, Field(gt=0)] = 1.0
     weight: Annotated[float, Field(ge=0)] = 0.0
-    evidence: Literal["logsumexp", "confidence"] = "logsumexp"
+    evidence: Evidence = "logsumexp"
     combine: Literal["mean", "best"] = "mean"
     kind: Literal["gate"] = "gate"
 
@@ -165,9 +165,19 @@ class Gate:
             return f"{group.name} has infinitely many poses; take a group such as c8"
         if self.most > group.order:
             return f"asks about {self.most} poses of {group.order}"
-        if outputs != "logits":
-            return "only of logits it is known how sure the network is, and this task's outputs are others"
+        if self.evidence not in evidence_of(outputs):
+            known = "only of logits and of detections it is known how sure the network is"
+            return f"{known}, and this task's outputs are others; use policy=one"
+        if self.combine == "mean" and outputs != "logits":
+            return "only logits can be averaged, and this task's outputs are others"
         return None
+
+    @classmethod
+    def fitting(cls, outputs: Kinds) -> "Gate":
+        """One that outputs of these kinds may be asked by, if any may."""
+        if outputs == "logits":
+            return cls(0.5, 2)
+        return cls(0.5, 2, evidence="surest", combine="best")
 
     def _ranked(self, pose: Pose | None) -> tuple[Tensor, Tensor]:
         assert pose is not None and pose.scores is not None  # a gate is fitted on scores

@@ -19,7 +19,7 @@ from equicli.settings import (
     TaskSettings,
     TrainingSettings,
 )
-from equicli.tasks.registry import TASKS
+from equicli.tasks.registry import TASKS, task_of
 
 SECTIONS: dict[str, type[Settings]] = {
     "network": NetworkSettings,
@@ -198,4 +198,8 @@ def kind_of(section: str, values: Mapping[str, Any]) -> str:
         return str(chosen["kind"])
     if section == "canonicalizer":
         return "consensus" if is_finite(parse_group(str(values.get("group", "c4")))) else "steerable"
-    return next(iter(TASKS)) if section == "task" else "gate"
+    if section == "task":
+        network = values.get("network", {})
+        model = network.get("model") if isinstance(network, Mapping) else None
+        return task_of(model if isinstance(model, str) else None)
+    return "gate"

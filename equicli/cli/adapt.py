@@ -63,7 +63,8 @@ def adapt_command(
     task: Annotated[
         str | None,
         typer.Option(
-            help="What the network is asked for: classification, or a task that you added.",
+            help="What the network is asked for, where its name does not say: classification, instances (boxes of "
+            "objects, and masks), semantic (a class for every pixel), or a task that you added.",
             rich_help_panel=DATA,
             show_default="classification",
         ),

@@ -103,7 +103,12 @@ def evaluate_command(
     ] = None,
     value_range: ValueRange = None,
     max_pixels: MaxPixels = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.", rich_help_panel=RUNNING)] = 32,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Images in a batch.", rich_help_panel=RUNNING, show_default="32; of networks that take lists 1"
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help=DEVICE_HELP, rich_help_panel=RUNNING)] = "auto",
     precision: Annotated[
         Precision, typer.Option(help="Of the network. auto: bf16 on CUDA, else fp32.", rich_help_panel=RUNNING)

@@ -62,7 +62,7 @@ def measure_systems(
     counted, alone = count(parts[0], runs[0], task, images, elements, caches, device=device, progress=progress)
     for part, run in zip(parts[1:], runs[1:], strict=True):
         counted += count(part, run, task, images, elements, caches, device=device, progress=progress)[0]
-    rows = rows_of(counted, task.score, reference)
+    rows = rows_of(counted, reference)
     first, config = parts[0].config, artifact.read_config(runs[0].model)
     return {
         "schema": SCHEMA,

@@ -32,7 +32,8 @@ BATCH = 64
 class Counted:
     """Of one system with one seed: its score on every test sample and turn, (n, |R|), and the numbers of a row.
 
-    settings: see `Part`. per_class: of the class's samples, `n`, scores and alignment.
+    settings: see `Part`. intervals: of numbers, by their names and `_ci`.
+    per_class: of the class's samples, `n`, scores and alignment.
     """
 
     system: str
@@ -40,6 +41,7 @@ class Counted:
     seed: int
     hits: Tensor
     numbers: Mapping[str, float | None]
+    intervals: Mapping[str, tuple[float, float]]
     per_class: Mapping[str, Mapping[str, float | None]]
 
 
@@ -66,7 +68,7 @@ def count(
     batches = Batches(
         model,
         images.samples,
-        BATCH,
+        1 if model.signature.lists else BATCH,
         said.evaluation.rotate,
         reencode=find_encoding(said.evaluation.reencode, said.evaluation.rotate),
         max_pixels=said.max_pixels,
@@ -103,18 +105,21 @@ def count(
         "relative_cost_high": timed.high,
         "relative_flops": relative_operations(model, sample),
     }
-    hits, numbers = found.records["adapted"][task.score], _numbers(found, task, config) | cost
+    measured = task.measure(found.records["adapted"], found.elements)
+    hits, numbers = found.records["adapted"][task.score], _numbers(measured, found, config) | cost
     per_class = _per_class(found, task, config)
-    counted = [Counted(part.system, part.settings, part.config.seed, hits, numbers, per_class)]
+    counted = [Counted(part.system, part.settings, part.config.seed, hits, numbers, _intervals(measured), per_class)]
     if alone:
         free = {name: None if name.startswith("relative") else 0 for name in cost} | {"passes": 1}
-        told = {**_plain(task.measure(found.records[ORACLE], elements)), **free}
-        counted.append(Counted(ORACLE, (), part.config.seed, found.records[ORACLE][task.score], told, {}))
+        records = found.records[ORACLE]
+        measured = task.measure(records, elements)
+        told = {**_plain(measured), **free}
+        counted.append(Counted(ORACLE, (), part.config.seed, records[task.score], told, _intervals(measured), {}))
     return counted, found
 
 
-def _numbers(found: Evaluation, task: Task, config: ModelConfig) -> dict[str, float | None]:
-    numbers: dict[str, float | None] = _plain(task.measure(found.records["adapted"], found.elements))
+def _numbers(measured: Mapping[str, Any], found: Evaluation, config: ModelConfig) -> dict[str, float | None]:
+    numbers: dict[str, float | None] = _plain(measured)
     told = equivariance(found, config.prior)
     numbers["invariance_residual"] = told["invariance_residual"]
     if found.found is not None:
@@ -128,6 +133,10 @@ def _plain(measured: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: value for name, value in measured.items() if isinstance(value, float)}
 
 
+def _intervals(measured: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    return {name: value for name, value in measured.items() if name.endswith("_ci")}
+
+
 def _alignment(found: Evaluation, rows: Tensor, config: ModelConfig) -> dict[str, float | None]:
     """The distances between prior and poses of some images; none where there are none, or they are no numbers."""
     if found.found is None or found.found.poses is None or not isinstance(found.group, PlanarGroup):
@@ -139,6 +148,7 @@ def _alignment(found: Evaluation, rows: Tensor, config: ModelConfig) -> dict[str
 def _per_class(found: Evaluation, task: Task, config: ModelConfig) -> dict[str, dict[str, float | None]]:
     """By class: its test images, their scores and the alignment of their poses."""
     records = found.records["adapted"]
+    own = task.per_class(records, config.labels)
     classes: dict[str, dict[str, float | None]] = {}
     for name, rows in task.groups_of(records, config.labels).items():
         scores = records[task.score][rows].double()
@@ -146,6 +156,7 @@ def _per_class(found: Evaluation, task: Task, config: ModelConfig) -> dict[str, 
             "n": int(rows.sum()),
             task.score: float(scores[:, 0].mean()),
             f"avg_{task.score}": float(scores.mean()),
+            **own.get(name, {}),
             **_alignment(found, rows, config),
         }
     return classes

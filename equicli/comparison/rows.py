@@ -8,17 +8,16 @@ import torch
 
 from equicli.comparison.count import Counted
 from equicli.comparison.systems import TITLES
-from equicli.tasks.intervals import clustered, paired_difference, wilson
+from equicli.tasks.intervals import paired_difference
 
 
-def rows_of(counted: Sequence[Counted], score: str, reference: str) -> list[dict[str, Any]]:
+def rows_of(counted: Sequence[Counted], reference: str) -> list[dict[str, Any]]:
     """One row a system and swept setting, in the order of TITLES.
 
     Each has its numbers by seed, their mean and standard deviation, and `to_reference`, the paired difference of its
     group-averaged score to the reference's with its 95 % interval; None for the reference itself.
 
     Args:
-        score: the name of the score that is averaged; see `Task`.
         reference: a system that is not swept; see `choose_reference`.
     """
     names = dict.fromkeys(name for one in counted for name in one.numbers)
@@ -44,20 +43,18 @@ def rows_of(counted: Sequence[Counted], score: str, reference: str) -> list[dict
                 "seeds": [c.seed for c in of],
                 "mean": {number: mean(found) if found else None for number, found in known.items()},
                 "std": {number: stdev(found) if len(found) > 1 else None for number, found in known.items()},
-                "runs": [_run(c, score) for c in of],
+                "runs": [_run(c) for c in of],
                 "to_reference": to_reference,
             }
         )
     return rows
 
 
-def _run(one: Counted, score: str) -> dict[str, Any]:
-    exact, n = not one.hits.is_floating_point(), len(one.hits)
-    correct = one.hits.sum(dim=0).tolist()
+def _run(one: Counted) -> dict[str, Any]:
+    exact = not one.hits.is_floating_point()
     return {
         **one.numbers,
-        f"{score}_ci": wilson(correct[0], n) if exact else clustered(one.hits[:, :1].numpy()),
-        f"avg_{score}_ci": clustered(one.hits.numpy()),
-        **({"correct": correct} if exact else {}),
+        **one.intervals,
+        **({"correct": one.hits.sum(dim=0).tolist()} if exact else {}),
         "per_class": one.per_class,
     }

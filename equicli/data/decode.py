@@ -56,6 +56,19 @@ class Decoder:
         """See `open_image`."""
         return _of_file(Path(path), lambda data, kind: _read(data, kind, self))
 
+    def frame(self, path: Path) -> tuple[int, int] | None:
+        """(height, width) of a file's picture as it is opened, without reading its pixels; None where that fails."""
+
+        def look(data: BinaryIO, kind: str) -> tuple[int, int]:
+            image = _opened(data, kind, self)
+            sides = (image.height, image.width)
+            return sides if orientation_of(image) < 5 else sides[::-1]
+
+        try:
+            return _of_file(path, look)
+        except UnreadableImageError:
+            return None  # told where it is read
+
     def read(self, source: Picture) -> Tensor:
         """See `read_picture`."""
         if isinstance(source, Tensor):

@@ -19,13 +19,13 @@ _FILLERS = frozenset(
     "set sets data dataset datasets image images img imgs picture pictures pic pics photo photos sample samples split "
     "splits folder folders dir part seg file files jpg jpeg png".split()
 )
-PICTURES = frozenset("images image imgs img jpegimages pictures photos".split())
+PICTURES = frozenset("images image imgs img jpegimages pngimages pictures photos".split())
 # Folders that only wrap the pictures, or the dataset.
 WRAPPERS = PICTURES | {"data", "dataset", "archive"}
 # Beside a folder of pictures these hold what belongs to them, also where that is pictures.
 BESIDE_PICTURES = frozenset(
-    "annotation annotations labels label masks mask groundtruth gt segmentation segmentations segmentationclass "
-    "segmentationobject bboxes".split()
+    "annotation annotations labels label masks mask pedmasks groundtruth gt segmentation segmentations "
+    "segmentationclass segmentationobject bboxes".split()
 )
 _SYSTEM = frozenset(
     "__macosx @eadir lost+found thumbs.db desktop.ini $recycle.bin recycler #recycle __pycache__ node_modules".split()

@@ -45,8 +45,9 @@ class Placement(NamedTuple):
 class Preprocess:
     """Resize the shorter edge to `resize` pixels, crop the central square of `size`, then normalize.
 
-    With `squash` both edges are resized, which gives up the aspect ratio. With `size` None the picture is taken as it
-    is and only normalized. `floor` is how transformers splits an odd margin; timm and torchvision round it.
+    With `squash` both edges are resized, which gives up the aspect ratio. With `size` None nothing is cropped, and with
+    `resize` None, too, the picture is taken as it is and only normalized. `floor` is how transformers splits an odd
+    margin; timm and torchvision round it.
     """
 
     size: Side | None
@@ -62,27 +63,35 @@ class Preprocess:
         Args:
             picture: a `PIL.Image`, or uint8 pixels (3, h, w).
         """
-        if self.size is None:
+        if not self.resizes:
             return picture if isinstance(picture, Tensor) else to_pixels(picture)
         image = to_image(picture) if isinstance(picture, Tensor) else picture
         width, height, left, top = self.placement((image.height, image.width))
+        rows, columns = self.size or height, self.size or width
         if (width, height) != image.size:
             # Of a long and thin picture, which would become far longer, only what is cropped is made.
-            whole = width * height <= _LARGEST
-            right, bottom = (width, height) if whole else (min(left + self.size, width), min(top + self.size, height))
+            whole = self.size is None or width * height <= _LARGEST
+            right, bottom = (width, height) if whole else (min(left + columns, width), min(top + rows, height))
             start = (0, 0) if whole else (max(left, 0), max(top, 0))
             image = _resize(image, (width, height), (*start, right, bottom), INTERPOLATIONS[self.interpolation])
             left, top = left - start[0], top - start[1]
         # Where the square is larger than the picture, Pillow pads with black.
-        return to_pixels(image.crop((left, top, left + self.size, top + self.size)))
+        return to_pixels(image.crop((left, top, left + columns, top + rows)))
+
+    @property
+    def resizes(self) -> bool:
+        """Whether the network's input is another than the picture as it is."""
+        return self.size is not None or self.resize is not None
 
     def placement(self, frame: Frame) -> Placement:
         """Where the network's input lies in a picture of this (height, width)."""
         height, width = frame
+        resize, short = self.resize or self.size, min(frame)
+        if resize is None:
+            return Placement(width, height, 0, 0)
+        width, height = (resize if self.squash else int(resize * edge / short) for edge in (width, height))
         if self.size is None:
             return Placement(width, height, 0, 0)
-        resize, short = self.resize or self.size, min(frame)
-        width, height = (resize if self.squash else int(resize * edge / short) for edge in (width, height))
         half = int if self.floor else round
         left, top = (half(max(0, gap) / 2) - max(0, -gap) // 2 for gap in (width - self.size, height - self.size))
         return Placement(width, height, left, top)
@@ -94,7 +103,7 @@ class Preprocess:
             output: of one sample: a tensor, or a tuple or mapping of them by `kinds`. Keypoints and boxes are moved and
                 scaled; masks (..., h, w) take the nearest pixel and are 0 outside of what the network saw.
         """
-        if output is None or self.size is None or kinds in ("logits", "invariant"):
+        if output is None or not self.resizes or kinds in ("logits", "invariant"):
             return output
         if isinstance(kinds, Mapping):
             return {key: self.restore(value, _kind_of(key, kinds), frame) for key, value in output.items()}
@@ -102,7 +111,7 @@ class Preprocess:
             return tuple(self.restore(value, kind, frame) for value, kind in zip(output, kinds, strict=True))
         placement = self.placement(frame)
         if kinds in ("mask", "image"):
-            return _paste(output, self.size, placement, frame)
+            return _paste(output, (self.size or placement.height, self.size or placement.width), placement, frame)
         if kinds in ("keypoints", "boxes"):
             wide = output.to(torch.promote_types(output.dtype, torch.float32))
             count = 1 if kinds == "keypoints" else 2
@@ -112,7 +121,12 @@ class Preprocess:
         raise ValueError(f"kind '{kinds}' cannot be carried back from a resized picture.")
 
     def resized(self, size: int) -> "Preprocess":
-        """The same for inputs of another size; the share of a picture that is cropped is kept."""
+        """The same for inputs of another size; the share of a picture that is cropped is kept.
+
+        Where nothing is cropped, it is the length of the shorter edge.
+        """
+        if self.size is None and self.resize is not None:
+            return replace(self, resize=size)
         share = 1.0 if self.size is None or self.resize is None else self.resize / self.size
         return replace(self, size=size, resize=round(size * share))
 
@@ -133,6 +147,10 @@ class Preprocess:
         return same if image_size is None or image_size == self.size else same.resized(image_size)
 
 
+# For networks that resize and normalize themselves: pictures in [0, 1].
+AS_THEY_ARE = Preprocess(None, None, "bilinear", Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+
+
 def _resize(
     image: Image.Image, to: tuple[int, int], part: tuple[int, int, int, int], interpolation: Image.Resampling
 ) -> Image.Image:
@@ -149,10 +167,14 @@ def _kind_of(name: str, kinds: Mapping[str, Kinds]) -> Kinds:
     return kinds[name]
 
 
-def _paste(output: Tensor, size: int, placement: Placement, frame: Frame) -> Tensor:
-    """Put what a network says of each pixel of its input, (..., h', w'), in its place in the picture, (..., h, w)."""
-    rows = _nearest(output.shape[-2], size, placement.top, placement.height, frame[0])
-    columns = _nearest(output.shape[-1], size, placement.left, placement.width, frame[1])
+def _paste(output: Tensor, shown: Frame, placement: Placement, frame: Frame) -> Tensor:
+    """Put what a network says of each pixel of its input, (..., h', w'), in its place in the picture, (..., h, w).
+
+    Args:
+        shown: (height, width) of the input.
+    """
+    rows = _nearest(output.shape[-2], shown[0], placement.top, placement.height, frame[0])
+    columns = _nearest(output.shape[-1], shown[1], placement.left, placement.width, frame[1])
     # A row and a column of nothing stand for what the network did not see.
     padded = functional.pad(output, (0, 1, 0, 1))
     return padded[..., rows[:, None], columns]

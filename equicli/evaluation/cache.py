@@ -1,5 +1,6 @@
 """Systems and turns ask the same network about the same inputs: each is answered once."""
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -75,6 +76,11 @@ def fingerprints(x: Tensor) -> list[tuple[int, ...]]:
     summation the same.
     """
     bits = x.flatten(1).float().contiguous().view(torch.int32).long()
-    generator = torch.Generator().manual_seed(0)
-    factors = torch.randint(-(2**63), 2**63 - 1, (2, bits.shape[1]), generator=generator).to(x.device) | 1
+    factors = _factors(bits.shape[1]).to(x.device)
     return [tuple(key) for key in torch.stack([(bits * f).sum(dim=1) for f in factors], dim=1).tolist()]
+
+
+@lru_cache(maxsize=2)  # the turns of one image have as many values; to draw factors takes longer than all the rest
+def _factors(count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(-(2**63), 2**63 - 1, (2, count), generator=generator) | 1

@@ -60,13 +60,13 @@ class FoundPoses:
 class Evaluation:
     """Records of a whole test set of n inputs and |R| elements; nothing is averaged over batches.
 
-    records: by system, what the task keeps of each output beside its target, (n, |R|) each.
+    records: by system, what the task keeps of each output beside its target, for each input and turn.
     passes: by system, of the prediction network for each input: the mean over inputs and turns.
     changed: whether the adapted model's prediction is another one than of the untouched input, bool (n, |R|).
     max_delta: largest absolute change of a number of its output, by turn, (|R|,).
     found: None where the adapted model chooses no poses.
     ways: of asking the network, beside each other; None where there are none to choose between.
-    frames: (height, width) of the untouched inputs.
+    frames: (height, width) of the untouched inputs. indices: which of the samples they are.
     agreement: whether "right" means agreement with the vanilla prediction on the untouched input (no labels).
     """
 
@@ -80,6 +80,7 @@ class Evaluation:
     ways: Ways | None
     frames: tuple[Frame, ...]
     agreement: bool
+    indices: tuple[int, ...] = ()
 
     @property
     def n(self) -> int:
@@ -115,23 +116,24 @@ def record_systems(
     group = model.canonicalizer.group
     chosen = systems_of(model, prior, elements, systems, cached=cache is not None)
     network = asking(model.prediction_network, model.signature)
-    kept: dict[str, dict[str, list[Tensor]]] = {system.name: defaultdict(list) for system in chosen}
+    kept: dict[str, dict[str, list[Any]]] = {system.name: defaultdict(list) for system in chosen}
     temperature = temperature_of(model.policy)
     watch = _PoseWatch(group, elements, prior, temperature) if model.chooses_pose else None
     ways = WaysWatch(model, task) if WaysWatch.takes(model, systems) else None
     passes: dict[str, float] = defaultdict(float)
-    changed, deltas, frames = [], [], []
+    changed, deltas, frames, read = [], [], [], list[int]()
     with torch.inference_mode(), arithmetic(device, precision):
         for indices, untouched in batches:
             ask: Ask = (cache or OutputCache()).before(network, lists=model.signature.lists)
             frames += untouched.frames()
+            read += indices.tolist()
             right = (
                 task.targets_of(Oracle(model, prior).upright(untouched, elements, ask))
                 if targets is None
                 else [targets[i] for i in indices.tolist()]
             )
             memories: dict[str, Memory] = {system.name: {} for system in chosen}
-            records: dict[str, list[dict[str, Tensor]]] = {system.name: [] for system in chosen}
+            records: dict[str, list[dict[str, Any]]] = {system.name: [] for system in chosen}
             changes: list[tuple[Tensor, float]] = []
             poses: list[Pose] = []
             reference: Any = None
@@ -153,7 +155,7 @@ def record_systems(
                         poses += [] if prediction.pose is None else [prediction.pose]
             for name, of_turns in records.items():
                 for key in of_turns[0]:
-                    kept[name][key].append(torch.stack([record[key] for record in of_turns], dim=1).cpu())
+                    kept[name][key].append(_by_sample([record[key] for record in of_turns]))
             changed.append(torch.stack([other for other, _ in changes], dim=1))
             deltas.append(torch.tensor([delta for _, delta in changes]))
             if watch is not None:
@@ -164,7 +166,7 @@ def record_systems(
     return Evaluation(
         elements=elements,
         group=group,
-        records={name: {key: torch.cat(parts) for key, parts in of.items()} for name, of in kept.items()},
+        records={name: {key: _joined(parts) for key, parts in of.items()} for name, of in kept.items()},
         passes={name: total / (len(frames) * elements.order) for name, total in passes.items()},
         changed=torch.cat(changed),
         max_delta=torch.stack(deltas).amax(dim=0),
@@ -172,7 +174,19 @@ def record_systems(
         ways=None if ways is None else ways.found(),
         frames=tuple(frames),
         agreement=targets is None,
+        indices=tuple(read),
     )
+
+
+def _by_sample(turns: Sequence[Any]) -> Any:
+    """What was recorded of a batch turn by turn, for each sample: a tensor (b, |R|, …), or b lists."""
+    if isinstance(turns[0], Tensor):
+        return torch.stack(list(turns), dim=1).cpu()
+    return [list(of_sample) for of_sample in zip(*turns, strict=True)]
+
+
+def _joined(batches: Sequence[Any]) -> Any:
+    return torch.cat(list(batches)) if isinstance(batches[0], Tensor) else [one for batch in batches for one in batch]
 
 
 def _compressed(inputs: Inputs, reencode: Encoding) -> Pictures:

@@ -22,6 +22,9 @@ from equicli.recipes import expand_path
 from equicli.runs import Run
 from equicli.tasks.task import Task
 
+# Pictures that are evaluated at once. Of networks that take lists one: they are asked about one at a time anyway, and
+# what is kept of a batch until every turn is evaluated, such as a hundred masks for each picture, is large.
+BATCH = 32
 # Pictures of a folder that tell whether any of it was seen.
 LOOKED_AT = 200
 
@@ -110,6 +113,8 @@ def _recorded_names(run: Run | None, root: Path) -> dict[str, str]:
 class Batches:
     """Batches of untouched inputs from image files; unreadable ones are skipped and listed in `unreadable`.
 
+    batch_size: None is BATCH, or 1 of networks that take lists.
+
     rotate: `file`, pictures are turned before they are preprocessed, as they are when they come turned; `input`, the
         preprocessed tensors are.
     reencode: how pictures are compressed again after they are turned; None: they are not.
@@ -119,7 +124,7 @@ class Batches:
         self,
         model: AdaptedModel,
         samples: Sequence[Sample],
-        batch_size: int,
+        batch_size: int | None,
         rotate: str,
         *,
         reencode: Encoding | None = None,
@@ -129,6 +134,7 @@ class Batches:
         self.model, self.samples, self.rotate, self.reencode = model, samples, rotate, reencode
         prepare: Callable[[Tensor], Tensor] = (lambda picture: picture) if rotate == "file" else model.preprocess
         decoder = Decoder(model.value_ranges, max_pixels)
+        batch_size = batch_size or (1 if model.signature.lists else BATCH)
         self._loader = Loader(samples, prepare, batch_size, decoder=decoder, strict=strict)
         self._shape: tuple[torch.Size, Path] | None = None
 

@@ -22,6 +22,8 @@ def metrics_document(
     evaluation: Evaluation,
     task: Task,
     *,
+    labels: Mapping[str, int] | None = None,
+    lost: Sequence[Mapping[str, Any]] = (),
     rotate: str,
     reencode: str = NONE,
     split: str,
@@ -41,6 +43,7 @@ def metrics_document(
     """Build the document that `--json` prints. Fractions, not percentages; `correct` are counts.
 
     Args:
+        labels: the output of each class. lost: see `lost.lost_most`.
         rotate: `input` or `file`, what was turned. reencode: how it was compressed again, or `none`.
         split: which images: `test`, `validation` or `all`.
         prior: the poses that were expected of untouched images.
@@ -56,6 +59,9 @@ def metrics_document(
         name: {**task.measure(records, evaluation.elements), "passes": evaluation.passes[name]}
         for name, records in evaluation.records.items()
     }
+    for name, records in evaluation.records.items():
+        if classes := task.per_class(records, labels or {}):
+            systems[name]["per_class"] = classes
     systems["adapted"] |= equivariance(evaluation, prior)
     return {
         "schema": SCHEMA,
@@ -79,6 +85,8 @@ def metrics_document(
         "precision": precision,
         "trained_base": trained_base,
         **systems,
+        "lost_most": [dict(one) for one in lost],
+        "facts": [list(fact) for fact in task.facts(systems["adapted"])],
         "cost": dict(cost),
         "curve": None if evaluation.ways is None else curve_of(evaluation.ways, task.score, cost["relative_time"]),
         "warnings": list(warnings),

@@ -38,7 +38,7 @@ class Overrides:
             raise UsageError("--image-size resizes, which --preprocess none forbids; give one of them.")
         if self.preprocess is not None or self.image_size is not None:
             preprocess = config.preprocess.override(self.preprocess or "checkpoint", image_size=self.image_size)
-            if self.preprocess == "checkpoint" and preprocess.size is None:
+            if self.preprocess == "checkpoint" and not preprocess.resizes:
                 raise UsageError(
                     "--preprocess checkpoint: nothing says how this network's pictures are resized; add --image-size N."
                 )

@@ -1,5 +1,6 @@
 """From an adapted model and image files to the metrics document."""
 
+import os
 import platform
 import shlex
 import sys
@@ -20,6 +21,7 @@ from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.cost import cost_of
 from equicli.evaluation.evaluate import Evaluation, InputBatch, record_systems
 from equicli.evaluation.images import Batches, is_elsewhere
+from equicli.evaluation.lost import lost_most
 from equicli.evaluation.metrics import metrics_document
 from equicli.evaluation.warnings import near_chance_of, warnings_of
 from equicli.files import from_here
@@ -46,6 +48,7 @@ def evaluate_images(
     precision: str,
     of: int | None = None,
     seen: Collection[bytes] | None = None,
+    root: Path = Path(),
     folder: Sequence[Sample] = (),
     overrides: Mapping[str, Any] | None = None,
     latest: Path | None = None,
@@ -57,7 +60,7 @@ def evaluate_images(
         targets: what is right for each sample; None where nothing says.
         split, of, overrides: which images these are, and how they are prepared; see `metrics_document`.
         seen: fingerprints of the pictures that training saw; None where nothing says, or where all are known to be.
-        folder: all samples of the folder that these are from.
+        root: the dataset folder. folder: all samples of the folder that these are from.
         latest: the run that was meant where the command names none.
     """
     systems = ("adapted", *task.baselines)
@@ -77,9 +80,12 @@ def evaluate_images(
     progress.say("measuring time: canonicalizer and network in turns")
     cost = cost_of(model, sample, precision)
     count = None if seen is None else batches.count_seen(seen)
+    names = [Path(os.path.relpath(sample.path, root)).as_posix() for sample in batches.samples]
     return metrics_document(
         evaluation,
         task,
+        labels=config.labels,
+        lost=lost_most(evaluation, task, names) if task.draws else (),
         rotate=batches.rotate,
         reencode=str(batches.reencode or NONE),
         split=split,

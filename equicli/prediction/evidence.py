@@ -1,9 +1,14 @@
 """How sure a prediction network is of an output: its evidence for the pose that it was shown. Named in artifacts."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
+
+from equicli.groups.transport import Kinds
+
+Evidence = Literal["logsumexp", "confidence", "surest"]
 
 
 def logsumexp(logits: Tensor) -> Tensor:
@@ -16,5 +21,25 @@ def confidence(logits: Tensor) -> Tensor:
     return logits.float().log_softmax(dim=1).amax(dim=1)
 
 
+def surest(output: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """The log-odds of the surest thing that a detector finds in each picture: (b,).
+
+    That tells poses apart better than sums over all that is found: a turned picture gives much that is unsure.
+    """
+    highest = [one["scores"].float().amax() if len(one["scores"]) else one["scores"].new_zeros(()) for one in output]
+    return torch.stack(highest).float().clamp(1e-4, 1 - 1e-4).logit()
+
+
 # From a network's output to one number a sample, float32 (b,).
-EVIDENCE: dict[str, Callable[[Any], Tensor]] = {"logsumexp": logsumexp, "confidence": confidence}
+EVIDENCE: dict[Evidence, Callable[[Any], Tensor]] = {
+    "logsumexp": logsumexp,
+    "confidence": confidence,
+    "surest": surest,
+}
+
+
+def evidence_of(outputs: Kinds) -> tuple[Evidence, ...]:
+    """Names of the evidence that there is of outputs of these kinds."""
+    if outputs == "logits":
+        return ("logsumexp", "confidence")
+    return ("surest",) if isinstance(outputs, Mapping) and "scores" in outputs else ()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import BeforeValidator
@@ -12,6 +12,7 @@ from equicli.errors import EquicliError, reason
 from equicli.groups.action import KINDS
 from equicli.groups.transport import Kinds
 from equicli.prediction.channels import first_channels, no_pictures
+from equicli.prediction.readers import READERS
 
 # A prediction network, or what answers in its place.
 Ask = Callable[[Any], Any]
@@ -44,11 +45,15 @@ class Signature:
 
     inputs, outputs: the kind of each value, see `groups.transport`. Only `logits` may be averaged.
     lists: whether the network takes a list with one entry a sample, of any sizes, and returns one; else tensors (b, …).
+        It is asked about one sample at a time: it pads a list to the largest of its entries, and what it says would
+        depend on these.
+    reads: how the outputs are made of what the network itself returns, a name in `prediction.readers`.
     """
 
     inputs: Declared = "image"
     outputs: Declared = "logits"
     lists: bool = False
+    reads: Literal["", "classes"] = ""
 
 
 CLASSIFIER = Signature()
@@ -61,16 +66,19 @@ def asking(network: nn.Module, signature: Signature) -> Ask:
     they come: the same images are always in the same batches.
     """
     dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
+    read = READERS[signature.reads]
 
     def ask(inputs: Any) -> Any:
+        if signature.lists and isinstance(inputs, list) and len(inputs) > 1:
+            return [output for one in inputs for output in ask([one])]
         if signature.lists or not isinstance(inputs, list):
-            return network(_cast(inputs, signature.inputs, dtype))
+            return read(network(_cast(inputs, signature.inputs, dtype)), inputs)
         by_shape: dict[torch.Size, list[int]] = {}
         for index, image in enumerate(inputs):
             by_shape.setdefault(image.shape, []).append(index)
         answers: dict[int, Any] = {}
         for indices in by_shape.values():
-            output = network(_cast(torch.stack([inputs[i] for i in indices]), "image", dtype))
+            output = ask(torch.stack([inputs[i] for i in indices]))
             answers.update(zip(indices, split_batch(output), strict=True))
         return join_batch([answers[i] for i in range(len(inputs))])
 

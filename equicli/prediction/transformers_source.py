@@ -149,11 +149,13 @@ def _native_size(config: Any) -> tuple[int, int] | None:
 
 
 def _kind(architecture: str) -> Any:
-    """The class of an image classifier of transformers', or of a zero-shot network, by its name; None for others."""
+    """The class of an image classifier of transformers', of a network that tells classes of pixels, or of a zero-shot
+    network, by its name; None for others."""
     if architecture in zero_shot.PROMPTS:
         return getattr(transformers(), architecture)
     auto = importlib.import_module(f"{transformers().__name__}.models.auto.modeling_auto")
-    names = auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.values()
+    tables = (auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES)
+    names = [entry for table in tables for entry in table.values()]
     known = {name for entry in names for name in ([entry] if isinstance(entry, str) else entry)}
     if architecture not in known or _REFUSED.match(architecture):
         return None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from equicli.canonicalization.registry import REGISTRY
-from equicli.reports import curve, table
+from equicli.reports import curve, overlays, table
 from equicli.reports.templating import PLAIN
 from equicli.tasks.registry import find_task
 
@@ -33,6 +33,8 @@ def _context(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "provenance": metrics["provenance"],
         "header": table.header(metrics),
+        "lost": metrics.get("lost_most", []),
+        "drawn": overlays.FIGURE if overlays.is_drawn(metrics) else None,
         "rows": table.rows(metrics),
         "caption": table.caption(metrics),
         "facts": table.facts(metrics),

@@ -169,6 +169,7 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     if metrics["reencode"] != NONE:
         residuals += "; compressed again, a picture has other pixels at each turn"
     return [
+        *((name, value) for name, value in metrics.get("facts", ())),
         *lines,
         ("invariance residual", residuals),
         ("added parameters", f"{cost['added_parameters']:,}"),

@@ -8,11 +8,20 @@ from pydantic import ValidationError
 from equicli.errors import EquicliError, shown
 from equicli.settings import TaskSettings, fault
 from equicli.tasks.classification.task import Classification
+from equicli.tasks.instances.task import Instances
+from equicli.tasks.semantic.task import Semantic
 from equicli.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
+    "instances": Instances,
+    "semantic": Semantic,
 }
+
+
+def task_of(model: str | None) -> str:
+    """The task that a network's name says; the first where it says none."""
+    return next((name for name, task in TASKS.items() if model and task.is_for(model)), next(iter(TASKS)))
 
 
 def make_task(settings: TaskSettings) -> Task:

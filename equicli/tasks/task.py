@@ -19,8 +19,8 @@ from equicli.progress import Progress
 from equicli.settings import TaskSettings
 from equicli.tasks.intervals import clustered, wilson
 
-# By name for each sample and turn: (n, |R|).
-Records = Mapping[str, Tensor]
+# By name for each sample and turn: a tensor (n, |R|, …); or, of what tensors cannot hold, n lists with |R| values each.
+Records = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,10 @@ class Task:
     signature: what the prediction network takes and returns; see `prediction.signature`.
     has_loss: whether `loss` can train a canonicalizer or a network on targets; only of outputs that have no place in
         the picture, such as logits, as training crops and mirrors images.
-    score: the record whose mean over the test set is reported, a key of `metrics.json`: a share in [0, 1], of which
-        more is better. Where it is bool, counts and Wilson intervals are told, too; else it is bootstrapped.
+    score: the record by which samples are compared one by one, a share in [0, 1] of which more is better, and a key of
+        `metrics.json`. What is reported is its mean over the test set: where it is bool, counts and Wilson intervals
+        are told, too, else it is bootstrapped. A task whose metric is none of a sample but of the whole set, such as
+        average precision, has a `measure` of its own, of all that it records.
     title, words: what tables and captions call it. columns: title and key of further metrics in comparisons.
     baselines: systems that make sense beside the adapted one, of `evaluation.systems`.
     labels_from: where targets are from, a value of `metrics.json`.
@@ -81,6 +83,11 @@ class Task:
     def stored(self) -> dict[str, Any]:
         """Settings that evaluation needs again, as plain values; artifacts keep them."""
         return self.settings.model_dump(mode="json", exclude=set(TaskSettings.model_fields))  # type: ignore[no-any-return]
+
+    @classmethod
+    def is_for(cls, model: str) -> bool:
+        """Whether the name of a network says without doubt that this task is asked of it, where nobody says which."""
+        return False
 
     # Data
 
@@ -177,8 +184,9 @@ class Task:
         """Take what the network says of upright pictures for right, where no target is known: one a sample."""
         return split_batch(output)
 
-    def record(self, output: Any, targets: Sequence[Any]) -> dict[str, Tensor]:
-        """What is kept of a batch's outputs beside their targets: tensors (b,) by name, `score` among them.
+    def record(self, output: Any, targets: Sequence[Any]) -> dict[str, Any]:
+        """What is kept of a batch's outputs beside their targets: tensors (b, …) by name, `score` (b,) among them; or a
+        list with a value of any kind for each sample.
 
         Args:
             output: what the network returned, carried back to the frame of the untouched picture: a tensor (b, …), or
@@ -228,9 +236,26 @@ class Task:
             ],
         }
 
+    def per_class(self, records: Records, labels: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+        """Metrics of single classes by name, where the task tells any."""
+        return {}
+
+    def facts(self, measured: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """What is also told below the table of one system's metrics, name and value."""
+        return []
+
     def groups_of(self, records: Records, labels: Mapping[str, int]) -> dict[str, Tensor]:
         """Samples that are also told on their own, such as those of one class: bool (n,) by name."""
         return {}
+
+    draws: ClassVar[bool] = False
+
+    def draw(self, axes: Any, output: Any) -> None:
+        """Draw what the network says of one picture into it, where `draws` says that this can be done.
+
+        Args:
+            axes: of matplotlib, with the picture, in pixels. output: of a batch of one, in the frame of the picture.
+        """
 
     def near_chance(self, records: Records) -> bool:
         """Whether the vanilla network's records are hardly better than guesses, where a task can tell."""
@@ -255,4 +280,4 @@ def _difference(a: Any, b: Any) -> float:
         return max((_difference(x, y) for x, y in zip(a, b, strict=True)), default=0.0)
     if a.shape != b.shape:
         return math.inf
-    return float((a.double() - b.double()).abs().max()) if a.numel() else 0.0
+    return 0.0 if torch.equal(a, b) else float((a.double() - b.double()).abs().max())

@@ -21,7 +21,7 @@ from equicli.data.folders import Sample
 from equicli.data.loading import Loader
 from equicli.groups import Group, as_finite
 from equicli.policy import ONE, Gate, One, posterior
-from equicli.prediction.evidence import EVIDENCE
+from equicli.prediction.evidence import evidence_of
 from equicli.prediction.inputs import Views
 from equicli.prediction.signature import asking
 from equicli.progress import Progress
@@ -45,11 +45,12 @@ class Answers:
     """What is known of n validation pictures.
 
     pose: what the canonicalizer found. outputs: what the network says from the likeliest poses, the likeliest first:
-        logits (n, k) each. targets: what is right for each.
+        logits (n, k) each; of outputs that cannot be averaged n mappings with the evidence in them (see
+        `prediction.evidence`) and their `score`. targets: what is right for each.
     """
 
     pose: Pose
-    outputs: Sequence[Tensor]
+    outputs: Sequence[Any]
     targets: Sequence[Any]
 
 
@@ -124,9 +125,10 @@ def _ask(
     expected = group.find(*prior.main)
     assert expected is not None
     scores: list[Tensor] = []
-    outputs: list[list[Tensor]] = [[] for _ in range(count)]
+    outputs: list[list[Any]] = [[] for _ in range(count)]
     right: list[Any] = []
-    loader = Loader(samples, lambda picture: picture, BATCH, decoder=decoder)
+    batch_size = 1 if model.signature.lists else BATCH
+    loader = Loader(samples, lambda picture: picture, batch_size, decoder=decoder)
     for batch in progress.track(loader, "asking about poses", len(samples), size=lambda batch: len(batch.indices)):
         inputs = model.pictures(batch.items)
         pose = model.find_pose(inputs, ask)
@@ -134,14 +136,20 @@ def _ask(
         scores.append(pose.scores.cpu())
         views = Views(inputs, group, ask, model.signature.outputs)
         _, poses = posterior(pose.scores)
+        known = task.targets_of(views.at(expected)) if targets is None else [targets[i] for i in batch.indices.tolist()]
+        right += known
         for rank, batches in enumerate(outputs):
-            batches.append(views.at(poses[:, rank]).cpu())
-        if targets is None:
-            right += task.targets_of(views.at(expected))
-        else:
-            right += [targets[i] for i in batch.indices.tolist()]
+            said = views.at(poses[:, rank])
+            batches.append(said.cpu() if isinstance(said, Tensor) else _judged(task, said, known))
     every = torch.cat(scores)
-    return Answers(Pose(every.argmax(dim=1), every), [torch.cat(batches) for batches in outputs], right)
+    joined = [torch.cat(of) if isinstance(of[0], Tensor) else [one for part in of for one in part] for of in outputs]
+    return Answers(Pose(every.argmax(dim=1), every), joined, right)
+
+
+def _judged(task: Task, output: Sequence[Any], targets: Sequence[Any]) -> list[dict[str, Tensor]]:
+    """Of each answer what a gate is fitted on: all of it, such as masks, would fill the memory."""
+    right = task.record(output, targets)[task.score]
+    return [{"scores": one["scores"].cpu(), "score": score} for one, score in zip(output, right, strict=True)]
 
 
 def fit_gate(answers: Answers, group: Group, prior: Prior, task: Task, passes: float | None) -> FittedGate:
@@ -164,7 +172,7 @@ def fit_gate(answers: Answers, group: Group, prior: Prior, task: Task, passes: f
     folds = torch.arange(n) % FOLDS
     chosen_on = [torch.arange(n), *((folds != fold).nonzero()[:, 0] for fold in range(FOLDS))]
     best: list[tuple[float, Gate | None, Tensor]] = [(0.0, None, torch.zeros_like(alone))] * len(chosen_on)
-    for shape in _shapes(len(answers.outputs), temperature):
+    for shape in _shapes(len(answers.outputs), temperature, averaged=isinstance(likeliest, Tensor)):
         said = shape.combined(answers.outputs[: shape.most], p[:, : shape.most])
         gain = _score(task, said, answers.targets) - alone
         for i, rows in enumerate(chosen_on):
@@ -187,7 +195,7 @@ def fit_gate(answers: Answers, group: Group, prior: Prior, task: Task, passes: f
     return FittedGate(gate, score + gained, score, 1 + (gate.most - 1) * opened)
 
 
-def _better(task: Task, said: Tensor, before: Tensor, gain: Tensor, targets: Sequence[Any], rows: Tensor) -> float:
+def _better(task: Task, said: Any, before: Any, gain: Tensor, targets: Sequence[Any], rows: Tensor) -> float:
     """How much better what is said of some pictures is than what was said before."""
     if not len(rows):
         return 0.0
@@ -229,14 +237,20 @@ def fit_temperature(group: Group, prior: Prior, pose: Pose) -> float:
     return float(torch.tensor(found.x).exp())
 
 
-def _shapes(order: int, temperature: float) -> Iterator[Gate]:
+def _shapes(order: int, temperature: float, *, averaged: bool) -> Iterator[Gate]:
     """The gates that are tried, but for their thresholds."""
     for most in (m for m in MOST if m <= order):
+        if not averaged:
+            yield from (Gate(0.0, most, temperature, weight, "surest", "best") for weight in WEIGHTS)
+            continue
         yield Gate(0.0, most, temperature)
-        for weight, evidence in itertools.product(WEIGHTS, EVIDENCE):
+        for weight, evidence in itertools.product(WEIGHTS, evidence_of("logits")):
             yield Gate(0.0, most, temperature, weight, evidence, "mean")
             yield Gate(0.0, most, temperature, weight, evidence, "best")
 
 
 def _score(task: Task, output: Any, targets: Sequence[Any]) -> Tensor:
-    return task.record(output, targets)[task.score].double()
+    if isinstance(output, list):
+        return torch.stack([one["score"] for one in output]).double()
+    score: Tensor = task.record(output, targets)[task.score]
+    return score.double()

@@ -71,10 +71,10 @@ def test_one_answer_comes_back_for_several_sizes_where_the_network_says_the_same
     assert all(torch.equal(one, image) for one, image in zip(found["parts"][1], batch, strict=True))
 
 
-def test_a_network_that_takes_lists_is_asked_once_about_all_sizes():
+def test_a_network_that_takes_lists_is_asked_about_one_at_a_time_as_it_pads_them_to_the_largest():
     network, batch = Listening(), images((4, 6), (6, 4))
-    assert asking(network, Signature(lists=True))(batch) is not None
-    assert network.asked == [[(3, 4, 6), (3, 6, 4)]]
+    assert len(asking(network, Signature(lists=True))(batch)) == 2
+    assert network.asked == [[(3, 4, 6)], [(3, 6, 4)]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

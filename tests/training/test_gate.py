@@ -96,3 +96,24 @@ def test_the_temperature_makes_probabilities_true():
     relative = (torch.arange(4)[None] + truth[:, None]) % 4
     scores = logits.gather(1, relative) * 3
     assert fit_temperature(C4, Prior(), Pose(scores.argmax(1), scores)) == pytest.approx(3, rel=0.05)
+
+
+def detections(n, seed=0):
+    """What a detector says from the likeliest poses: it finds much, and what is right, from one of the first two."""
+    generator = torch.Generator().manual_seed(seed)
+    knows = torch.randint(0, 2, (n,), generator=generator).tolist()
+    much, little = torch.full((10,), 0.99), torch.full((30,), 0.1)
+    said = [
+        [{"scores": much if rank == of else little, "score": torch.tensor(float(rank == of))} for of in knows]
+        for rank in range(4)
+    ]
+    return replace(made(n, seed=seed), outputs=said)
+
+
+def test_of_answers_that_cannot_be_averaged_the_best_is_chosen_by_what_was_found():
+    fitted = fit_gate(detections(200), C4, Prior(), TASKS["instances"](), 1.5)
+    assert (fitted.policy.combine, fitted.policy.evidence) == ("best", "surest")
+    assert fitted.score > fitted.alone + 0.1 and fitted.passes <= 1.5
+    assert fitted.policy.refusal(C4, {"scores": "invariant"}) is None
+    assert "only logits can be averaged" in replace(fitted.policy, combine="mean").refusal(C4, {"scores": "invariant"})
+    assert "use policy=one" in fitted.policy.refusal(C4, "mask")

@@ -1,0 +1,129 @@
+"""YOLO's text files: one beside each picture, a line an object: its class, then a box or an outline."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from equicli.data.folders import Dataset
+from equicli.errors import EquicliError, shown
+from equicli.groups.elements import Frame
+from equicli.recipes import read_yaml
+from equicli.tasks.annotations.annotation import annotated
+from equicli.tasks.annotations.objects import Objects, mask_areas, outline
+
+BROKEN = "that are no class with a box or an outline"
+
+
+@dataclass(frozen=True)
+class YoloAnnotation:
+    """The lines of one picture: class and numbers in [0, 1], centre x and y, width and height, or x and y in turns."""
+
+    categories: Mapping[int, str]
+    lines: tuple[tuple[int, tuple[float, ...]], ...]
+
+    def objects(self, frame: Frame, outputs: Mapping[str, int]) -> Objects:
+        height, width = frame
+        boxes, drawn = [], []
+        for _, values in self.lines:
+            if len(values) == 4:
+                x, y, w, h = (v * side for v, side in zip(values, (width, height, width, height), strict=True))
+                boxes.append((x - w / 2, y - h / 2, x + w / 2, y + h / 2))
+                continue
+            points = np.array(values).reshape(-1, 2) * (width, height)
+            boxes.append((*points.min(axis=0).tolist(), *points.max(axis=0).tolist()))
+            drawn.append(outline([points.flatten().tolist()], frame))
+        corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+        sides = corners[:, 2:] - corners[:, :2]
+        masks = tuple(drawn) if len(drawn) == len(boxes) else None
+        return Objects(
+            corners,
+            np.array([outputs[self.categories[category]] for category, _ in self.lines], dtype=np.int64),
+            sides[:, 0] * sides[:, 1] if masks is None else mask_areas(masks),
+            np.ones(len(boxes)),
+            np.zeros(len(boxes), dtype=bool),
+            masks,
+        )
+
+
+def find_yolo(data: Dataset) -> dict[Path, Path]:
+    """The text file of each picture that has one: in `labels` where the picture is in `images`, or beside it."""
+    found = {}
+    for sample in data.samples:
+        parts = list(sample.path.with_suffix(".txt").parts)
+        places = [sample.path.with_suffix(".txt")]
+        if "images" in parts[:-1]:
+            at = len(parts) - 2 - parts[-2::-1].index("images")
+            places.append(Path(*parts[:at], "labels", *parts[at + 1 :]))
+        file = next((place for place in places if place.is_file()), None)
+        found.update({} if file is None else {sample.path: file})
+    return found
+
+
+def read_yolo(data: Dataset, files: Mapping[Path, Path]) -> Dataset:
+    """The pictures of a folder with what YOLO's files say of them; a picture without a file, beside others that have
+    one, is one without objects.
+
+    Raises:
+        EquicliError: lines name classes that `data.yaml` or `classes.txt` does not list.
+    """
+    left: Counter[str] = Counter()
+    lines = {picture: _lines(file, left) for picture, file in files.items()}
+    listed, source = _names(data.root)
+    numbers = sorted({number for of in lines.values() for number, _ in of})
+    unknown = [number for number in numbers if listed and number not in listed]
+    if unknown:
+        raise EquicliError(f"{source}: lists no class {unknown[0]}, which lines of the labels name. Mend one of them.")
+    categories = listed or {number: str(number) for number in numbers} or {0: "0"}
+    parts = {picture.parent for picture in files}
+    without = sum(sample.path not in files and sample.path.parent in parts for sample in data.samples)
+    remarks = [f"lines of YOLO's files {why}: {count} left out" for why, count in left.items()]
+    remarks += [f"pictures without a file of labels, beside others: {without}, without objects"] if without else []
+    used = {*files.values(), *([source] if source else [])}
+    return annotated(
+        data,
+        lambda sample: YoloAnnotation(categories, lines.get(sample.path, ())) if sample.path.parent in parts else None,
+        used,
+        remarks,
+    )
+
+
+def _lines(file: Path, left: Counter[str]) -> tuple[tuple[int, tuple[float, ...]], ...]:
+    found = []
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EquicliError(f"{file}: no readable text. Mend or remove it.") from error
+    for line in filter(None, map(str.strip, text.splitlines())):
+        first, *rest = line.split()
+        try:
+            values = tuple(map(float, rest))
+        except ValueError:
+            values = ()
+        shaped = len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0)
+        sized = len(values) != 4 or (values[2] > 0 and values[3] > 0)
+        if first.isdecimal() and shaped and sized and all(math.isfinite(v) and -1 <= v <= 2 for v in values):
+            found.append((int(first), values))
+        else:
+            left[BROKEN] += 1
+    return tuple(found)
+
+
+def _names(root: Path) -> tuple[dict[int, str], Path | None]:
+    """Classes by their numbers, and the file that lists them."""
+    for path in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]):
+        content = read_yaml(path, "labels")
+        names: Any = content.get("names") if isinstance(content, Mapping) else None
+        if isinstance(names, Mapping) and all(isinstance(key, int) for key in names):
+            return {key: str(name) for key, name in names.items()}, path
+        if isinstance(names, Sequence) and not isinstance(names, str):
+            return {number: str(name) for number, name in enumerate(names)}, path
+    path = root / "classes.txt"
+    if path.is_file():
+        listed = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
+        return {number: shown(name.strip()) for number, name in enumerate(listed) if name.strip()}, path
+    return {}, None

@@ -1,0 +1,1 @@
+"""The task of telling the class of every pixel."""

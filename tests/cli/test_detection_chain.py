@@ -1,0 +1,145 @@
+"""Detectors and networks for every pixel, from `adapt` to the exported file, on pictures of mixed sizes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import equicli
+from equicli.data.decode import read_picture
+from equicli.groups import parse_group
+from equicli.groups.action import act
+from tests.conftest import Shared
+
+C4 = parse_group("c4")
+SMALL = ("--epochs", "2", "--canonicalizer-size", "32", "--set", "canonicalizer.width=8", "--batch-size", "8")
+
+# Networks that want upright pictures: what is bright is an object, in the upper half alone.
+NETWORKS = """
+import torch
+from torch import nn
+
+def bright(image):
+    return (image.mean(dim=0) > 0.7) & (torch.arange(image.shape[1])[:, None] < image.shape[1] / 2)
+
+class Detector(nn.Module):
+    def forward(self, images):
+        return [self.one(image) for image in images]
+
+    def one(self, image):
+        mask = bright(image)
+        at = mask.nonzero()
+        n = int(len(at) > 0)
+        box = torch.zeros(0, 4)
+        if n:
+            box = torch.stack([*at.amin(0).flip(0), *(at.amax(0).flip(0) + 1)])[None].float()
+        return {"boxes": box, "labels": torch.ones(n, dtype=torch.int64), "scores": torch.full((n,), 0.9),
+                "masks": mask[None, None].float()[:n]}
+
+class Segmenter(nn.Module):
+    def forward(self, images):
+        masks = torch.stack([bright(image * 0.224 + 0.45) for image in images]).float()
+        return {"out": torch.stack([0.5 - masks, masks - 0.5], dim=1)}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(shared: Shared) -> Path:
+    """Pictures of mixed sizes, brighter at the top, each with one bright box, as COCO has them; and two networks."""
+
+    def make(here: Path) -> None:
+        generator = np.random.default_rng(0)
+        (here / "networks.py").write_text(NETWORKS)
+        for part, count in (("train", 24), ("val", 4)):
+            content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
+            (here / "data" / part).mkdir(parents=True)
+            for i in range(count):
+                width, height = [(40, 28), (27, 44), (33, 33), (51, 30)][i % 4]
+                noise = generator.integers(0, 60, (height, width, 3))
+                pixels = noise + np.linspace(100, 0, height).astype(int)[:, None, None]
+                left, top = (int(v) for v in generator.integers(1, 8, 2))
+                pixels[top : top + 5, left : left + 7] = 250
+                Image.fromarray(pixels.astype(np.uint8)).save(here / "data" / part / f"{i:02}.png")
+                content["images"].append({"id": i, "file_name": f"{i:02}.png", "height": height, "width": width})
+                corners = [left, top, left + 7, top, left + 7, top + 5, left, top + 5]
+                content["annotations"].append(
+                    {"id": i, "image_id": i, "category_id": 1, "bbox": [left, top, 7, 5], "area": 35, "iscrowd": 0}
+                    | {"segmentation": [corners]}
+                )
+            (here / "data" / part / "annotations.json").write_text(json.dumps(content))
+
+    return shared("detection", make)
+
+
+@pytest.mark.parametrize(
+    ("task", "network", "score"), [("instances", "Detector", "map"), ("semantic", "Segmenter", "miou")]
+)
+def test_answers_of_an_adapted_network_are_the_same_at_every_angle_in_the_pictures_own_frame(
+    task: str, network: str, score: str, folder: Path, cli, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.syspath_prepend(folder)
+    code = ("--model", f"python:networks:{network}")
+    gate = ("--passes", "1.5") if task == "instances" else ()
+    result = cli("adapt", "--task", task, *code, *SMALL, *gate, "--output", "run", folder / "data", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert ("gate: " in result.stderr) == bool(gate)
+    assert "24 training" not in result.stderr and "4 test images in 1 classes" in result.stderr
+    refused = cli("adapt", "--task", "semantic", *code, "--passes", "1.5", folder / "data", cwd=tmp_path)
+    assert refused.returncode == 2 and "use policy=one" in refused.stderr
+    result = cli("evaluate", "run", *code, "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads(result.stdout)
+    adapted, vanilla, oracle = metrics["adapted"], metrics["vanilla"], metrics["oracle"]
+    assert (metrics["task"], metrics["rotate"], metrics["n"], metrics["labels"]) == (task, "file", 4, "annotations")
+    assert adapted["invariance_residual"] == 0
+    assert len({of[score] for of in adapted["per_element"]}) == 1
+    assert [of[score] for of in oracle["per_element"]] == [1.0] * 4
+    assert vanilla[score] == 1.0 and vanilla[f"worst_{score}"] < 0.7
+    assert "thing" in oracle["per_class"]
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert metrics["score"]["title"] in report
+    lost = metrics["lost_most"]
+    assert all(one["vanilla"] > one["adapted"] for one in lost)
+    assert bool(lost) == ("](overlays.png)" in report) == (tmp_path / "run" / "overlays.png").is_file()
+    result = cli("export", "run", "--output", "model.safetensors", *code, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+    import sys
+
+    model = equicli.load(tmp_path / "model.safetensors", network=getattr(sys.modules["networks"], network)())
+    pictures = [read_picture(path) for path in sorted((folder / "data" / "val").glob("*.png"))]
+    found = model.predict(pictures).output
+    for g in range(1, 4):
+        turned = model.predict([act(C4, g, picture) for picture in pictures]).output
+        for picture, one, moved in zip(pictures, found, turned, strict=True):
+            if task == "semantic":
+                assert torch.equal(moved, act(C4, g, one, "mask"))
+                continue
+            frame = (picture.shape[-2], picture.shape[-1])
+            assert torch.equal(moved["boxes"], act(C4, g, one["boxes"], "boxes", frame))
+            assert torch.equal(moved["masks"], act(C4, g, one["masks"], "mask"))
+
+
+def test_a_detector_of_torchvisions_is_found_by_its_name_and_exported_whole(folder: Path, cli, tmp_path: Path) -> None:
+    from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+
+    network = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2, topk_candidates=20)
+    torch.save(network.state_dict(), tmp_path / "ssd.pt")
+    model = ("--model", "torchvision:ssdlite320_mobilenet_v3_large", "--checkpoint", "ssd.pt")
+    arguments = ("--model-arg", "num_classes=2", "--model-arg", "topk_candidates=20")
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted((folder / "data" / "val").glob("*.png")):
+        (few / path.name).write_bytes(path.read_bytes())  # without annotations
+    result = cli("adapt", *model, *arguments, *SMALL, "--output", "run", few, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "labels: none; what the network finds in the upright picture" in result.stderr
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["task"] == "instances"
+    assert cli("export", "run", "--output", "model.safetensors", cwd=tmp_path).returncode == 0
+    loaded = equicli.load(tmp_path / "model.safetensors")
+    picture = read_picture(few / "00.png")
+    (output,) = loaded.predict([picture]).output
+    assert set(output) == {"boxes", "labels", "scores"} and len(output["boxes"]) == len(output["scores"])
