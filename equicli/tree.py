@@ -172,11 +172,20 @@ def _spread(written: str, value: Any, short: Mapping[str, str]) -> Iterator[Give
         raise UsageError(f"{written} = {value!r}: holds further keys, such as {written}.{example}.")
 
 
+def default_group(values: Mapping[str, Any]) -> str:
+    """The group where nobody names one: what fits the inputs of the task."""
+    task = TASKS.get(kind_of("task", values))
+    return "so3" if task is not None and task.signature.inputs == "points" else "c4"
+
+
 def kind_of(section: str, values: Mapping[str, Any]) -> str:
     """The kind that was chosen for one of KINDS, or its default; of a policy, where that can be done."""
     chosen = values.get(section, {})
     if "kind" in chosen:
         return str(chosen["kind"])
     if section == "canonicalizer":
-        return "consensus" if is_finite(parse_group(str(values.get("group", "c4")))) else "steerable"
+        group = parse_group(str(values.get("group", default_group(values))))
+        if group.dimension == 3:
+            return "vector-neuron"
+        return "consensus" if is_finite(group) else "steerable"
     return next(iter(TASKS)) if section == "task" else "gate"

@@ -18,7 +18,7 @@ from equicli.evaluation.evaluate import Evaluation
 from equicli.evaluation.images import Batches, EvaluationSamples
 from equicli.evaluation.metrics import equivariance
 from equicli.evaluation.run import record_images
-from equicli.groups import PlanarGroup, as_finite, parse_group
+from equicli.groups import PlanarGroup, Turns, is_finite, parse_group
 from equicli.model_config import ModelConfig
 from equicli.progress import Progress
 from equicli.runs import Run
@@ -48,7 +48,7 @@ def count(
     run: Run,
     task: Task,
     images: EvaluationSamples,
-    elements: PlanarGroup,
+    elements: Turns,
     caches: Caches,
     *,
     device: torch.device,
@@ -73,7 +73,8 @@ def count(
         strict=said.strict,
     )
     # A network that was trained is met once; and off the grid views are too many to keep.
-    shared = not config.trained_base and elements.exact and as_finite(parse_group(config.group)).exact
+    group = parse_group(config.group)
+    shared = not config.trained_base and elements.exact and is_finite(group) and group.exact
     cache = None if not shared else caches.of(config.prediction_network, model.prediction_network)
     found, sample = record_images(
         model,

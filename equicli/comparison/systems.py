@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from equicli.canonicalization.registry import REGISTRY
+from equicli.canonicalization.registry import kinds_for
 from equicli.config import AdaptConfig
 from equicli.errors import UsageError, did_you_mean
+from equicli.groups import parse_group
 from equicli.policy import policy_of
 from equicli.recipes import load_recipe
 from equicli.tree import Tree, merge
@@ -55,7 +56,8 @@ class Part:
     @property
     def finds_poses(self) -> bool:
         """Whether it chooses one pose for each image."""
-        return REGISTRY[self.config.canonicalizer.kind].finds_poses and policy_of(self.config.policy).chooses
+        kinds = kinds_for(parse_group(self.config.group))
+        return kinds[self.config.canonicalizer.kind].finds_poses and policy_of(self.config.policy).chooses
 
 
 def parse_systems(text: str | None) -> list[str]:

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.decode import PLAIN, Decoder, UnreadableImageError, memory_of
-from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Sample
 from equicli.errors import EquicliError, printable
 from equicli.progress import Progress
@@ -45,12 +45,12 @@ class Loader(Generic[T]):
         prepare: Callable[[Tensor], T],
         batch_size: int,
         *,
-        decoder: Decoder = PLAIN,
+        decoder: Decoder | CloudDecoder = PLAIN,
         strict: bool = False,
     ) -> None:
         """
         Args:
-            prepare: what is made of each decoded picture, uint8 (3, h, w), in a thread beside.
+            prepare: what is made of each decoded picture, uint8 (3, h, w), or cloud (n, 3), in a thread beside.
             decoder: opens the files.
             strict: stop at the first unreadable file.
         """
@@ -108,7 +108,7 @@ class Loader(Generic[T]):
 
     def _open(self, path: Path) -> T:
         picture = self.decoder.read(path)
-        self.fingerprints[path] = fingerprint(path)  # of the file, which is in memory yet
+        self.fingerprints[path] = self.decoder.fingerprint(path)  # of the file, which is in memory yet
         with memory_of(path, (picture.shape[-2], picture.shape[-1])):
             return self.prepare(picture)
 

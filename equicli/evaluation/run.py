@@ -23,7 +23,7 @@ from equicli.evaluation.images import Batches, is_elsewhere
 from equicli.evaluation.metrics import metrics_document
 from equicli.evaluation.warnings import near_chance_of, warnings_of
 from equicli.files import from_here
-from equicli.groups import PlanarGroup
+from equicli.groups import Turns
 from equicli.model_config import ModelConfig
 from equicli.prediction.inputs import Inputs
 from equicli.progress import Progress
@@ -38,7 +38,7 @@ def evaluate_images(
     task: Task,
     batches: Batches,
     targets: Sequence[Any] | None,
-    elements: PlanarGroup,
+    elements: Turns,
     *,
     split: str,
     seed: int,
@@ -104,7 +104,7 @@ def record_images(
     task: Task,
     batches: Batches,
     targets: Sequence[Any] | None,
-    elements: PlanarGroup,
+    elements: Turns,
     *,
     systems: Sequence[str],
     cache: OutputCache | None = None,

@@ -17,6 +17,7 @@ __all__ = [
     "act",
     "act_on_frame",
     "inscribed_disc",
+    "kind_of",
     "matrix",
     "views",
 ]
@@ -88,6 +89,11 @@ def act(
         case "points":
             return turn_points(group, element, value)
     raise ValueError(f"kind '{kind}' is none of {', '.join(KINDS)}.")
+
+
+def kind_of(group: Group) -> str:
+    """The kind that a group is made for: images of groups of the plane, points of groups of space."""
+    return "points" if group.dimension == 3 else "image"
 
 
 def views(group: Group, image: Tensor, *, padding: str = "edge") -> Tensor:

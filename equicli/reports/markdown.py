@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from equicli.canonicalization.registry import REGISTRY
+from equicli.canonicalization.registry import kinds_for
+from equicli.groups import parse_group
 from equicli.reports import curve, table
 from equicli.reports.templating import PLAIN
 from equicli.tasks.registry import find_task
@@ -23,7 +24,7 @@ def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         config=config,
         source=source,
         tag=find_task(config["task"], config["task_settings"]).tag,
-        method=REGISTRY[config["canonicalizer"]["kind"]].method,
+        method=kinds_for(parse_group(config["group"]))[config["canonicalizer"]["kind"]].method,
         base_model=json.dumps(source["repository"]) if "repository" in source else None,
     )
 

@@ -8,10 +8,12 @@ from pydantic import ValidationError
 from equicli.errors import EquicliError, shown
 from equicli.settings import TaskSettings, fault
 from equicli.tasks.classification.task import Classification
+from equicli.tasks.points.task import PointClassification
 from equicli.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
+    "points": PointClassification,
 }
 
 

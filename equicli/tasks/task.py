@@ -12,7 +12,7 @@ from torch import Tensor
 from equicli.data.folders import Dataset, Sample, open_folder
 from equicli.data.layouts import SplitNames
 from equicli.errors import EquicliError
-from equicli.groups import PlanarGroup
+from equicli.groups import Turns
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.signature import CLASSIFIER, Signature, split_batch, try_network
 from equicli.progress import Progress
@@ -198,7 +198,7 @@ class Task:
         comparable = [delta for delta in deltas if math.isfinite(delta)]  # others are no JSON
         return torch.tensor([delta > SAME for delta in deltas]), max(comparable, default=0.0)
 
-    def measure(self, records: Records, elements: PlanarGroup) -> dict[str, Any]:
+    def measure(self, records: Records, elements: Turns) -> dict[str, Any]:
         """The metrics of one system: of untouched pictures, and averaged over all turns, with 95 % intervals."""
         values = records[self.score].double()
         n = len(values)
@@ -236,7 +236,7 @@ class Task:
         """Whether the vanilla network's records are hardly better than guesses, where a task can tell."""
         return False
 
-    def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
+    def warnings(self, records: Records, elements: Turns, labels: Mapping[str, int]) -> list[str]:
         """One line on each thing in the vanilla network's records that would mislead a reader."""
         return []
 

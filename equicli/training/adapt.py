@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from equicli import artifact
 from equicli.adapted import AdaptedModel
@@ -12,14 +13,17 @@ from equicli.artifact import copy_canonicalizer, write_artifact
 from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.prior import Prior, near_chance
 from equicli.config import AdaptConfig
+from equicli.data.clouds.decode import CloudDecoder
+from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.data.decode import Decoder
 from equicli.data.folders import Dataset, Sample, Split
 from equicli.data.loading import tell_unreadable
 from equicli.data.preprocess import Preprocess
 from equicli.data.source import Joined, Resident, Source
+from equicli.data.value_range import AS_USUAL
 from equicli.devices import find_device
 from equicli.groups import parse_group
-from equicli.groups.action import act
+from equicli.groups.action import act, kind_of
 from equicli.groups.elements import inverse
 from equicli.model_config import CanonicalizerSpec, ModelConfig
 from equicli.policy import policy_of
@@ -31,6 +35,7 @@ from equicli.progress import Progress
 from equicli.runs import Run, become_latest, start_run
 from equicli.tasks.registry import make_task
 from equicli.tasks.task import Binding, Task
+from equicli.training.clouds import read_training_clouds
 from equicli.training.features import Features
 from equicli.training.gate import make_gate
 from equicli.training.images import NO_IMAGES, TrainingImages, read_training_images
@@ -92,10 +97,12 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
 
     def turn_back(picture: Tensor) -> Tensor:
         """Bring a picture of the folder to the pose that the network expects."""
-        return act(group, inverse(group, pose), picture, padding=config.padding)
+        return act(group, inverse(group, pose), picture, kind_of(group), padding=config.padding)
 
-    ranges = find_value_ranges(split.train, config.value_range, config.max_pixels, progress)
-    decoder = Decoder(ranges, config.max_pixels)
+    ranges = AS_USUAL
+    if isinstance(found.preprocess, Preprocess):  # of pictures
+        ranges = find_value_ranges(split.train, config.value_range, config.max_pixels, progress)
+    decoder = found.preprocess.decoder(ranges, config.max_pixels)
 
     def show(picture: Tensor) -> Tensor:
         """A picture of the folder as the network takes it."""
@@ -114,21 +121,8 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     features = Features.read(run.features) if resume and binding.head_needed else None
     images = NO_IMAGES
     if trains or binding.head_needed:
-        images = read_training_images(
-            split,
-            found.preprocess,
-            None if training.task_weight else canonicalizer.view,
-            look=_look(config, canonicalizer, found.preprocess),
-            keep=trains,
-            features_of=found.network if binding.head_needed and features is None else None,
-            head=found.spec.head,
-            turn_back=turn_back,
-            device=device,
-            batch_size=training.batch_size,
-            decoder=decoder,
-            strict=config.strict,
-            progress=progress,
-        )
+        asked = found.network if binding.head_needed and features is None else None
+        images = _read(config, canonicalizer, found, split, decoder, asked, turn_back, device, progress, keep=trains)
     tell_unreadable(images.unreadable, progress)
     spec = found.spec
     if images.features is not None:
@@ -162,7 +156,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         padding=config.padding,
         policy=policy,
         trained_base=training.train_base,
-        value_ranges=decoder.ranges,
+        value_ranges=ranges,
     )
     if resume:
         check_resumed(run, model_config)
@@ -183,6 +177,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         own, validation = _targets(task, split, data, binding, images)
         train: Source = own
         if upright:
+            assert isinstance(decoder, Decoder)  # the configuration refuses it for clouds
             added = read_upright(
                 upright,
                 images.fingerprints.values(),
@@ -240,6 +235,53 @@ def _clear(run: Run) -> None:
         needed_to_resume.unlink(missing_ok=True)
 
 
+def _read(
+    config: AdaptConfig,
+    canonicalizer: Canonicalizer,
+    found: PretrainedNetwork,
+    split: Split,
+    decoder: Decoder | CloudDecoder,
+    features_of: nn.Module | None,
+    turn_back: Callable[[Tensor], Tensor],
+    device: torch.device,
+    progress: Progress,
+    *,
+    keep: bool,
+) -> TrainingImages:
+    """Open every training and validation image or cloud once."""
+    training, preprocess = config.training, found.preprocess
+    if isinstance(preprocess, CloudPreprocess):
+        assert isinstance(decoder, CloudDecoder)
+        return read_training_clouds(
+            split,
+            preprocess,
+            features_of=features_of,
+            head=found.spec.head,
+            turn_back=turn_back,
+            device=device,
+            batch_size=training.batch_size,
+            decoder=decoder,
+            strict=config.strict,
+            progress=progress,
+        )
+    assert isinstance(decoder, Decoder)
+    return read_training_images(
+        split,
+        preprocess,
+        None if training.task_weight else canonicalizer.view,
+        look=_look(config, canonicalizer, preprocess),
+        keep=keep,
+        features_of=features_of,
+        head=found.spec.head,
+        turn_back=turn_back,
+        device=device,
+        batch_size=training.batch_size,
+        decoder=decoder,
+        strict=config.strict,
+        progress=progress,
+    )
+
+
 def _look(config: AdaptConfig, canonicalizer: Canonicalizer, preprocess: Preprocess) -> Callable[[Tensor], Tensor]:
     """What the canonicalizer is shown of a picture where the run is evaluated."""
     view = canonicalizer.view
@@ -284,7 +326,8 @@ def _train(
     if training.task_weight:
         normalization = found.preprocess.normalization
         ask = asking(network, task.signature)
-        loss = TaskLoss(ask, normalization, policy_of(config.policy), task.loss, task.signature.outputs)
+        signature = task.signature
+        loss = TaskLoss(ask, normalization, policy_of(config.policy), task.loss, signature.outputs, signature.inputs)
     objective = Objective.of(training, prior, config.padding, loss)
     epoch, scores = fit(
         canonicalizer,

@@ -16,11 +16,12 @@ from torch import Tensor
 from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import Prior
+from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.decode import Decoder
 from equicli.data.folders import Sample
 from equicli.data.loading import Loader
-from equicli.groups import Group, as_finite
-from equicli.policy import ONE, Gate, One, posterior
+from equicli.groups import Group, is_finite
+from equicli.policy import ONE, Gate, One, posterior, ranked_elements
 from equicli.prediction.evidence import EVIDENCE
 from equicli.prediction.inputs import Views
 from equicli.prediction.signature import asking
@@ -73,7 +74,7 @@ def make_gate(
     prior: Prior,
     *,
     passes: float | None,
-    decoder: Decoder,
+    decoder: Decoder | CloudDecoder,
     progress: Progress,
 ) -> Gate | One:
     """Fit a gate for a trained model on some validation pictures, and say what it gains.
@@ -86,11 +87,11 @@ def make_gate(
     Raises:
         EquicliError: none of the pictures can be read.
     """
-    group = as_finite(model.canonicalizer.group)
+    group = model.canonicalizer.group
     chosen = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0))[:IMAGES].sort().values.tolist()
     right = None if targets is None else [targets[i] for i in chosen]
     samples = [validation[i] for i in chosen]
-    count = min(max(MOST), group.order)
+    count = min(max(MOST), group.order if is_finite(group) else model.canonicalizer.ranks(group))
     progress.say(
         f"gate: asking the network about the {count} likeliest poses of {len(samples)} validation images, "
         f"{count * len(samples):,} passes; --passes 1 does without"
@@ -116,14 +117,15 @@ def _ask(
     targets: Sequence[Any] | None,
     prior: Prior,
     count: int,
-    decoder: Decoder,
+    decoder: Decoder | CloudDecoder,
     progress: Progress,
 ) -> Answers:
     """Ask the network about the `count` likeliest poses of each picture."""
-    ask, group = asking(model.prediction_network, model.signature), as_finite(model.canonicalizer.group)
+    ask, group = asking(model.prediction_network, model.signature), model.canonicalizer.group
     expected = group.find(*prior.main)
     assert expected is not None
     scores: list[Tensor] = []
+    candidates: list[Tensor] = []
     outputs: list[list[Tensor]] = [[] for _ in range(count)]
     right: list[Any] = []
     loader = Loader(samples, lambda picture: picture, BATCH, decoder=decoder)
@@ -132,16 +134,18 @@ def _ask(
         pose = model.find_pose(inputs, ask)
         assert pose is not None and pose.scores is not None
         scores.append(pose.scores.cpu())
+        candidates += [] if pose.candidates is None else [pose.candidates.cpu()]
         views = Views(inputs, group, ask, model.signature.outputs)
         _, poses = posterior(pose.scores)
-        for rank, batches in enumerate(outputs):
-            batches.append(views.at(poses[:, rank]).cpu())
+        for element, batches in zip(ranked_elements(pose, poses, count), outputs, strict=True):
+            batches.append(views.at(element).cpu())
         if targets is None:
             right += task.targets_of(views.at(expected))
         else:
             right += [targets[i] for i in batch.indices.tolist()]
     every = torch.cat(scores)
-    return Answers(Pose(every.argmax(dim=1), every), [torch.cat(batches) for batches in outputs], right)
+    compared = torch.cat(candidates) if candidates else None
+    return Answers(Pose(every.argmax(dim=1), every, candidates=compared), [torch.cat(batches) for batches in outputs], right)
 
 
 def fit_gate(answers: Answers, group: Group, prior: Prior, task: Task, passes: float | None) -> FittedGate:

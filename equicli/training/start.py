@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
-from equicli.canonicalization.registry import REGISTRY
+from equicli.canonicalization.registry import kinds_for
 from equicli.config import AdaptConfig, names_code
+from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.decode import Decoder, UnreadableImageError
 from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Dataset, Sample, Split, match_recorded, recorded_split, split_folder
@@ -21,7 +22,7 @@ from equicli.groups import Group
 from equicli.model_config import ModelConfig
 from equicli.origin import Origin, find_origin
 from equicli.prediction.identity import state_sha256
-from equicli.prediction.inputs import Pictures
+from equicli.prediction.clouds import inputs_from_samples
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.python_source import refuse_lazy
@@ -117,7 +118,7 @@ def make_canonicalizer(
     may not be for it.
     """
     torch.manual_seed(config.seed)
-    kind = REGISTRY[config.canonicalizer.kind]
+    kind = kinds_for(group)[config.canonicalizer.kind]
     context = Context(group, found.preprocess.normalization.rgb())
     canonicalizer = origin.load(group) if origin else kind.create(config.canonicalizer, context)
     canonicalizer.to(device).eval()
@@ -125,7 +126,7 @@ def make_canonicalizer(
         return canonicalizer
     try:
         with torch.inference_mode():
-            inputs = Pictures([picture], found.preprocess, device, config.padding)
+            inputs = inputs_from_samples([picture], found.preprocess, device, config.padding)
             canonicalizer.find(inputs, asking(found.network, task.signature))
     except Exception as error:  # of any network, also of somebody's own
         remedy = " Try another --canonicalizer-size." if canonicalizer.learns else ""
@@ -150,8 +151,8 @@ def _describe(found: PretrainedNetwork) -> str:
     return f"{source['model']} ({millions:.2f} M parameters{origin}{weights})"
 
 
-def first_picture(split: Split, decoder: Decoder) -> Tensor:
-    """The first readable training picture, uint8 (3, h, w)."""
+def first_picture(split: Split, decoder: Decoder | CloudDecoder) -> Tensor:
+    """The first readable training picture, uint8 (3, h, w), or cloud (n, 3)."""
     for sample in split.train:
         try:
             return decoder.read(sample.path)

@@ -1,0 +1,1 @@
+"""The task `points`: one class for each point cloud."""
