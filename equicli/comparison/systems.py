@@ -31,7 +31,16 @@ TITLES = {
     "symmetrization-logits": "symmetrized (logits), frozen",
     "equituning": "equi-tuning",
     "lambda-equitune": "λ-equitune",
+    "vector-neuron": "vector neurons with prior, frozen",
+    "vector-neuron-learned": "vector neurons without prior, frozen",
+    "frame-mean": "frame averaging, all frames, frozen",
+    "frame-surest": "frame averaging, the network's surest, frozen",
 }
+# Those that `--systems points` names, of point clouds.
+POINTS = (
+    *("augmentation", "equioptadapt", "frame"),
+    *("vector-neuron", "vector-neuron-learned", "frame-mean", "frame-surest"),
+)
 # Counted when the network alone is evaluated.
 ORACLE = "oracle"
 # What others are compared with, unless `--reference` names another.
@@ -70,7 +79,7 @@ def parse_systems(text: str | None) -> list[str]:
         UsageError: an unknown name.
     """
     frozen = [name for name in TITLES if name == ORACLE or not recipe_of(name).get("training.train_base")]
-    words = {"all": list(TITLES), "frozen": frozen}
+    words = {"all": list(TITLES), "frozen": frozen, "points": list(POINTS)}
     chosen = {"vanilla", ORACLE}
     for word in (text or "all").split(","):
         name = word.strip()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from equicli.data.formats import is_picture
 from equicli.data.names import BESIDE_PICTURES, PICTURES, is_hidden, plain
-from equicli.errors import shown
+from equicli.errors import said_of, shown
 
 # Files of these are taken for pictures unread; of others, those that begin as one. What cannot be read is told later.
 IMAGE_SUFFIXES = frozenset(
@@ -50,11 +50,7 @@ class Holds(NamedTuple):
 
     def said(self, text: str) -> str:
         """A text about pictures or images, said of these things."""
-        if self.things == "pictures":
-            return text
-        for many, one in (("pictures", "picture"), ("images", "image")):
-            text = text.replace(many, self.things).replace(one, self.things.removesuffix("s"))
-        return text
+        return text if self.things == "pictures" else said_of(self.things, text)
 
 
 IMAGES = Holds("pictures", lambda path: path.suffix.lower() in IMAGE_SUFFIXES or is_picture(path))

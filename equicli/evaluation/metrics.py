@@ -61,6 +61,8 @@ def metrics_document(
         "schema": SCHEMA,
         "task": task.name,
         "score": {"name": task.score, "title": task.title, "words": task.words or task.title},
+        "things": task.things,
+        "shown": [list(column) for column in task.shown],
         "outputs": task.signature.outputs if isinstance(task.signature.outputs, str) else "several",
         "group": evaluation.group.name,
         "rotations": evaluation.elements.n,

@@ -86,7 +86,7 @@ def evaluate_images(
         prior=config.prior,
         trained_base=config.trained_base,
         cost=cost,
-        warnings=warnings_of(evaluation, task, config.labels, cost, config.prior, count),
+        warnings=[task.said(line) for line in warnings_of(evaluation, task, config.labels, cost, config.prior, count)],
         near_chance=near_chance_of(evaluation, task, config.prior),
         of=of,
         seen=count,
@@ -126,9 +126,9 @@ def record_images(
             if not sample:
                 shown = batch.inputs.at(model.canonicalizer.group, None)
                 few = shown[:COST_BATCH]
-                square = isinstance(few, torch.Tensor) and few.shape[-1] == few.shape[-2]
+                whole = isinstance(few, torch.Tensor) and (few.ndim == 3 or few.shape[-1] == few.shape[-2])
                 # Rectangles change their shape one by one, as entries of a list can.
-                sample.append(model.tensors(few if square else list(few)))
+                sample.append(model.tensors(few if whole else list(few)))
             yield batch
 
     try:

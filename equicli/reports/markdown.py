@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from equicli.canonicalization.registry import kinds_for
+from equicli.errors import said_of
 from equicli.groups import parse_group
 from equicli.reports import curve, table
 from equicli.reports.templating import PLAIN
@@ -39,5 +40,5 @@ def _context(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "facts": table.facts(metrics),
         "left_out": table.left_out(metrics),
         "definitions": table.definitions(metrics),
-        "of_facts": [(name, table.FACTS[name]) for name, _ in table.facts(metrics) if name in table.FACTS],
+        "of_facts": [(name, said_of(metrics.get("things", "images"), table.FACTS[name])) for name, _ in table.facts(metrics) if name in table.FACTS],
     }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from equicli.data.folders import Dataset, Sample, open_folder
 from equicli.data.layouts import SplitNames
-from equicli.errors import EquicliError
+from equicli.errors import EquicliError, said_of
 from equicli.groups import Turns
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.signature import CLASSIFIER, Signature, split_batch, try_network
@@ -53,7 +53,9 @@ class Task:
         the picture, such as logits, as training crops and mirrors images.
     score: the record whose mean over the test set is reported, a key of `metrics.json`: a share in [0, 1], of which
         more is better. Where it is bool, counts and Wilson intervals are told, too; else it is bootstrapped.
-    title, words: what tables and captions call it. columns: title and key of further metrics in comparisons.
+    title, words: what tables and captions call it. columns: title and key of further metrics in comparisons; shown: of
+        those that an evaluation's table has, too.
+    things: what the samples are, for people.
     baselines: systems that make sense beside the adapted one, of `evaluation.systems`.
     labels_from: where targets are from, a value of `metrics.json`.
     tag: the Hub's name for the task, for model cards.
@@ -66,6 +68,8 @@ class Task:
     title: ClassVar[str] = "Acc"
     words: ClassVar[str] = ""  # the title
     columns: ClassVar[tuple[tuple[str, str], ...]] = ()
+    shown: ClassVar[tuple[tuple[str, str], ...]] = ()
+    things: ClassVar[str] = "images"
     has_loss: ClassVar[bool] = False
     baselines: ClassVar[tuple[str, ...]] = ("vanilla", "oracle")
     labels_from: ClassVar[str] = "given"
@@ -81,6 +85,10 @@ class Task:
     def stored(self) -> dict[str, Any]:
         """Settings that evaluation needs again, as plain values; artifacts keep them."""
         return self.settings.model_dump(mode="json", exclude=set(TaskSettings.model_fields))  # type: ignore[no-any-return]
+
+    def said(self, text: str) -> str:
+        """A text about images, said of what the samples are."""
+        return said_of(self.things, text)
 
     # Data
 

@@ -16,7 +16,7 @@ from equicli.training.images import TrainingImages, features_of_inputs
 
 MAX_STRETCH = 1.25  # along the vertical, or about as little
 JITTER, MOST_JITTER = 0.01, 0.05  # standard deviation and most of what points are moved by, of the unit sphere
-MOST_DROPPED = 0.5  # of the points, which others take the place of
+LEAST_KEPT = 0.5  # of the points
 
 
 def read_training_clouds(
@@ -73,6 +73,10 @@ def vary_clouds(clouds: Tensor, generator: torch.Generator, *, mirror: bool) -> 
     Args:
         clouds: (b, n, 3), upright as the folder's are.
         mirror: mirror half of them, left-right.
+
+    Returns:
+        (b, m, 3), centred and scaled, with m between LEAST_KEPT · n and n. Points are left out, not replaced by copies
+        of one: copies bend the moments that poses are found by, and none are there in use.
     """
     b, n, _ = clouds.shape
 
@@ -83,10 +87,9 @@ def vary_clouds(clouds: Tensor, generator: torch.Generator, *, mirror: bool) -> 
     stretch[..., 2] = MAX_STRETCH ** (2 * uniform(b, 1) - 1)
     if mirror:
         stretch[..., 0] = 1 - 2 * (uniform(b, 1) < 0.5).to(clouds)
-    noise = JITTER * torch.randn(b, n, 3, generator=generator).to(clouds)
-    varied = clouds * stretch + noise.clamp(-MOST_JITTER, MOST_JITTER)
-    # The first point stands in for those that are left out, as in PointNet++.
-    dropped = uniform(b, n) < MOST_DROPPED * uniform(b, 1)
-    varied = torch.where(dropped[..., None], varied[:, :1], varied)
+    share = LEAST_KEPT + (1 - LEAST_KEPT) * torch.rand((), generator=generator).item()
+    kept = torch.randperm(n, generator=generator)[: max(1, round(share * n))].to(clouds.device)
+    noise = JITTER * torch.randn(b, len(kept), 3, generator=generator).to(clouds)
+    varied = clouds[:, kept] * stretch + noise.clamp(-MOST_JITTER, MOST_JITTER)
     varied = varied - varied.mean(dim=1, keepdim=True)
     return varied / varied.norm(dim=2).amax(dim=1).clamp(min=1e-6)[:, None, None]

@@ -45,7 +45,10 @@ def open_data(config: AdaptConfig, task: Task, run: Run, progress: Progress, *, 
     unlabelled = [sample for sample in split.train + split.validation if sample.target is None]
     classes = f" in {len(data.classes)} classes" if data.classes else ", unlabelled" if unlabelled else ""
     progress.say(
-        f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images{classes}"
+        task.said(
+            f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images"
+        )
+        + classes
     )
     if config.training.task_weight and unlabelled:
         raise UsageError(f"task_weight: the task's loss needs labels, and {unlabelled[0].path} has none; leave it out.")

@@ -22,7 +22,7 @@ class VectorNeuronSettings(CanonicalizerSettings):
     """What the network is built from, and how it is trained."""
 
     kind: Literal["vector-neuron"] = "vector-neuron"
-    width: Width = Field(32, description="vectors of each point, in every layer")
+    width: Width = Field(16, description="vectors of each point, in every layer")
     loss: Loss = Field(
         "likelihood", description="of the prior: -log p of a matrix Fisher distribution, or 1 - cos of the angle"
     )
@@ -48,7 +48,7 @@ class VectorNeuronCanonicalizer(PointCanonicalizer):
     Settings = VectorNeuronSettings
     Spec = VectorNeuronSpec
     method = "EquiAdapt, [Equivariant Adaptation of Large Pretrained Models](https://arxiv.org/abs/2310.01647)"
-    learning_rate = 3e-3
+    learning_rate = 5e-3
     spec: VectorNeuronSpec
 
     def __init__(self, spec: VectorNeuronSpec, context: Context) -> None:
@@ -85,6 +85,8 @@ class VectorNeurons(nn.Module):
     Every point starts with vectors that the cloud's moments give it, in several directions, so that no neighbours have
     to be found (which ties between equal distances would make depend on the order and on roundings). Each layer mixes
     them (no bias), bends them, and adds the mean over all points. Sums over points do not depend on their order.
+
+    Within, vectors are (b, d, n, c), channels last, so that mixing them is one large product.
     """
 
     def __init__(self, width: int, outputs: int, *, plane: bool) -> None:
@@ -95,24 +97,24 @@ class VectorNeurons(nn.Module):
         self.head = nn.Sequential(VectorLayer(width, width), VectorLinear(width, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        vectors = in_plane(x) if self.plane else in_space(x)  # (b, n, c, d)
+        vectors = in_plane(x) if self.plane else in_space(x)
         for index, layer in enumerate(self.layers):
             if index:
-                vectors = torch.cat([vectors, vectors.mean(dim=1, keepdim=True).expand_as(vectors)], dim=2)
+                vectors = torch.cat([vectors, vectors.mean(dim=2, keepdim=True).expand_as(vectors)], dim=3)
             vectors = layer(vectors)
-        out: Tensor = self.head(vectors.mean(dim=1, keepdim=True))[:, 0]
-        return out
+        out: Tensor = self.head(vectors.mean(dim=2, keepdim=True))[:, :, 0]
+        return out.mT
 
 
 class VectorLinear(nn.Module):
-    """Mixes vectors (…, c, d) to (…, k, d): every coordinate alike, so that it commutes with rotations."""
+    """Mixes vectors (b, d, n, c) to (b, d, n, k): every coordinate alike, so that it commutes with rotations."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / inputs**0.5)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        return self.weight.to(vectors) @ vectors
+        return nn.functional.linear(vectors, self.weight.to(vectors))
 
 
 class VectorLayer(nn.Module):
@@ -128,11 +130,10 @@ class VectorLayer(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         q, k = self.linear(vectors), self.direction(vectors)
-        size = (q.square().sum(-1).mean(dim=(1, 2), keepdim=True)[..., None] + TINY**2).sqrt()
-        q = q / size
-        along = (q * k).sum(-1, keepdim=True)
-        length = k.square().sum(-1, keepdim=True) + TINY**2
-        bent: Tensor = q - (1 - SLOPE) * along.clamp(max=0) / length * k
+        size = (q.square().sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True) + TINY**2).sqrt()
+        along = (q * k).sum(dim=1, keepdim=True).clamp(max=0)
+        length = k.square().sum(dim=1, keepdim=True) + TINY**2
+        bent: Tensor = (q - (1 - SLOPE) * along / length * k) / size
         return bent
 
 
@@ -140,7 +141,7 @@ IN_SPACE, IN_PLANE = 7, 9
 
 
 def in_space(x: Tensor) -> Tensor:
-    """Vectors of each point that turn with a centred cloud, (b, n, IN_SPACE, 3): the point, near and far from the
+    """Vectors of each point that turn with a centred cloud, (b, 3, n, IN_SPACE): the point, near and far from the
     centre; what second moments make of it; the cloud's third moment, and cross products with these."""
     square = x.square().sum(-1, keepdim=True)
     moment = x.mT @ x / x.shape[1]  # (b, 3, 3)
@@ -150,11 +151,11 @@ def in_space(x: Tensor) -> Tensor:
     far = (through * x).sum(-1, keepdim=True)
     skewed = (far * x).mean(dim=1, keepdim=True).expand_as(x)
     vectors = [x, square * x, 4 * through, 16 * twice, 4 * skew, 16 * skewed, 4 * torch.linalg.cross(x, through)]
-    return torch.stack(vectors, dim=2)
+    return torch.stack([vector.mT for vector in vectors], dim=3)
 
 
 def in_plane(x: Tensor) -> Tensor:
-    """The same in the plane, (b, n, IN_PLANE, 2): a point's x and y, weighed by heights and distances; the cloud's
+    """The same in the plane, (b, 2, n, IN_PLANE): a point's x and y, weighed by heights and distances; the cloud's
     second moments, and a turn by 90°, which commutes with all others."""
     flat, height = x[..., :2], x[..., 2:]
     square = flat.square().sum(-1, keepdim=True)
@@ -163,4 +164,4 @@ def in_plane(x: Tensor) -> Tensor:
     lean = (height * flat).mean(dim=1, keepdim=True).expand_as(flat)
     crossed = torch.stack([-flat[..., 1], flat[..., 0]], dim=-1)
     vectors = [flat, height * flat, height.square() * flat, square * flat, 4 * through, 4 * skew, 4 * lean]
-    return torch.stack([*vectors, crossed, height * crossed], dim=2)
+    return torch.stack([vector.mT for vector in (*vectors, crossed, height * crossed)], dim=3)

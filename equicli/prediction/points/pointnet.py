@@ -83,11 +83,13 @@ class Features(nn.Module):
         local = x
         for number in range(1, self.count + 1):
             x = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(x))
-            if not (self.compact and number == self.count):
+            if number < self.count:
                 x = relu(x)
             if number == self.local:
                 x = local = _transformed(self.fstn, x)
-        return local, x.amax(dim=2)
+        # The maximum and a ReLU commute, and of the former there is less.
+        of_cloud = x.amax(dim=2)
+        return local, of_cloud if self.compact else relu(of_cloud)
 
 
 class Transform(nn.Module):

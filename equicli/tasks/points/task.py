@@ -46,7 +46,8 @@ class PointClassification(Classification):
     name = "points"
     Settings = PointSettings
     signature = Signature("points", "logits")
-    columns = (("turned about z", "z_acc"), ("class mean", "avg_class_acc"))
+    columns = (("z", "z_acc"), ("class mean", "avg_class_acc"))
+    shown = columns
     baselines = ("vanilla", "oracle")
     tag = "other"
     things = "clouds"
