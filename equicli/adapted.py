@@ -90,12 +90,12 @@ class AdaptedModel(nn.Module):
 
     @torch.inference_mode()
     def predict(self, pictures: Sequence[Picture | Cloud] | Picture | Cloud) -> Prediction:
-        """Predict from pictures of any size, one or a list of them; or from point clouds, where the network takes these.
+        """Predict from pictures of any size, or from point clouds where the network takes these; one or a list of them.
 
         Args:
             pictures: each a path, a `PIL.Image`, an array (h, w), (h, w, 3) or (h, w, 4) in the order of red, green,
-                blue and opacity, of uint8 or of floats in [0, 1], or a uint8 tensor (3, h, w). Clouds: each a path, or an array
-                (n, 3) of any scale.
+                blue and opacity, of uint8 or of floats in [0, 1], or a uint8 tensor (3, h, w). Of clouds a path, or an
+                array (n, 3) of any scale.
 
         Raises:
             UnreadableImageError: a file cannot be read. UsageError: a value is no picture, or there is none.
@@ -110,7 +110,7 @@ class AdaptedModel(nn.Module):
         return self.answer(self.pictures(read))
 
     def canonicalize(self, x: Tensor) -> Tensor:
-        """Return the canonical form ĝ⁻¹·x of each image (b, 3, h, w) or cloud (b, n, 3): the same for x and every g·x."""
+        """Return the canonical form ĝ⁻¹·x, the same for x and every g·x, of images (b, 3, h, w) or clouds (b, n, 3)."""
         inputs = self.tensors(x)
         pose = self.find_pose(inputs)
         canonical: Tensor = inputs.at(self.canonicalizer.group, None if pose is None else pose.element)

@@ -185,7 +185,7 @@ def _find_group(name: str, task: type[Task]) -> Group:
     of_points = task.signature.inputs == "points"
     if group.dimension != 2 and not of_points:
         raise UsageError(
-            f"--group {name}: turns points in space; images take c4, d4, so2 or o2. Clouds of points take --task points."
+            f"--group {name}: turns points in space; images take c4, d4, so2 or o2. For point clouds add --task points."
         )
     if group.dimension != 3 and of_points:
         raise UsageError(f"--group {name}: turns pictures; point clouds take so3 or so2z.")

@@ -44,7 +44,12 @@ def said_of(things: str, text: str) -> str:
     """A text about images or pictures, said of other things, such as `point clouds`."""
     if things == "images":
         return text
-    words = {"images": things, "pictures": things, "image": things.removesuffix("s"), "picture": things.removesuffix("s")}
+    words = {
+        "images": things,
+        "pictures": things,
+        "image": things.removesuffix("s"),
+        "picture": things.removesuffix("s"),
+    }
     text = re.sub(r"\ban (image)\b", r"a \1", text)
     return re.sub(r"\b(images?|pictures?)\b", lambda found: words[found[1]], text)
 

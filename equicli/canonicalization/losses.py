@@ -13,7 +13,6 @@ from equicli.groups import Group, is_finite
 from equicli.groups.action import act, kind_of, views
 from equicli.groups.elements import Element, cosine, multiply
 
-
 # Of the density that scores of candidates are to have about the prior's pose: half as dense at 24°.
 SHARPNESS = 8.0
 
@@ -87,10 +86,10 @@ def vertical_loss(element: Tensor, parameter: Tensor | None) -> Tensor:
 
 
 def cover_loss(scores: Tensor, cosines: Tensor) -> Tensor:
-    """The cross-entropy of p(g | x) over candidates g beside a density that falls off with the angle to the prior's pose.
+    """How far p(g | x) over candidates g is from a density that falls off with the angle to the prior's pose.
 
     The density is exp(SHARPNESS · cos θ), so that scores rise smoothly to that pose, and steps from the nearest
-    candidate find it. Relative to the density's own entropy: 0 is the least.
+    candidate find it. The Kullback-Leibler divergence, the mean over the batch.
 
     Args:
         scores: (b, m), unnormalized log-probabilities.

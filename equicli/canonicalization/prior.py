@@ -108,7 +108,7 @@ class Prior:
         return set_loss(pose.scores, [int(g) for g in self.elements(group)])
 
     def _cosines(self, candidates: Tensor, poses: Tensor) -> Tensor:
-        """cos θ of candidates (b, m, 3, 3) to the nearest pose (k, 3, 3); of all headings that of the vertical: (b, m)."""
+        """cos θ of candidates (b, m, 3, 3) to the nearest pose (k, 3, 3), or of the vertical to z: (b, m)."""
         if self.upright:
             return candidates[..., 2, 2]
         return cosine(candidates[:, :, None], poses.to(candidates)).amax(dim=2)

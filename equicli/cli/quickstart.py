@@ -74,7 +74,9 @@ def quickstart_command(
         out.say(f"\n$ {commands[2]}")
         pipeline.export(str(run.folder), f"{folder}/model.safetensors", overwrite=overwrite)
     if points:
-        further = f"  equicli compare --recipe {recipe} --checkpoint {weights} --seeds 1 --systems points {folder}/data\n"
+        further = (
+            f"  equicli compare --recipe {recipe} --checkpoint {weights} --seeds 1 --systems points {folder}/data\n"
+        )
         own = "clouds:\n  equicli adapt --task points --group so3 --model pointnet --checkpoint weights.pth data/\n"
     else:
         further = f"  equicli compare --recipe compare-quickstart --checkpoint {weights} --seeds 1 {folder}/data\n"

@@ -60,7 +60,7 @@ class _System:
 
 
 def _exists(name: str, group: Group) -> bool:
-    """Whether there is a system for a group: its canonicalizer takes it, and finds poses to average over where it does."""
+    """Whether there is a system for a group: its canonicalizer takes it, and compares poses where it averages them."""
     own = recipe_of(name)
     kind = kinds_for(group).get(own.get("canonicalizer.kind"))
     if kind is None or not kind.takes(group):

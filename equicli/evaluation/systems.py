@@ -159,9 +159,9 @@ class Oracle:
             return space, space.compose(turn, expected)
         steps = group.n if isinstance(group, PlanarGroup) else 360  # poses of others are told in whole degrees
         fine = PlanarGroup(math.lcm(elements.n, steps), reflections=True)
-        turn, pose = fine.find(elements.angle(h), elements.mirrored(h)), fine.find(*self.prior.main)
-        assert turn is not None and pose is not None
-        return fine, fine.compose(turn, pose)
+        angle, pose = fine.find(elements.angle(h), elements.mirrored(h)), fine.find(*self.prior.main)
+        assert angle is not None and pose is not None
+        return fine, fine.compose(angle, pose)
 
 
 def _asked(model: AdaptedModel, inputs: Inputs, group: Group, element: Element | None, ask: Ask) -> Any:

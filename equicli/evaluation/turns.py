@@ -1,8 +1,8 @@
 """By which elements test images are turned."""
 
-from equicli.errors import UsageError
 from torch import Tensor
 
+from equicli.errors import UsageError
 from equicli.groups import (
     Group,
     MatrixGroup,

@@ -68,7 +68,7 @@ class MatrixGroup:
         return d, d
 
     def from_gaussian(self, matrix: "Tensor") -> "Tensor":
-        """Return elements (b, d, d), uniform by the Haar measure, of matrices (b, *gaussian) of standard normal numbers."""
+        """Make elements (b, d, d), uniform by the Haar measure, of matrices (b, *gaussian) of normal numbers."""
         import torch
 
         q, r = torch.linalg.qr(matrix)

@@ -73,7 +73,7 @@ def inputs_from_tensors(x: Any, normalization: Normalization | Any, kinds: Kinds
         cloud = torch.stack(x) if isinstance(x, list) else x
         if not isinstance(cloud, Tensor) or cloud.ndim != 3 or cloud.shape[2] != 3:
             raise UsageError(
-                f"clouds of shape {tuple(getattr(cloud, 'shape', ()))}: give a batch (b, n, 3), of one cloud cloud[None]. "
+                f"clouds of shape {tuple(getattr(cloud, 'shape', ()))}: give a batch (b, n, 3), of one cloud[None]. "
                 "Clouds that are not preprocessed go into predict()."
             )
         return Clouds(cloud)

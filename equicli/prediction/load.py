@@ -94,8 +94,6 @@ def load_network(
             provenance["ema"] = "yes" if loaded.averaged else "no"
         remarks = (*found.remarks, *loaded.remarks, *_unknown_classes(found, recorded))
         found = replace(found, provenance=provenance, remarks=remarks)
-    if found.spec.library == "equicli":
-        return replace(found, network=found.network.eval())
     if image_size is not None and found.spec.library == "timm" and "img_size" not in request.arguments:
         found = timm_source.resize(found, image_size)
     found.network.eval()

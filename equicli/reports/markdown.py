@@ -40,5 +40,9 @@ def _context(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "facts": table.facts(metrics),
         "left_out": table.left_out(metrics),
         "definitions": table.definitions(metrics),
-        "of_facts": [(name, said_of(metrics.get("things", "images"), table.FACTS[name])) for name, _ in table.facts(metrics) if name in table.FACTS],
+        "of_facts": [
+            (name, said_of(metrics.get("things", "images"), table.FACTS[name]))
+            for name, _ in table.facts(metrics)
+            if name in table.FACTS
+        ],
     }

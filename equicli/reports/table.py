@@ -113,7 +113,8 @@ def definitions(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{elements}-Avg {score}",
             _said(
                 metrics,
-                f"its mean over all turns by {elements}; the interval takes an image and its turned copies for one trial",
+                f"its mean over all turns by {elements}; "
+                "the interval takes an image and its turned copies for one trial",
             ),
         ),
         ("worst", "the least of the turns"),

@@ -38,7 +38,9 @@ def read_training_clouds(
         turn_back: brings prepared clouds of the folder, (b, n, 3), to the pose that the network expects.
     """
     samples = split.train + split.validation
-    loaders = [Loader(part, preprocess, batch_size, decoder=decoder, strict=strict) for part in (split.train, split.validation)]
+    loaders = [
+        Loader(part, preprocess, batch_size, decoder=decoder, strict=strict) for part in (split.train, split.validation)
+    ]
     first_of = (0, len(split.train))
     batches = ((batch, first) for loader, first in zip(loaders, first_of, strict=True) for batch in loader)
     indices: list[Tensor] = []
@@ -92,4 +94,5 @@ def vary_clouds(clouds: Tensor, generator: torch.Generator, *, mirror: bool) -> 
     noise = JITTER * torch.randn(b, len(kept), 3, generator=generator).to(clouds)
     varied = clouds[:, kept] * stretch + noise.clamp(-MOST_JITTER, MOST_JITTER)
     varied = varied - varied.mean(dim=1, keepdim=True)
-    return varied / varied.norm(dim=2).amax(dim=1).clamp(min=1e-6)[:, None, None]
+    scaled: Tensor = varied / varied.norm(dim=2).amax(dim=1).clamp(min=1e-6)[:, None, None]
+    return scaled

@@ -145,7 +145,9 @@ def _ask(
             right += [targets[i] for i in batch.indices.tolist()]
     every = torch.cat(scores)
     compared = torch.cat(candidates) if candidates else None
-    return Answers(Pose(every.argmax(dim=1), every, candidates=compared), [torch.cat(batches) for batches in outputs], right)
+    return Answers(
+        Pose(every.argmax(dim=1), every, candidates=compared), [torch.cat(batches) for batches in outputs], right
+    )
 
 
 def fit_gate(answers: Answers, group: Group, prior: Prior, task: Task, passes: float | None) -> FittedGate:

@@ -116,7 +116,8 @@ def measure(
         if not poses:
             return Scores(1.0, task)
         # Of all images at once: how often each pose occurs is not a mean over batches.
-        pose = Pose(*(None if part[0] is None else torch.cat(part) for part in zip(*poses, strict=True)))
+        parts = [None if part[0] is None else torch.cat(part) for part in zip(*poses, strict=True)]
+        pose = Pose(torch.as_tensor(parts[0]), *parts[1:])
         weight = objective.weights.get("prior")
         prior = weight * float(objective.prior.loss(group, pose)) if weight else 0.0
         right = objective.prior.is_identity(group, pose)
@@ -194,9 +195,9 @@ class _Trainer:
             taken = images.take(indices)
             x = normalization(self._vary(taken, generator))
             if settings.augment:
-                group = self.canonicalizer.group
-                h = group.sample(len(x), generator)
-                x = act(group, h.to(device), x, kind_of(group), padding=self.objective.padding)
+                acting = self.canonicalizer.group
+                h = acting.sample(len(x), generator)
+                x = act(acting, h.to(device), x, kind_of(acting), padding=self.objective.padding)
             _, losses = self.objective.losses(self.canonicalizer, x, taken.targets, generator, precision)
             loss = self.objective.total(losses)
             if not loss.isfinite():

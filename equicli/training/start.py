@@ -21,8 +21,8 @@ from equicli.errors import EquicliError, UsageError, reason
 from equicli.groups import Group
 from equicli.model_config import ModelConfig
 from equicli.origin import Origin, find_origin
-from equicli.prediction.identity import state_sha256
 from equicli.prediction.clouds import inputs_from_samples
+from equicli.prediction.identity import state_sha256
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.python_source import refuse_lazy

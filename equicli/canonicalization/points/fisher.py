@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 NODES = 64
+_QUADRATURE = np.polynomial.legendre.leggauss(NODES)  # type: ignore[no-untyped-call]
 
 
 def log_density(parameter: Tensor, poses: Tensor) -> Tensor:
@@ -35,13 +36,14 @@ def log_normalization(parameter: Tensor) -> Tensor:
     values = torch.linalg.svdvals(parameter)
     sign = torch.linalg.det(parameter.detach()).sign()
     a, b, c = values[:, 0], values[:, 1], values[:, 2] * torch.where(sign < 0, -1.0, 1.0).to(values)
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    nodes, weights = _QUADRATURE
     u, w = (torch.from_numpy(part).to(parameter) for part in (nodes, weights))
     # Over the variable that goes with the largest value the integrand is broadest, where it is integrated best.
     low, high = 0.5 * (a - b)[:, None] * (1 - u), 0.5 * (a + b)[:, None] * (1 + u)
     exponent = low + high + c[:, None] * u  # of the Bessel functions and the exponential
     scaled = torch.special.i0e(low) * torch.special.i0e(high)
-    return (exponent + (0.5 * w * scaled).log()).logsumexp(dim=1)
+    total: Tensor = (exponent + (0.5 * w * scaled).log()).logsumexp(dim=1)
+    return total
 
 
 def log_density_of_vertical(parameter: Tensor) -> Tensor:

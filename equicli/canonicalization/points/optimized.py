@@ -1,4 +1,4 @@
-"""EquiOptAdapt for point clouds: any point network scores views of the cloud; the best pose of a cover, then refined."""
+"""EquiOptAdapt for point clouds: a network scores views of the cloud; the best pose of a cover is refined."""
 
 import math
 from dataclasses import dataclass

@@ -100,7 +100,7 @@ class CloudDecoder:
         import trimesh
 
         # From memory, so that no file beside it (materials, textures) is opened.
-        found = trimesh.load(io.BytesIO(data), file_type=suffix[1:], process=False)
+        found: Any = trimesh.load(io.BytesIO(data), file_type=suffix[1:], process=False)
         if isinstance(found, trimesh.Scene):
             if not found.geometry:
                 raise ValueError("no points and no surface in it")

@@ -68,7 +68,9 @@ def _labels(path: Path) -> list[int]:
                 raise ValueError(f"data {data.shape} and label {label.shape}")
             return [int(value) for value in label[:].reshape(len(data), -1)[:, 0]]
     except Exception as error:  # of h5py, on any file
-        raise EquicliError(f"{path}: no h5 file with data (n, points, 3) and label (n, 1) ({reason(error)}).") from error
+        raise EquicliError(
+            f"{path}: no h5 file with data (n, points, 3) and label (n, 1) ({reason(error)})."
+        ) from error
 
 
 def _class_names(root: Path, known: list[Any]) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def edge_features(x: Tensor, k: int) -> Tensor:
     Returns:
         (b, 2c, n, k).
     """
-    b, c, n = x.shape
+    b, _, n = x.shape
     square = x.square().sum(dim=1)
     distance = square[:, :, None] - 2 * (x.mT @ x) + square[:, None, :]
     nearest = distance.topk(min(k, n), dim=2, largest=False).indices  # (b, n, k)

@@ -1,4 +1,4 @@
-"""PointNet (Qi et al., arXiv 1612.00593), with and without its transforms, and the names that published weights have."""
+"""PointNet (Qi et al., arXiv 1612.00593), with and without transforms, and the names that published weights have."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -110,8 +110,12 @@ class Transform(nn.Module):
         x = x.amax(dim=2)
         for number, layer in enumerate((self.fc1, self.fc2), start=4):
             x = relu(getattr(self, f"bn{number}")(layer(x)))
-        return self.fc3(x).view(-1, self.k, self.k) + torch.eye(self.k).to(x)
+        matrix: Tensor = self.fc3(x).view(-1, self.k, self.k) + torch.eye(self.k).to(x)
+        return matrix
 
 
 def _transformed(transform: nn.Module | None, x: Tensor) -> Tensor:
-    return x if transform is None else (x.mT @ transform(x)).mT
+    if transform is None:
+        return x
+    turned: Tensor = (x.mT @ transform(x)).mT
+    return turned

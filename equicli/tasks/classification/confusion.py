@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from equicli.groups import Turns
+from equicli.groups import PlanarGroup
 
 
 def changing_classes(
-    predictions: Tensor, targets: Tensor, elements: Turns, labels: Mapping[str, int]
+    predictions: Tensor, targets: Tensor, elements: PlanarGroup, labels: Mapping[str, int]
 ) -> list[str]:
     """Say of which classes each one's turned images are mostly taken for the other.
 

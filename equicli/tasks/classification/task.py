@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from equicli.data.folders import Dataset, Sample, open_folder
 from equicli.errors import EquicliError, UsageError, shown
-from equicli.groups import Turns
+from equicli.groups import PlanarGroup, Turns
 from equicli.prediction.classes import find_label, match_classes
 from equicli.prediction.head import set_head
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
@@ -52,8 +52,8 @@ class Classification(Task):
     name = "classification"
     Settings = ClassificationSettings
     has_loss = True
-    columns = (("avg top-5", "avg_top5_acc"), ("avg ECE", "avg_ece"))
-    baselines = ("vanilla", "symmetrized", "oracle")
+    columns: ClassVar[tuple[tuple[str, str], ...]] = (("avg top-5", "avg_top5_acc"), ("avg ECE", "avg_ece"))
+    baselines: ClassVar[tuple[str, ...]] = ("vanilla", "symmetrized", "oracle")
     labels_from = "folders"
     words = "accuracy"
     tag = "image-classification"
@@ -236,7 +236,9 @@ class Classification(Task):
     def warnings(self, records: Records, elements: Turns, labels: Mapping[str, int]) -> list[str]:
         target = records["target"][:, 0]
         told = better_order(records, labels) or tell_chance_of(records)
-        return told or changing_classes(records["prediction"], target, elements, labels)
+        if told or not isinstance(elements, PlanarGroup):
+            return told
+        return changing_classes(records["prediction"], target, elements, labels)
 
     def near_chance(self, records: Records) -> bool:
         return bool(tell_chance_of(records))

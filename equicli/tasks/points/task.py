@@ -113,5 +113,3 @@ def _scenarios(hits: Tensor, target: Tensor, elements: Rotations) -> dict[str, A
 def _class_mean(hits: Tensor, target: Tensor) -> float:
     """The mean over the classes of the accuracy of each."""
     return float(torch.stack([hits[target == label].mean() for label in target.unique()]).mean())
-
-
