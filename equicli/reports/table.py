@@ -58,7 +58,8 @@ def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
     turned = "the preprocessed tensor" if metrics["rotate"] == "input" else "the picture, before preprocessing,"
     oracle = "; oracle: the network at the true pose" if "oracle" in metrics else ""
     if _is_random(metrics):
-        turned = f"each of {metrics['rotations']} times, by random rotations of its own, the same for all systems,"
+        times = metrics["rotations"]
+        turned = f"each {times} times, by random rotations of its own, the same for all systems: it"
     return _said(
         metrics,
         f"{counted} images; {what_is_scored(metrics)} in %, 95 % intervals; {counts}{turned} is turned by "
@@ -90,7 +91,7 @@ def compressed(document: Mapping[str, Any]) -> str:
 def left_out(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
     """Which columns there are no room for, and where they are; nothing where all are shown."""
     count = len(metrics["adapted"]["per_element"])
-    if count > MOST_ANGLES:
+    if count > MOST_ANGLES or _is_random(metrics):
         return f"what is right at each of the {count} turns is in metrics.json"
     return "" if angles else f"{count} columns, one for each turn, do not fit this terminal; report.md has them"
 
@@ -224,7 +225,7 @@ def _by_shape(adapted: Mapping[str, Any]) -> str:
 def _angles(metrics: Mapping[str, Any], system: str, *, shown: bool) -> list[Mapping[str, Any]]:
     """The accuracy at each angle, where it has a column."""
     found: list[Mapping[str, Any]] = metrics[system]["per_element"]
-    return found if shown and len(found) <= MOST_ANGLES else []
+    return found if shown and len(found) <= MOST_ANGLES and not _is_random(metrics) else []
 
 
 def _found_poses(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:

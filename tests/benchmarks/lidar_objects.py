@@ -68,7 +68,7 @@ def run_fold(source: Path, root: Path, fold: int, options: argparse.Namespace, o
         recipe.write_text(
             f"task: {{kind: points, points: {options.points}, head: none}}\n"
             "network: {model: pointnet, model_args: {classes: 5}}\n"
-            f"group: so3\nprior: upright\ntraining: {{epochs: {options.epochs}, batch_size: 32}}\n"
+            f"group: so3\nprior: upright\ntraining: {{epochs: {options.system_epochs}, batch_size: 32}}\n"
         )
         parts, notes = plan(parse_systems(systems), 1, flags, [], str(recipe))
         for note in notes:
@@ -87,13 +87,15 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=FOLDS, help="of five, how many are run")
     parser.add_argument("--points", type=int, default=1024)
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--system-epochs", type=int, default=30, help="of what is trained for a system")
     parser.add_argument("--systems", default="points")
     parser.add_argument("--output", default="runs/lidar-objects")
     options = parser.parse_args()
     source, out = Path(os.environ["EQUICLI_TEST_DATA"]) / "lidar-objects", Output(json=False, quiet=False)
     folds = [run_fold(source, Path(options.output), fold, options, out) for fold in range(options.folds)]
     n = sum(next(iter(fold.values()))["n"] for fold in folds)
-    print(f"\n{options.folds} of {FOLDS} folds, {n} test clouds, {options.points} points, {options.epochs} epochs\n")
+    epochs = f"networks {options.epochs} epochs, systems {options.system_epochs}"
+    print(f"\n{options.folds} of {FOLDS} folds, {n} test clouds, {options.points} points; {epochs}\n")
     names = [name for name, _ in COLUMNS]
     print(f"| | {' | '.join(names)} | identity rate | passes |\n|{' --- |' * (len(names) + 3)}")
     for title in folds[0]:
