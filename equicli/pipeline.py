@@ -30,8 +30,8 @@ from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.inputs import stays
 from equicli.prediction.signature import try_network
 from equicli.progress import Progress
-from equicli.reports import comparison as comparison_report
 from equicli.reports import clouds, curve, markdown
+from equicli.reports import comparison as comparison_report
 from equicli.runs import RUNS, Run, become_latest
 from equicli.tasks.registry import find_task, make_task
 from equicli.training.adapt import train_canonicalizer

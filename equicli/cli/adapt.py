@@ -63,7 +63,7 @@ def adapt_command(
     task: Annotated[
         str | None,
         typer.Option(
-            help="What the network is asked for: classification, or a task that you added.",
+            help="What the network is asked for: classification, points (point clouds), or a task that you added.",
             rich_help_panel=DATA,
             show_default="classification",
         ),
@@ -78,7 +78,7 @@ def adapt_command(
     model: Annotated[
         str | None,
         typer.Option(
-            help="timm name, owner/name on the Hub, torchvision:NAME or python:module:factory.",
+            help="timm name, owner/name on the Hub, torchvision:NAME or python:module:factory; pointnet, dgcnn.",
             rich_help_panel=NETWORK,
             show_default="what the recipe says",
         ),
@@ -98,9 +98,10 @@ def adapt_command(
     canonicalizer: Annotated[
         str | None,
         typer.Option(
-            help="How poses are found: consensus, optimized, equivariant, energy, frame, none; of so2, o2 steerable.",
+            help="How poses are found: consensus, optimized, equivariant, energy, frame, none; of so2, o2 steerable; of "
+            "point clouds vector-neuron, optimized, frame, none.",
             rich_help_panel=CANONICALIZER,
-            show_default="consensus; of so2 and o2 steerable",
+            show_default="consensus; of so2 and o2 steerable; of point clouds vector-neuron",
         ),
     ] = None,
     canonicalizer_network: Annotated[
@@ -138,7 +139,8 @@ def adapt_command(
     prior: Annotated[
         str | None,
         typer.Option(
-            help="Poses of the training images, as in r90 or r0,r180; or a YAML file of poses and shares.",
+            help="Poses of the training images, as in r90 or r0,r180; or a YAML file of poses and shares. Of so3 upright: "
+            "z is up, the heading unknown.",
             rich_help_panel=CANONICALIZER,
             show_default="r0, upright; of d2, d3, … and o2 r0,r0m",
         ),

@@ -77,7 +77,7 @@ def test_an_exported_file_predicts_clouds_of_any_size_at_any_rotation(run, cli, 
         ("--set", "prior_weight=0", "--set", "task_weight=1"),
         ("--head", "new"),
     ],
-    ids=lambda flags: " ".join(flags),
+    ids=" ".join,
 )
 def test_every_canonicalizer_and_policy_goes_through(flags, place, cli, tmp_path):
     weights = ("--checkpoint", place / "network.safetensors", "--epochs", "1", "--device", "cpu", "--quiet")

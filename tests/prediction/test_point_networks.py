@@ -104,15 +104,15 @@ def test_checkpoints_of_other_implementations_load(tmp_path):
 
 
 def test_what_cannot_be_had_is_told_in_one_line(tmp_path):
-    with pytest.raises(UsageError, match="no weights of it are published.*--checkpoint FILE.*pretrained=false"):
+    with pytest.raises(UsageError, match=r"no weights of it are published.*--checkpoint FILE.*pretrained=false"):
         load_network("pointnet")
     assert load_network("pointnet", arguments={"pretrained": False}).spec.arguments == {"classes": 40}
-    with pytest.raises(EquicliError, match="layers.*Check --model-arg"):
+    with pytest.raises(EquicliError, match=r"layers.*Check --model-arg"):
         load_network("pointnet", arguments={"pretrained": False, "layers": 3})
     with pytest.raises(EquicliError, match="classes=0 is no number from 1 to 4096"):
         load_network("dgcnn", arguments={"pretrained": False, "classes": 0})
     with pytest.raises(UsageError, match="takes point clouds; leave out --image-size"):
         load_network("dgcnn", arguments={"pretrained": False}, image_size=64)
     torch.save(seeded(PointNet, 7).state_dict(), tmp_path / "seven.pth")
-    with pytest.raises(EquicliError, match="seven.pth: not the weights of this network"):
+    with pytest.raises(EquicliError, match=r"seven.pth: not the weights of this network"):
         load_network("pointnet", checkpoint=str(tmp_path / "seven.pth"))
