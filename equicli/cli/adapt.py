@@ -98,8 +98,8 @@ def adapt_command(
     canonicalizer: Annotated[
         str | None,
         typer.Option(
-            help="How poses are found: consensus, optimized, equivariant, energy, frame, none; of so2, o2 steerable; of "
-            "point clouds vector-neuron, optimized, frame, none.",
+            help="How poses are found: consensus, optimized, equivariant, energy, frame, none; of so2, o2 steerable; "
+            "of point clouds vector-neuron, optimized, frame, none.",
             rich_help_panel=CANONICALIZER,
             show_default="consensus; of so2 and o2 steerable; of point clouds vector-neuron",
         ),
@@ -139,8 +139,8 @@ def adapt_command(
     prior: Annotated[
         str | None,
         typer.Option(
-            help="Poses of the training images, as in r90 or r0,r180; or a YAML file of poses and shares. Of so3 upright: "
-            "z is up, the heading unknown.",
+            help="Poses of the training images, as in r90 or r0,r180; or a YAML file of poses and shares. Of so3 "
+            "upright: z is up, the heading unknown.",
             rich_help_panel=CANONICALIZER,
             show_default="r0, upright; of d2, d3, … and o2 r0,r0m",
         ),

@@ -63,7 +63,10 @@ def _exists(name: str, group: Group) -> bool:
     """Whether there is a system for a group: its canonicalizer takes it, and compares poses where it averages them."""
     own = recipe_of(name)
     kind = kinds_for(group).get(own.get("canonicalizer.kind"))
-    if kind is None or not kind.takes(group):
+    settings = {
+        given.key.removeprefix("canonicalizer.") for given in own.given if given.key.startswith("canonicalizer.")
+    }
+    if kind is None or not kind.takes(group) or not settings <= set(kind.Settings.model_fields):
         return False
     return own.get("policy.kind") != "mean" or is_finite(group) or kind.ranks(group) > 0
 

@@ -31,16 +31,15 @@ TITLES = {
     "symmetrization-logits": "symmetrized (logits), frozen",
     "equituning": "equi-tuning",
     "lambda-equitune": "λ-equitune",
+}
+# Beside some of these, of point clouds.
+OF_POINTS = {
     "vector-neuron": "vector neurons with prior, frozen",
     "vector-neuron-learned": "vector neurons without prior, frozen",
     "frame-mean": "frame averaging, all frames, frozen",
     "frame-surest": "frame averaging, the network's surest, frozen",
 }
-# Those that `--systems points` names, of point clouds.
-POINTS = (
-    *("augmentation", "equioptadapt", "frame"),
-    *("vector-neuron", "vector-neuron-learned", "frame-mean", "frame-surest"),
-)
+EVERY = TITLES | OF_POINTS
 # Counted when the network alone is evaluated.
 ORACLE = "oracle"
 # What others are compared with, unless `--reference` names another.
@@ -70,24 +69,25 @@ class Part:
 
 
 def parse_systems(text: str | None) -> list[str]:
-    """Read `--systems`: names, and the words `all` and `frozen`, separated by commas; default: all.
+    """Read `--systems`: names, and the words `all`, `frozen` and `points`, separated by commas; default: all of pictures.
 
     Returns:
-        Names in the order of TITLES, the network alone and the oracle always among them.
+        Names in the order of EVERY, the network alone and the oracle always among them.
 
     Raises:
         UsageError: an unknown name.
     """
     frozen = [name for name in TITLES if name == ORACLE or not recipe_of(name).get("training.train_base")]
-    words = {"all": list(TITLES), "frozen": frozen, "points": list(POINTS)}
+    points = ["augmentation", "equioptadapt", "frame", *OF_POINTS]
+    words = {"all": list(TITLES), "frozen": frozen, "points": points}
     chosen = {"vanilla", ORACLE}
     for word in (text or "all").split(","):
         name = word.strip()
-        if name not in TITLES and name not in words:
-            hint = did_you_mean(name, [*TITLES, *words]) or f" Known: {', '.join([*words, *TITLES])}."
+        if name not in EVERY and name not in words:
+            hint = did_you_mean(name, [*EVERY, *words]) or f" Known: {', '.join([*words, *EVERY])}."
             raise UsageError(f"--systems {name}: no such system.{hint}")
         chosen.update(words.get(name, [name]))
-    return [name for name in TITLES if name in chosen]
+    return [name for name in EVERY if name in chosen]
 
 
 def choose_reference(parts: Sequence[Part], name: str | None) -> str:

@@ -25,7 +25,7 @@ def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         config=config,
         source=source,
         tag=find_task(config["task"], config["task_settings"]).tag,
-        method=kinds_for(parse_group(config["group"]))[config["canonicalizer"]["kind"]].method,
+        method=kinds_for(parse_group(metrics["group"]))[config["canonicalizer"]["kind"]].method,
         base_model=json.dumps(source["repository"]) if "repository" in source else None,
     )
 
