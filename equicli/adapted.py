@@ -127,7 +127,8 @@ class AdaptedModel(nn.Module):
     def pictures(self, pictures: Sequence[Tensor]) -> Inputs:
         """Inputs that are pictures, uint8 (3, h, w) each, or clouds (n, 3)."""
         device = device_of(self.prediction_network)
-        return inputs_from_samples(pictures, self.preprocess, device, self.padding, lists=self.signature.lists)
+        lists, outputs = self.signature.lists, self.signature.outputs
+        return inputs_from_samples(pictures, self.preprocess, device, self.padding, lists=lists, outputs=outputs)
 
     def answer(self, inputs: Inputs, ask: Ask | None = None) -> Prediction:
         """Predict from inputs of either kind.

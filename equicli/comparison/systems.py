@@ -69,7 +69,7 @@ class Part:
 
 
 def parse_systems(text: str | None) -> list[str]:
-    """Read `--systems`: names, and the words `all`, `frozen` and `points`, separated by commas; default: all of pictures.
+    """Read `--systems`: names, and the words `all`, `frozen` and `points`, separated by commas; default: all.
 
     Returns:
         Names in the order of EVERY, the network alone and the oracle always among them.

@@ -16,6 +16,7 @@ from equicli.groups.action import act
 from equicli.groups.elements import Element, Frame, inverse
 from equicli.groups.transport import Kinds, transport
 from equicli.prediction.inputs import Inputs, Pictures, Tensors, stays
+from equicli.prediction.signature import join_batch
 
 # What a network's own preprocessing can be.
 AnyPreprocess = Preprocess | CloudPreprocess
@@ -23,9 +24,14 @@ AnyPreprocess = Preprocess | CloudPreprocess
 
 @dataclass(frozen=True)
 class Clouds:
-    """Point clouds as the network takes them, (b, n, 3): centred, so that turning and preprocessing commute."""
+    """Point clouds as the network takes them, (b, n, 3): centred, so that turning and preprocessing commute.
+
+    nearest: for each cloud as it came, of all its points the nearest that was drawn, int64 (points,): what is said of
+        the drawn points then becomes what is said of all; None where clouds are preprocessed already.
+    """
 
     value: Tensor
+    nearest: Sequence[Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.value)
@@ -42,6 +48,8 @@ class Clouds:
         return self.value if element is None else act(group, inverse(group, element), self.value, "points")
 
     def back(self, group: Group, element: Element | None, output: Any, kinds: Kinds) -> Any:
+        if kinds == "per-point" and self.nearest is not None:
+            return join_batch([row[near] for row, near in zip(output, self.nearest, strict=True)])
         return output if element is None or stays(kinds) else transport(group, element, output, kinds)
 
     def turned(self, group: Group, element: Element) -> "Clouds":
@@ -51,15 +59,27 @@ class Clouds:
         return output if stays(kinds) else transport(group, inverse(group, element), output, kinds)
 
     def take(self, rows: Tensor) -> "Clouds":
-        return replace(self, value=self.value[rows])
+        nearest = None if self.nearest is None else [self.nearest[row] for row in rows.tolist()]
+        return replace(self, value=self.value[rows], nearest=nearest)
 
 
 def inputs_from_samples(
-    samples: Sequence[Tensor], preprocess: AnyPreprocess, device: torch.device, padding: str, *, lists: bool = False
+    samples: Sequence[Tensor],
+    preprocess: AnyPreprocess,
+    device: torch.device,
+    padding: str,
+    *,
+    lists: bool = False,
+    outputs: Kinds = "logits",
 ) -> Inputs:
-    """Inputs that come as files do: pictures, uint8 (3, h, w), or clouds (n, 3), of any sizes."""
+    """Inputs that come as files do: pictures, uint8 (3, h, w), or clouds (n, 3), of any sizes.
+
+    Args:
+        outputs: the kinds of what the network returns.
+    """
     if isinstance(preprocess, CloudPreprocess):
-        return Clouds(preprocess.batch(samples, device))
+        nearest = [preprocess.nearest(cloud).to(device) for cloud in samples] if outputs == "per-point" else None
+        return Clouds(preprocess.batch(samples, device), nearest)
     return Pictures(samples, preprocess, device, padding, lists)
 
 

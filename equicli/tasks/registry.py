@@ -8,12 +8,14 @@ from pydantic import ValidationError
 from equicli.errors import EquicliError, shown
 from equicli.settings import TaskSettings, fault
 from equicli.tasks.classification.task import Classification
+from equicli.tasks.points.parts import PointParts
 from equicli.tasks.points.task import PointClassification
 from equicli.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "points": PointClassification,
+    "point-parts": PointParts,
 }
 
 

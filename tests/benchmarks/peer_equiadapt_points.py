@@ -1,7 +1,7 @@
 """Vector-neuron canonicalization of point clouds by equicli and by its peer `equiadapt` 0.1.2, in one process.
 
-Both are untrained and in eval mode, and get the same clouds; times are medians of calls that alternate. Told are the ratio of
-times, the determinants of what is found as a rotation, and how far the canonical form of R·x is from that of x.
+Both are untrained and in eval mode, and get the same clouds; times are medians of calls that alternate. Told are the
+ratio of times, the determinants of what is found as a rotation, and how far the canonical forms of x and R·x differ.
 
     python -m tests.benchmarks.peer_equiadapt_points
 
@@ -63,10 +63,10 @@ def main() -> None:
             there, back = (g.mT[:, None] for g in (first, turned))
             canonical = (there * x[:, :, None]).sum(-1)
             other = (back * act(SO3, turns, x, "points")[:, :, None]).sum(-1)
-            determinants = torch.linalg.det(first)
+            signs = torch.linalg.det(first)
             print(
-                f"{name}: {1000 * statistics.median(times[name][1:]):.0f} ms; determinants {determinants.min():+.3f} to "
-                f"{determinants.max():+.3f}, {int((determinants > 0).sum())} of {CLOUDS} positive; canonical form moves by "
+                f"{name}: {1000 * statistics.median(times[name][1:]):.0f} ms; determinants {signs.min():+.3f} to "
+                f"{signs.max():+.3f}, {int((signs > 0).sum())} of {CLOUDS} positive; canonical form moves by "
                 f"{(canonical - other).abs().amax():.1e} at most"
             )
     ratio = statistics.median(p / o for o, p in zip(times["equicli"][1:], times["equiadapt"][1:], strict=True))

@@ -125,3 +125,62 @@ def test_what_does_not_fit_clouds_is_refused_in_one_line(flags, told, place, cli
 def test_groups_of_space_are_refused_for_pictures(cli, digits, tmp_path):
     result = cli("adapt", "--model", "test_resnet", "--group", "so3", digits, cwd=tmp_path)
     assert result.returncode == 2 and "--task points" in result.stderr
+
+
+def test_recipes_of_modelnet40_take_its_meshes_and_its_classes(cli, tmp_path):
+    import trimesh
+
+    from equicli.prediction.points.source import create
+
+    for name, mesh in (("chair", trimesh.creation.box((1, 2, 3))), ("night_stand", trimesh.creation.cone(1, 2))):
+        for part, count in (("train", 4), ("test", 1)):
+            for index in range(count):
+                path = tmp_path / "ModelNet40" / name / part / f"{name}_{index:04}.off"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                mesh.export(path)
+    torch.manual_seed(0)
+    torch.save(create("pointnet", {"classes": 40}).state_dict(), tmp_path / "weights.pth")
+    flags = ("--recipe", "modelnet40-pointnet-so3", "--checkpoint", "weights.pth", "--epochs", "1")
+    result = cli("adapt", *flags, "--set", "task.points=64", "-o", "run", "ModelNet40", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    labels = equicli.read_config(tmp_path / "run").labels
+    assert labels == {"chair": 8, "night_stand": 23}
+
+
+def test_labels_of_points_follow_the_points(cli, tmp_path):
+    """A network that tells the upper from the lower half labels all points of a file, however it comes turned."""
+    (tmp_path / "halves.py").write_text(
+        "import torch\nclass Halves(torch.nn.Module):\n    def forward(self, clouds):\n"
+        "        return torch.stack([-clouds[..., 2], clouds[..., 2]], dim=2)\n"
+    )
+    generator = np.random.default_rng(0)
+    for index in range(12):
+        points = generator.normal(size=(80, 3)) * (0.3, 0.3, 1.0) + np.array([0.0, 0.0, 0.2]) * generator.random(
+            (80, 1)
+        )
+        part = (points[:, 2] > points[:, 2].mean()).astype(int)
+        path = tmp_path / "data" / ("test" if index < 3 else "train") / f"{index}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savetxt(path, np.column_stack([points, part]), fmt="%.5f")
+    network = ("--model", "python:halves:Halves")
+    flags = ("--task", "point-parts", "--set", "task.points=64", "--prior", "upright", *QUICK, *network)
+    result = cli("adapt", *flags, "-o", "run", "data", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    result = cli("evaluate", "run", "--rotations", "2", "--json", *network, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads(result.stdout)
+    assert metrics["oracle"]["iou"] > 0.7 and metrics["oracle"]["avg_iou"] == pytest.approx(
+        metrics["oracle"]["iou"], abs=0.02
+    )
+    assert metrics["vanilla"]["avg_iou"] < metrics["vanilla"]["iou"]
+    assert metrics["adapted"]["avg_iou"] == pytest.approx(metrics["adapted"]["iou"], abs=0.02)
+
+    import sys
+
+    model = equicli.load(tmp_path / "run", network=sys.modules["halves"].Halves())
+    cloud = np.loadtxt(tmp_path / "data" / "test" / "0.txt")[:, :3]
+    output, _ = model.predict(cloud)
+    assert output.shape == (1, 80, 2)
+    prepared = model.preprocess(torch.from_numpy(cloud))[None]
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(model(prepared[:, order]), model(prepared)[:, order], atol=1e-4)

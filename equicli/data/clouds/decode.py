@@ -69,6 +69,32 @@ class CloudDecoder:
         except (ValueError, TypeError) as error:
             raise UsageError(f"a cloud is a path or an array (n, 3): {reason(error)}.") from error
 
+    def read_labels(self, path: Path) -> Tensor | None:
+        """The part of each point of a file, int64 (n,), in the order of `read`; None where it says none.
+
+        Of text the last of four or more columns; of .npz `label` or `pid`; of a row in an h5 file `pid`.
+        """
+        try:
+            found = self._labels(path)
+        except Exception:  # of any library, on any file: told where the cloud is read
+            return None
+        return None if found is None else torch.from_numpy(np.asarray(found).reshape(-1).astype(np.int64))
+
+    def _labels(self, path: Path) -> Array | None:
+        if path.parent.is_file():
+            import h5py
+
+            with h5py.File(path.parent, "r") as file:
+                return np.asarray(file["pid"][int(path.name)]) if "pid" in file else None
+        if path.suffix.lower() in TEXT:
+            rows = _rows(path.read_bytes())
+            columns = len(rows[0].split()) if rows else 0
+            return np.loadtxt(rows, usecols=(columns - 1,), ndmin=1) if columns > 3 else None
+        if path.suffix.lower() == ".npz":
+            found = np.load(path, allow_pickle=False)
+            return next((np.asarray(found[name]) for name in ("label", "pid") if name in found.files), None)
+        return None
+
     def read_all(self, sources: Any) -> list[Tensor]:
         """Return several clouds, or the one that is given alone; see `read`."""
         alone = isinstance(sources, str | Path) or (isinstance(sources, np.ndarray | Tensor) and sources.ndim < 3)
@@ -138,12 +164,18 @@ def _checked(points: Array) -> Array:
 
 def _read_text(data: bytes, suffix: str) -> Array:
     """Columns that spaces, commas or semicolons separate; a heading and comments are passed over."""
+    rows = _rows(data)
+    return np.loadtxt(rows, usecols=(0, 1, 2), ndmin=2) if rows else np.empty((0, 3))
+
+
+def _rows(data: bytes) -> list[str]:
+    """The lines of a text that hold numbers, with spaces between them."""
     lines = [line.partition("#")[0].replace(",", " ").replace(";", " ") for line in data.decode("utf-8").splitlines()]
     rows = [line for line in lines if line.strip() and not line.lstrip().startswith("//")]
     # A heading of names, or the number of points, as .pts and some .xyz begin.
     if rows and (len(rows[0].split()) < 3 or not _is_number(rows[0].split()[0])):
         rows = rows[1:]
-    return np.loadtxt(rows, usecols=(0, 1, 2), ndmin=2) if rows else np.empty((0, 3))
+    return rows
 
 
 def _is_number(word: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from equicli.data.clouds.decode import CloudDecoder
@@ -73,6 +74,11 @@ class CloudPreprocess:
             again = generator.integers(0, n, max(0, self.points - n))
             return torch.from_numpy(np.concatenate([order[: self.points], again]))
         return farthest_points(cloud, self.points) if self.draw == "farthest" else torch.arange(self.points)
+
+    def nearest(self, cloud: Tensor) -> Tensor:
+        """For each point of a cloud (n, 3) the nearest that is drawn, as its position among these: int64 (n,)."""
+        drawn = cloud[self.indices(cloud)].numpy()
+        return torch.from_numpy(cKDTree(drawn).query(cloud.numpy())[1])
 
     def decoder(self, *_: object) -> CloudDecoder:
         """What opens files for it. Nothing that is said of pixels matters."""

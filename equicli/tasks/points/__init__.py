@@ -1,1 +1,1 @@
-"""The task `points`: one class for each point cloud."""
+"""The tasks of point clouds: `points`, one class for each; `point-parts`, a part for each of its points."""
