@@ -282,6 +282,7 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
     )
     exact = group.dimension == 3 or (is_finite(group) and group.exact)
     asked = TASKS[config.task.kind]
+    moves = "turns points" if group.dimension == 3 else "permutes pixels"
     policy = Gate(0.5, 2) if config.policy.kind == "gate" else policy_of(config.policy)
     refusal = policy.refusal(group, asked.signature.outputs, kind.ranks(group))
     epochs, start, upright = tree.name("training.epochs"), "--start-from", "--upright"
@@ -327,7 +328,7 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
         f"{augment}: nothing is trained without --train-base": training.augment and not training.train_base,
         f"{prior}: {flag} finds no poses; leave it out": training.prior_weight and not kind.finds_poses,
         f"{contrast}: {flag} compares no views; leave it out": training.contrast_weight and not kind.compares_views,
-        f"{artifact}: {group.name} interpolates nothing, so there are no artifacts; leave it out": (
+        f"{artifact}: {group.name} {moves}, so there are no artifacts; leave it out": (
             training.artifact_weight and exact
         ),
         f"{artifact}: {flag} learns no poses; leave it out": (

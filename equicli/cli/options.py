@@ -226,9 +226,9 @@ Group = Annotated[
     str | None,
     typer.Option(
         help="Turns to undo. c4: by 90°; c8: by 45°; c…: any number; so2: all; d4, d8, … and o2: these and mirroring; "
-        "of point clouds so3, or so2z about z.",
+        "of point clouds so3, their default, or so2z about z.",
         rich_help_panel=CANONICALIZER,
-        show_default="c4; of point clouds so3",
+        show_default="c4",
     ),
 ]
 StartFrom = Annotated[

@@ -79,7 +79,8 @@ class Loader(Generic[T]):
             yield batch
             del batch  # pictures may be large: not two batches of them
         if not found and self.samples:
-            raise EquicliError(f"{self.samples[0].path.parent}: none of {len(self.samples)} images can be read.")
+            things = "clouds" if isinstance(self.decoder, CloudDecoder) else "images"
+            raise EquicliError(f"{self.samples[0].path.parent}: none of {len(self.samples)} {things} can be read.")
 
     def _prepared(self) -> Iterator[tuple[int, T]]:
         with ThreadPoolExecutor(THREADS) as pool:
@@ -121,12 +122,12 @@ def _stack(prepared: Iterable[tuple[int, T]]) -> Batch[T]:
     return Batch(torch.tensor(indices), items)
 
 
-def tell_unreadable(unreadable: Mapping[Path, str], progress: Progress) -> None:
-    """List skipped files."""
+def tell_unreadable(unreadable: Mapping[Path, str], progress: Progress, things: str = "images") -> None:
+    """List skipped files. `things` is what they should have been."""
     for path, why in unreadable.items():
         progress.say(f"skipped {printable(path)}: {why}")
     if unreadable:
-        progress.say(f"{len(unreadable)} unreadable images skipped (--strict stops instead)")
+        progress.say(f"{len(unreadable)} unreadable {things} skipped (--strict stops instead)")
 
 
 def in_threads(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:

@@ -73,7 +73,7 @@ def evaluate_images(
         precision=precision,
         progress=progress,
     )
-    tell_unreadable(batches.unreadable, progress)
+    tell_unreadable(batches.unreadable, progress, task.things)
     progress.say("measuring time: canonicalizer and network in turns")
     cost = cost_of(model, sample, precision)
     count = None if seen is None else batches.count_seen(seen)

@@ -123,7 +123,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     if trains or binding.head_needed:
         asked = found.network if binding.head_needed and features is None else None
         images = _read(config, canonicalizer, found, split, decoder, asked, turn_back, device, progress, keep=trains)
-    tell_unreadable(images.unreadable, progress)
+    tell_unreadable(images.unreadable, progress, task.things)
     spec = found.spec
     if images.features is not None:
         features = Features(images.features, images.samples)
@@ -318,7 +318,8 @@ def _train(
     """Fit the canonicalizer, and the network where it is trained, too."""
     training = config.training
     if training.prior_weight:
-        progress.say(f"prior: the pose of training images is taken to be {prior} (r0 is upright, as the network knows)")
+        known = "" if prior.upright else " (r0 is upright, as the network knows)"
+        progress.say(task.said("prior: the pose of training images") + f" is taken to be {prior}{known}")
     network = found.network.requires_grad_(training.train_base)
     if training.train_base:
         progress.say("training the prediction network, too: the artifact holds other weights than were loaded")
@@ -342,7 +343,7 @@ def _train(
     )
     by_rate = objective.judged_by_identity_rate
     best = f"identity rate {scores.identity_rate:.1%}" if by_rate else f"loss {scores.loss:.3f}"
-    of = f"all {len(images[1])} validation images"
+    of = task.said(f"all {len(images[1])} validation images")
     if training.prior_weight and near_chance(canonicalizer.group, prior, scores.identity_rate):
         rate = f"of {of} {scores.identity_rate:.1%} are found as the prior says, near chance"
         progress.say(f"keeping epoch {epoch}, though training learned next to nothing: {rate}")

@@ -144,8 +144,7 @@ def test_frames_are_all_that_a_clouds_axes_allow_and_the_network_may_choose_amon
 
 @pytest.mark.real
 def test_how_many_real_clouds_frames_serve(real_data):
-    """Where the gap between two principal variances is under 2 % of the larger, frames are left out; elsewhere they
-    keep the law."""
+    """Where two principal variances differ by under 2 % of the largest, frames are left out; elsewhere they keep the law."""
     from equicli.data.clouds.decode import CloudDecoder
     from equicli.data.clouds.preprocess import CloudPreprocess
 
@@ -153,9 +152,9 @@ def test_how_many_real_clouds_frames_serve(real_data):
     decoder, preprocess = CloudDecoder(), CloudPreprocess(256)
     x = torch.stack([preprocess(decoder.read(path)) for path in paths]).double()
     variances = torch.linalg.eigvalsh(x.mT @ x / x.shape[1])
-    gap = ((variances.diff(dim=1)) / variances[:, 1:]).amin(dim=1)
+    gap = variances.diff(dim=1).amin(dim=1) / variances[:, -1]
     kept = gap > 0.02
-    assert 0.75 < kept.double().mean() < 1
+    assert 0.7 < kept.double().mean() < 0.95
     canonicalizer, h = create("frame", SO3).double(), SO3.sample(1, torch.Generator().manual_seed(5))[0]
     found = canonical(SO3, canonicalizer, act(SO3, h, x[kept], "points"))
     assert (found - canonical(SO3, canonicalizer, x[kept])).abs().max() < 1e-8
