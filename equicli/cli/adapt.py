@@ -63,7 +63,8 @@ def adapt_command(
     task: Annotated[
         str | None,
         typer.Option(
-            help="What the network is asked for: classification, points (point clouds), or a task that you added.",
+            help="What the network is asked for: classification; of point clouds points or point-parts; or a task that "
+            "you added.",
             rich_help_panel=DATA,
             show_default="classification",
         ),

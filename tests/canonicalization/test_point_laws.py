@@ -144,7 +144,7 @@ def test_frames_are_all_that_a_clouds_axes_allow_and_the_network_may_choose_amon
 
 @pytest.mark.real
 def test_how_many_real_clouds_frames_serve(real_data):
-    """Where two principal variances differ by under 2 % of the largest, frames are left out; elsewhere they keep the law."""
+    """Where two principal variances differ by under 2 % of the largest, clouds are left out; others keep the law."""
     from equicli.data.clouds.decode import CloudDecoder
     from equicli.data.clouds.preprocess import CloudPreprocess
 
