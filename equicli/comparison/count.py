@@ -33,6 +33,7 @@ class Counted:
     """Of one system with one seed: its score on every test sample and turn, (n, |R|), and the numbers of a row.
 
     settings: see `Part`. per_class: of the class's samples, `n`, scores and alignment.
+    over: the turns that are averaged over; None: all.
     """
 
     system: str
@@ -41,6 +42,12 @@ class Counted:
     hits: Tensor
     numbers: Mapping[str, float | None]
     per_class: Mapping[str, Mapping[str, float | None]]
+    over: range | None = None
+
+    @property
+    def averaged(self) -> Tensor:
+        """The scores that the group-averaged one is the mean of."""
+        return self.hits if self.over is None else self.hits[:, list(self.over)]
 
 
 def count(
@@ -106,11 +113,12 @@ def count(
     }
     hits, numbers = found.records["adapted"][task.score], _numbers(found, task, config) | cost
     per_class = _per_class(found, task, config)
-    counted = [Counted(part.system, part.settings, part.config.seed, hits, numbers, per_class)]
+    over = None if isinstance(elements, PlanarGroup) else elements.scenarios[elements.name]
+    counted = [Counted(part.system, part.settings, part.config.seed, hits, numbers, per_class, over)]
     if alone:
         free = {name: None if name.startswith("relative") else 0 for name in cost} | {"passes": 1}
         told = {**_plain(task.measure(found.records[ORACLE], elements)), **free}
-        counted.append(Counted(ORACLE, (), part.config.seed, found.records[ORACLE][task.score], told, {}))
+        counted.append(Counted(ORACLE, (), part.config.seed, found.records[ORACLE][task.score], told, {}, over))
     return counted, found
 
 

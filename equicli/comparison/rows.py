@@ -26,7 +26,7 @@ def rows_of(counted: Sequence[Counted], score: str, reference: str) -> list[dict
     for one in sorted(counted, key=lambda one: list(EVERY).index(one.system)):
         runs.setdefault((one.system, one.settings), []).append(one)
     # For each seed and image the share of turns in which it was right, (seeds, n).
-    shares = {row: torch.stack([c.hits.double().mean(dim=1) for c in of]) for row, of in runs.items()}
+    shares = {row: torch.stack([c.averaged.double().mean(dim=1) for c in of]) for row, of in runs.items()}
     rows = []
     for row, of in runs.items():
         values = {number: [c.numbers.get(number) for c in of] for number in names}
@@ -57,7 +57,7 @@ def _run(one: Counted, score: str) -> dict[str, Any]:
     return {
         **one.numbers,
         f"{score}_ci": wilson(correct[0], n) if exact else clustered(one.hits[:, :1].numpy()),
-        f"avg_{score}_ci": clustered(one.hits.numpy()),
+        f"avg_{score}_ci": clustered(one.averaged.numpy()),
         **({"correct": correct} if exact else {}),
         "per_class": one.per_class,
     }
