@@ -1,19 +1,20 @@
 """AdaptedModel: a canonicalizer in front of a frozen prediction network. What is evaluated is what is shipped."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.data.decode import Decoder, Picture, read_pictures
-from equicli.data.preprocess import Preprocess
+from equicli.data.clouds.decode import Cloud, CloudDecoder
+from equicli.data.decode import Picture, read_pictures
 from equicli.data.value_range import AS_USUAL, ValueRanges
 from equicli.devices import device_of, full_float32
 from equicli.errors import UsageError
 from equicli.policy import ONE, Policy
-from equicli.prediction.inputs import Inputs, Pictures, Tensors, Views
+from equicli.prediction.clouds import AnyPreprocess, inputs_from_samples, inputs_from_tensors
+from equicli.prediction.inputs import Inputs, Views
 from equicli.prediction.signature import CLASSIFIER, Ask, Signature, asking
 
 
@@ -43,7 +44,7 @@ class AdaptedModel(nn.Module):
         self,
         canonicalizer: Canonicalizer,
         prediction_network: nn.Module,
-        preprocess: Preprocess,
+        preprocess: AnyPreprocess,
         *,
         padding: str = "edge",
         policy: Policy = ONE,
@@ -80,52 +81,54 @@ class AdaptedModel(nn.Module):
         return self
 
     def forward(self, x: Any) -> Any:
-        """Predict from square images x (b, 3, h, w), normalized as the prediction network expects.
+        """Predict from square images x (b, 3, h, w), normalized as the prediction network expects; or from clouds
+        (b, n, 3), centred and scaled.
 
         A network that takes more than images gets it as its signature says; a list may hold images of any sizes.
         """
         return self.answer(self.tensors(x)).output
 
     @torch.inference_mode()
-    def predict(self, pictures: Sequence[Picture] | Picture) -> Prediction:
-        """Predict from pictures of any size, one or a list of them.
+    def predict(self, pictures: Sequence[Picture | Cloud] | Picture | Cloud) -> Prediction:
+        """Predict from pictures of any size, or from point clouds where the network takes these; one or a list of them.
 
         Args:
             pictures: each a path, a `PIL.Image`, an array (h, w), (h, w, 3) or (h, w, 4) in the order of red, green,
-                blue and opacity, of uint8 or of floats in [0, 1], or a uint8 tensor (3, h, w).
+                blue and opacity, of uint8 or of floats in [0, 1], or a uint8 tensor (3, h, w). Of clouds a path, or an
+                array (n, 3) of any scale.
 
         Raises:
             UnreadableImageError: a file cannot be read. UsageError: a value is no picture, or there is none.
         """
-        read = read_pictures(pictures, Decoder(self.value_ranges))
+        decoder = self.preprocess.decoder(self.value_ranges)
+        if isinstance(decoder, CloudDecoder):
+            read = decoder.read_all(pictures)
+        else:
+            read = read_pictures(cast(Any, pictures), decoder)
         if not read:
             raise UsageError("no pictures: give at least one.")
         return self.answer(self.pictures(read))
 
     def canonicalize(self, x: Tensor) -> Tensor:
-        """Return the canonical form ĝ⁻¹·x of each image (b, 3, h, w): the same for x and for every g·x."""
+        """Return the canonical form ĝ⁻¹·x, the same for x and every g·x, of images (b, 3, h, w) or clouds (b, n, 3)."""
         inputs = self.tensors(x)
         pose = self.find_pose(inputs)
         canonical: Tensor = inputs.at(self.canonicalizer.group, None if pose is None else pose.element)
         return canonical
 
-    def tensors(self, x: Any) -> Tensors:
+    def tensors(self, x: Any) -> Inputs:
         """Inputs that are preprocessed already.
 
         Raises:
-            UsageError: images that are no batch.
+            UsageError: images or clouds that are no batch.
         """
-        if isinstance(x, Tensor) and self.signature.inputs == "image" and x.ndim != 4:
-            raise UsageError(
-                f"images of shape {tuple(x.shape)}: give a batch (b, 3, h, w), of one image image[None]. "
-                "Pictures that are not preprocessed go into predict()."
-            )
-        return Tensors(x, self.preprocess.normalization, self.signature.inputs, self.padding)
+        return inputs_from_tensors(x, self.preprocess.normalization, self.signature.inputs, self.padding)
 
-    def pictures(self, pictures: Sequence[Tensor]) -> Pictures:
-        """Inputs that are pictures, uint8 (3, h, w) each."""
+    def pictures(self, pictures: Sequence[Tensor]) -> Inputs:
+        """Inputs that are pictures, uint8 (3, h, w) each, or clouds (n, 3)."""
         device = device_of(self.prediction_network)
-        return Pictures(pictures, self.preprocess, device, self.padding, self.signature.lists)
+        lists, outputs = self.signature.lists, self.signature.outputs
+        return inputs_from_samples(pictures, self.preprocess, device, self.padding, lists=lists, outputs=outputs)
 
     def answer(self, inputs: Inputs, ask: Ask | None = None) -> Prediction:
         """Predict from inputs of either kind.

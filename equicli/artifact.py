@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
-from equicli.canonicalization.registry import REGISTRY
+from equicli.canonicalization.registry import kinds_for
 from equicli.data.fingerprint import BYTES, from_tensor, to_tensor
 from equicli.errors import EquicliError, UsageError, reason, shown
 from equicli.files import open_tensors, read_tensors, write_tensors
@@ -30,6 +30,7 @@ _PREFIXES = {
     "torchvision": ("torchvision",),
     "transformers": ("transformers",),
     "python": ("",),
+    "equicli": ("",),
 }
 _CANONICALIZER, _NETWORK = "canonicalizer.", "prediction_network."
 # Beside the networks' weights: fingerprints of the pictures that training saw, uint8 (n, 8).
@@ -216,7 +217,7 @@ def load_call(path: Path, config: ModelConfig, *, adapter_only: bool, checkpoint
 
 
 def _rebuild_canonicalizer(config: ModelConfig, group: Group) -> Canonicalizer:
-    kind = REGISTRY[config.canonicalizer.kind]
+    kind = kinds_for(group)[config.canonicalizer.kind]
     try:
         spec = TypeAdapter(kind.Spec).validate_python(dict(config.canonicalizer.spec), extra="forbid")
     except ValidationError as error:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, Val
 
 from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.prior import read_prior
-from equicli.canonicalization.registry import REGISTRY
+from equicli.canonicalization.registry import kinds_for
 from equicli.data.decode import MAX_PIXELS
 from equicli.data.reencode import find_encoding
 from equicli.data.value_range import read_bounds
@@ -37,7 +37,7 @@ from equicli.settings import (
 )
 from equicli.tasks.registry import TASKS
 from equicli.tasks.task import Task
-from equicli.tree import SECTIONS, START_FROM, Tree, kind_of, merge, short_names
+from equicli.tree import SECTIONS, START_FROM, Tree, default_group, kind_of, merge, short_names
 
 Section = TypeVar("Section", bound=Settings)
 Known = TypeVar("Known")
@@ -97,9 +97,9 @@ def resolve(tree: Tree) -> AdaptConfig:
         UsageError: an unknown key (with the nearest known one), or a value that does not fit.
     """
     values = tree.values
-    group = _find_group(str(values.get("group", "c4")))
-    kind = _find_canonicalizer(kind_of("canonicalizer", values), group)
     task = _find(kind_of("task", values), TASKS, "task")
+    group = _find_group(str(values.get("group", default_group(values))), task)
+    kind = _find_canonicalizer(kind_of("canonicalizer", values), group)
     _check_keys(tree, {**SECTIONS, "canonicalizer": kind.Settings, "task": task.Settings})
     if "data" not in values:
         raise UsageError("DATA is missing: name it on the command line or in a recipe.")
@@ -181,19 +181,25 @@ def _find(kind: str, known: Mapping[str, Known], section: str) -> Known:
     return known[kind]
 
 
-def _find_group(name: str) -> Group:
+def _find_group(name: str, task: type[Task]) -> Group:
     group = parse_group(name)
-    if group.dimension != 2:
-        raise UsageError(f"--group {name}: turns points in space; images take c4, d4, so2 or o2.")
+    of_points = task.signature.inputs == "points"
+    if group.dimension != 2 and not of_points:
+        raise UsageError(
+            f"--group {name}: turns points in space; images take c4, d4, so2 or o2. For point clouds add --task points."
+        )
+    if group.dimension != 3 and of_points:
+        raise UsageError(f"--group {name}: turns pictures; point clouds take so3 or so2z.")
     if group.order == 1:
         raise UsageError(f"--group {name}: the trivial group leaves nothing to learn; c4 stands for rotations by 90°.")
     return group
 
 
 def _find_canonicalizer(kind: str, group: Group) -> type[Canonicalizer]:
-    canonicalizer = _find(kind, REGISTRY, "canonicalizer")
+    known = kinds_for(group)
+    canonicalizer = _find(kind, known, "canonicalizer")
     if not canonicalizer.takes(group):
-        fitting = [name for name, other in REGISTRY.items() if other.takes(group)]
+        fitting = [name for name, other in known.items() if other.takes(group)]
         raise UsageError(f"--canonicalizer {kind}: not for --group {group.name}, which takes {', '.join(fitting)}.")
     return canonicalizer
 
@@ -275,11 +281,12 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
         tree.name(f"training.{key}")
         for key in ("prior_weight", "contrast_weight", "artifact_weight", "task_weight", "augment")
     )
-    exact = is_finite(group) and group.exact
+    exact = group.dimension == 3 or (is_finite(group) and group.exact)
     asked = TASKS[config.task.kind]
+    moves = "turns points" if group.dimension == 3 else "permutes pixels"
     outputs = asked.signature.outputs
     policy = Gate.fitting(outputs) if config.policy.kind == "gate" else policy_of(config.policy)
-    refusal = policy.refusal(group, outputs)
+    refusal = policy.refusal(group, outputs, kind.ranks(group))
     epochs, start, upright = tree.name("training.epochs"), "--start-from", "--upright"
     faults = {
         f"{start}: {flag} has learned nothing that could be taken; leave it out": (
@@ -294,6 +301,7 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
         f"{epochs} = 0: trains nothing, which --train-base asks for; leave one of them out": (
             training.epochs == 0 and training.train_base
         ),
+        f"{upright}: is for pictures; put point clouds into DATA": bool(config.upright) and group.dimension == 3,
         f"{upright}: nothing is trained on these images; leave it out": (
             bool(config.upright) and (training.epochs == 0 or not kind.learns)
         ),
@@ -334,7 +342,7 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
         f"{augment}: nothing is trained without --train-base": training.augment and not training.train_base,
         f"{prior}: {flag} finds no poses; leave it out": training.prior_weight and not kind.finds_poses,
         f"{contrast}: {flag} compares no views; leave it out": training.contrast_weight and not kind.compares_views,
-        f"{artifact}: {group.name} permutes pixels, so there are no artifacts; leave it out": (
+        f"{artifact}: {group.name} {moves}, so there are no artifacts; leave it out": (
             training.artifact_weight and exact
         ),
         f"{artifact}: {flag} learns no poses; leave it out": (

@@ -40,6 +40,20 @@ def shown(text: object) -> str:
     return printable(whole[:_MAX_SHOWN]) + "…" * (len(whole) > _MAX_SHOWN)
 
 
+def said_of(things: str, text: str) -> str:
+    """A text about images or pictures, said of other things, such as `point clouds`."""
+    if things == "images":
+        return text
+    words = {
+        "images": things,
+        "pictures": things,
+        "image": things.removesuffix("s"),
+        "picture": things.removesuffix("s"),
+    }
+    text = re.sub(r"\ban (image)\b", r"a \1", text)
+    return re.sub(r"\b(images?|pictures?)\b", lambda found: words[found[1]], text)
+
+
 def printable(text: object) -> str:
     """A text, such as a file's name, on one line that every terminal shows: escapes stand for what does not print."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))

@@ -11,14 +11,15 @@ import torch
 
 from equicli import artifact
 from equicli.claims import find_run
-from equicli.data.preprocess import Preprocess
+from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.files import open_tensors
 from equicli.prediction.checkpoint_files import sha256_of
+from equicli.prediction.clouds import AnyPreprocess
 from equicli.prediction.load import is_model_folder, load_network
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.python_source import refuse_lazy
-from equicli.prediction.signature import CLASSIFIER, try_network
+from equicli.prediction.signature import CLASSIFIER, Signature, try_network
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.runs import RUNS, Run
 from equicli.settings import Ema, Scalar
@@ -141,6 +142,9 @@ def _count(tensors: Iterable[tuple[int, str]]) -> dict[str, Any]:
 def _count_outputs(found: PretrainedNetwork) -> tuple[int | None, list[str]]:
     """Show the network a black image, as `adapt` shows it the first of the folder. What it fails at is a remark."""
     size = found.preprocess.size
+    if isinstance(found.preprocess, CloudPreprocess):
+        shown = torch.zeros(1, found.preprocess.points, 3)
+        return int(try_network(found.network, Signature("points"), shown).shape[1]), []
     if isinstance(found.network, TwoTowers):
         return None, [
             "a zero-shot network: --prompts of `equicli adapt`, or the names of class folders, say its classes"
@@ -158,8 +162,10 @@ def _count_outputs(found: PretrainedNetwork) -> tuple[int | None, list[str]]:
     return None, [f"not a classifier: it returns {shape}, not logits (images, classes)"]
 
 
-def _preprocess(preprocess: Preprocess) -> dict[str, Any]:
+def _preprocess(preprocess: AnyPreprocess) -> dict[str, Any]:
     fields = asdict(preprocess)
+    if isinstance(preprocess, CloudPreprocess):
+        return fields
     fields.pop("normalization")
     return fields | preprocess.normalization._asdict()
 

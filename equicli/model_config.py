@@ -11,14 +11,15 @@ from torch import nn
 from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.prior import Prior
-from equicli.canonicalization.registry import REGISTRY
-from equicli.data.preprocess import Preprocess
+from equicli.canonicalization.registry import kinds_for
+from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.data.value_range import AS_USUAL, ValueRanges
 from equicli.errors import EquicliError, UsageError, shown
 from equicli.groups import parse_group
 from equicli.groups.action import PADDINGS
 from equicli.groups.labels import read_label
 from equicli.policy import ONE, Mean, Policy
+from equicli.prediction.clouds import AnyPreprocess
 from equicli.prediction.network import NetworkSpec
 from equicli.prediction.signature import CLASSIFIER, Signature
 from equicli.settings import fault
@@ -61,7 +62,7 @@ class ModelConfig:
     group: str
     canonicalizer: CanonicalizerSpec
     prediction_network: NetworkSpec
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
     labels: Mapping[str, Annotated[int, Field(ge=0)]]
     provenance: Mapping[str, str]
     prior: Prior
@@ -149,21 +150,25 @@ def _check(config: ModelConfig) -> None:
         group = parse_group(config.group)
     except UsageError:
         raise ValueError(f"group: '{config.group}' is none") from None
-    kind = REGISTRY.get(config.canonicalizer.kind)
-    if kind is None or group.dimension != 2 or not kind.takes(group):
+    kind = kinds_for(group).get(config.canonicalizer.kind)
+    if (group.dimension == 3) != (config.signature.inputs == "points"):
+        raise ValueError(f"group: '{config.group}' does not act on inputs of the kind {config.signature.inputs}")
+    if (group.dimension == 3) != isinstance(config.preprocess, CloudPreprocess):
+        raise ValueError(f"preprocess: not for {group.name}")
+    if kind is None or not kind.takes(group):
         raise ValueError(f"canonicalizer.kind: '{config.canonicalizer.kind}' is none for {group.name}")
     trained_for = config.canonicalizer.source.get("trained_for", group.name)
     try:
         parse_group(trained_for)
     except UsageError:
         raise ValueError(f"canonicalizer.source.trained_for: '{trained_for}' is no group") from None
-    refusal = config.policy.refusal(group, config.signature.outputs)
+    refusal = config.policy.refusal(group, config.signature.outputs, kind.ranks(group))
     if refusal is not None:
         raise ValueError(f"policy: {refusal}")
     if config.padding not in PADDINGS:
         raise ValueError(f"padding: '{config.padding}' is none")
     for label in config.prior.poses:
-        if read_label(group, label) is None:
+        if read_label(group, label) is None and not (group.name == "so3" and config.prior.upright):
             raise ValueError(f"prior.poses: '{label}' is no pose of {group.name}")
     shares = config.prior.shares
     if not config.prior.poses or len(shares) not in (0, len(config.prior.poses)):

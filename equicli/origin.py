@@ -6,7 +6,7 @@ from pathlib import Path
 
 from equicli import artifact
 from equicli.canonicalization.canonicalizer import Canonicalizer
-from equicli.canonicalization.registry import REGISTRY
+from equicli.canonicalization.registry import kinds_for
 from equicli.claims import find_artifact
 from equicli.errors import EquicliError, UsageError
 from equicli.groups import Group, is_finite, parse_group
@@ -98,7 +98,8 @@ def with_origin(tree: Tree) -> Tree:
     if wanted not in (None, kind):
         raise UsageError(f"{tree.name('canonicalizer.kind')} {wanted}: --start-from {name} holds {kind}; leave it out.")
     group = tree.get("group") or config.group
-    if not REGISTRY[kind].serves(parse_group(_trained_for(config)), parse_group(str(group))):
+    trained = parse_group(_trained_for(config))
+    if not kinds_for(trained)[kind].serves(trained, parse_group(str(group))):
         raise UsageError(
             f"--group {group}: --start-from {name} holds {kind} for {_trained_for(config)}, which cannot serve that "
             "group; leave --group out, or --start-from."

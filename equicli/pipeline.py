@@ -15,6 +15,7 @@ from equicli.claims import find_artifact, plan_export, short_name
 from equicli.comparison.compare import measure_systems
 from equicli.comparison.systems import Part, choose_reference
 from equicli.config import AdaptConfig
+from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.data.decode import MAX_PIXELS
 from equicli.data.reencode import NONE, find_encoding
 from equicli.devices import find_device, find_precision
@@ -24,13 +25,14 @@ from equicli.evaluation.overrides import Overrides
 from equicli.evaluation.run import evaluate_images
 from equicli.evaluation.turns import turns_for
 from equicli.files import alone_in, check_writable, write_atomically
+from equicli.groups import PlanarGroup
 from equicli.model_config import ModelConfig
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.inputs import stays
 from equicli.prediction.signature import try_network
 from equicli.progress import Progress
+from equicli.reports import clouds, curve, markdown, overlays
 from equicli.reports import comparison as comparison_report
-from equicli.reports import curve, markdown, overlays
 from equicli.runs import RUNS, Run, become_latest
 from equicli.tasks.registry import find_task, make_task
 from equicli.training.adapt import train_canonicalizer
@@ -189,11 +191,17 @@ def evaluate(
             latest=run.folder if run and path is None else None,
             progress=progress,
         )
+        drawn = None
+        if isinstance(model.preprocess, CloudPreprocess):
+            drawn = clouds.figure(model, [sample.path for sample in images.samples], turns)
+        metrics["figure"] = clouds.FIGURE if drawn else None
         # The model card stays with what the run was made for.
         card = data is None and reencode is None and not overrides.by_flag() and precision == "fp32"
         with _shown(metrics, show):
+            if drawn:
+                write_atomically(folder / clouds.FIGURE, drawn)
             _write_reports(run, folder, metrics, config, card=card and folder == file.parent)
-            if overlays.is_drawn(metrics):
+            if overlays.is_drawn(metrics) and isinstance(turns, PlanarGroup):
                 lost = [images.data.root / one["file"] for one in metrics["lost_most"]]
                 write_atomically(folder / overlays.FIGURE, overlays.figure(model, task, turns, lost, max_pixels))
         return metrics, folder

@@ -15,6 +15,7 @@ from torch import Tensor
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import TIE
 from equicli.groups import Group, as_finite, is_finite
+from equicli.groups.elements import Element
 from equicli.groups.transport import Kinds
 from equicli.prediction.evidence import EVIDENCE, Evidence, evidence_of
 from equicli.prediction.inputs import Views
@@ -52,14 +53,19 @@ class One:
         """Inputs of which a rounding decides how they are asked about, besides the pose itself: bool (b,)."""
         return None
 
-    def refusal(self, group: Group, outputs: Kinds) -> str | None:
-        """Why this cannot be done for a group and outputs of these kinds; None if it can."""
+    def refusal(self, group: Group, outputs: Kinds, ranks: int = 0) -> str | None:
+        """Why this cannot be done for a group and outputs of these kinds; None if it can.
+
+        Args:
+            ranks: of a continuous group, how many poses the canonicalizer compares; 0 where it finds but one.
+        """
         return None
 
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of a classifier's outputs over all poses of a finite group, each weighted by p(g | x).
+    """The mean of a classifier's outputs over all poses of a finite group, each weighted by p(g | x); of a continuous
+    one over those that the canonicalizer compares.
 
     of: `logits`, or `probabilities`, whose logarithm is returned; see `average_outputs`.
     """
@@ -73,18 +79,18 @@ class Mean:
 
     def answer(self, views: Views, pose: Pose | None) -> Any:
         # View by view: all at once would take |G| times the memory of the network.
-        outputs = map(views.at, range(as_finite(views.group).order))
+        outputs = map(views.at, _poses(views.group, pose))
         return average_outputs(None if pose is None else pose.scores, outputs, self.of)
 
     def passes(self, group: Group, pose: Pose | None) -> float:
-        return as_finite(group).order
+        return len(_poses(group, pose))
 
     def ties(self, pose: Pose) -> Tensor | None:
         return None
 
-    def refusal(self, group: Group, outputs: Kinds) -> str | None:
-        if not is_finite(group):
-            return f"{group.name} has infinitely many poses; take a group such as c8"
+    def refusal(self, group: Group, outputs: Kinds, ranks: int = 0) -> str | None:
+        if not (is_finite(group) or ranks):
+            return _too_many(group)
         if outputs != "logits":
             return "only logits can be averaged, and this task's outputs are others; use policy=one"
         return None
@@ -120,12 +126,13 @@ class Gate:
 
     def answer(self, views: Views, pose: Pose | None) -> Any:
         p, poses = self._ranked(pose)
-        likeliest = views.at(poses[:, 0])
+        elements = ranked_elements(pose, poses, self.most)
+        likeliest = views.at(elements[0])
         unsure = self._unsure(p)
         if not len(unsure):
             return likeliest
-        few, poses = views.take(unsure), poses[unsure]
-        outputs = [take_rows(likeliest, unsure), *(few.at(poses[:, rank]) for rank in range(1, self.most))]
+        few = views.take(unsure)
+        outputs = [take_rows(likeliest, unsure), *(few.at(element[unsure]) for element in elements[1:])]
         return put_rows(likeliest, unsure, self.combined(outputs, p[unsure, : self.most]))
 
     def combined(self, outputs: Sequence[Any], p: Tensor) -> Any:
@@ -160,11 +167,12 @@ class Gate:
         left_out = (last[:, -2] - last[:, -1]) < TIE if scores.shape[1] > self.most else torch.zeros_like(at_threshold)
         return at_threshold | ((p[:, 0] < self.threshold) & left_out)
 
-    def refusal(self, group: Group, outputs: Kinds) -> str | None:
-        if not is_finite(group):
-            return f"{group.name} has infinitely many poses; take a group such as c8"
-        if self.most > group.order:
-            return f"asks about {self.most} poses of {group.order}"
+    def refusal(self, group: Group, outputs: Kinds, ranks: int = 0) -> str | None:
+        count = group.order if is_finite(group) else ranks
+        if not count:
+            return _too_many(group)
+        if self.most > count:
+            return f"asks about {self.most} poses of {count}"
         if self.evidence not in evidence_of(outputs):
             known = "only of logits and of detections it is known how sure the network is"
             return f"{known}, and this task's outputs are others; use policy=one"
@@ -185,6 +193,31 @@ class Gate:
 
     def _unsure(self, p: Tensor) -> Tensor:
         return (p[:, 0] < self.threshold).nonzero()[:, 0]
+
+
+def _poses(group: Group, pose: Pose | None) -> Sequence[Element]:
+    """Every pose that is compared: of a finite group all, else the candidates of each input, (b, d, d) by rank."""
+    if pose is not None and pose.candidates is not None:
+        return pose.candidates.unbind(1)
+    return range(as_finite(group).order)
+
+
+def ranked_elements(pose: Pose | None, order: Tensor, most: int) -> list[Tensor]:
+    """The likeliest poses of each input: `most` batches of elements.
+
+    Args:
+        order: their numbers, the likeliest first, (b, m); see `posterior`.
+    """
+    if pose is None or pose.candidates is None:
+        return [order[:, rank] for rank in range(most)]
+    rows = torch.arange(len(order), device=order.device)
+    return [pose.candidates[rows, order[:, rank]] for rank in range(most)]
+
+
+def _too_many(group: Group) -> str:
+    if group.dimension == 3:
+        return f"{group.name} has infinitely many poses; take --canonicalizer optimized or frame, which compare some"
+    return f"{group.name} has infinitely many poses; take a group such as c8"
 
 
 Policy = One | Mean | Gate

@@ -22,7 +22,7 @@ LATEST = "latest"
 # counts as unfinished.
 FILES = (
     "model.safetensors training_state.safetensors features.safetensors start.safetensors config.json resolved.yaml "
-    "split.json log.jsonl metrics.json report.md curve.png overlays.png README.md"
+    "split.json log.jsonl metrics.json report.md curve.png overlays.png clouds.png README.md"
 ).split()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from equicli.canonicalization.registry import REGISTRY
+from equicli.canonicalization.registry import REGISTRY, SPACE
 from equicli.errors import UsageError
 from equicli.groups import is_finite, parse_group
 from equicli.recipes import parse_pair
@@ -124,13 +124,12 @@ def merge(
 
 def _common_keys(section: str, before: str, after: str) -> set[str]:
     """What means the same for two kinds of a section: the keys of the class that both of their settings derive from."""
-    registries: dict[str, Mapping[str, Any]] = {"canonicalizer": REGISTRY, "task": TASKS}
-    known = registries.get(section, {})
-    if before not in known or after not in known:
-        return set()
-    settings = known[before].Settings, known[after].Settings
-    common = next(base for base in settings[0].__mro__ if issubclass(settings[1], base))
-    return set(common.model_fields) - {"kind"}
+    registries: dict[str, tuple[Mapping[str, Any], ...]] = {"canonicalizer": (REGISTRY, SPACE), "task": (TASKS,)}
+    for known in registries.get(section, ()):
+        if before in known and after in known:
+            common = next(base for base in known[before].Settings.__mro__ if issubclass(known[after].Settings, base))
+            return set(common.model_fields) - {"kind"}
+    return set()
 
 
 def short_name(key: str) -> str:
@@ -191,13 +190,22 @@ def _spread(written: str, value: Any, short: Mapping[str, str]) -> Iterator[Give
         raise UsageError(f"{written} = {value!r}: holds further keys, such as {written}.{example}.")
 
 
+def default_group(values: Mapping[str, Any]) -> str:
+    """The group where nobody names one: what fits the inputs of the task."""
+    task = TASKS.get(kind_of("task", values))
+    return "so3" if task is not None and task.signature.inputs == "points" else "c4"
+
+
 def kind_of(section: str, values: Mapping[str, Any]) -> str:
     """The kind that was chosen for one of KINDS, or its default; of a policy, where that can be done."""
     chosen = values.get(section, {})
     if "kind" in chosen:
         return str(chosen["kind"])
     if section == "canonicalizer":
-        return "consensus" if is_finite(parse_group(str(values.get("group", "c4")))) else "steerable"
+        group = parse_group(str(values.get("group", default_group(values))))
+        if group.dimension == 3:
+            return "vector-neuron"
+        return "consensus" if is_finite(group) else "steerable"
     if section == "task":
         network = values.get("network", {})
         model = network.get("model") if isinstance(network, Mapping) else None

@@ -188,7 +188,7 @@ def test_unknown_keys_of_a_recipe_are_named(recipe, text: str) -> None:
         ("split_seed=-1", ["split_seed = -1"]),
         ("split.seed=-1", ["split.seed = -1"]),
         ("train_base=maybe", ["train_base = 'maybe'"]),
-        ("task=points", ["--task points: no such task", "classification"]),
+        ("task=sounds", ["--task sounds: no such task", "classification"]),
         ("task.heads=none", ["unknown key 'task.heads' of --task classification", "Did you mean 'task.head'"]),
         ("policy=always", ["policy = 'always'", "'one', 'mean' or 'gate'"]),
         ("rotate=both", ["rotate = 'both'", "'file' or 'input'"]),

@@ -23,17 +23,20 @@ class Pose(NamedTuple):
     For a batch of b inputs:
     element: ĝ, of a finite group int64 (b,), of a continuous one matrices (b, d, d).
     scores: float32, log-probabilities but for a constant: s(g | x) in the order of a finite group, (b, |G|); of a
-        continuous one F (b, 2, 2), with s(R | x) = tr(FᵀR). None where a continuous one gives no probabilities.
+        continuous one F (b, d, d), with s(R | x) = tr(FᵀR). None where a continuous one gives no probabilities.
     vectors: float32 (b, |G|, d), the unit vectors f(g⁻¹·x) that scores were compared from, where there are any.
+    candidates: of a continuous group the m elements of each input that were compared, (b, m, d, d), where there are
+        any; then scores are theirs, (b, m).
     """
 
     element: Tensor
     scores: Tensor | None = None
     vectors: Tensor | None = None
+    candidates: Tensor | None = None
 
     def __repr__(self) -> str:
         """The elements, and of the rest that it is there: vectors of a few pictures fill pages."""
-        there = [name for name in ("scores", "vectors") if getattr(self, name) is not None]
+        there = [name for name in ("scores", "vectors", "candidates") if getattr(self, name) is not None]
         return f"Pose(element={self.element.tolist()}{''.join(f', {name}=…' for name in there)})"
 
 
@@ -96,6 +99,11 @@ class Canonicalizer(nn.Module):
     def takes(cls, group: Group) -> bool:
         """Whether there is such a canonicalizer for a group; here for any finite one."""
         return is_finite(group)
+
+    @classmethod
+    def ranks(cls, group: Group) -> int:
+        """Of a continuous group, how many poses of each input are compared and get a score; 0 where one is found."""
+        return 0
 
     @classmethod
     def serves(cls, trained: Group, group: Group) -> bool:

@@ -8,9 +8,13 @@ from torch import Tensor
 
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.fisher import log_density
+from equicli.canonicalization.points import fisher as space
 from equicli.groups import Group, is_finite
-from equicli.groups.action import act, views
+from equicli.groups.action import act, kind_of, views
 from equicli.groups.elements import Element, cosine, multiply
+
+# Of the density that scores of candidates are to have about the prior's pose: half as dense at 24°.
+SHARPNESS = 8.0
 
 
 def set_loss(scores: Tensor, poses: Sequence[int]) -> Tensor:
@@ -50,13 +54,17 @@ def target_loss(scores: Tensor, targets: Tensor) -> Tensor:
     return (torch.xlogy(targets, targets) - targets * scores.log_softmax(dim=1)).sum(dim=1).mean()
 
 
-def density_loss(parameter: Tensor, poses: Tensor, reflections: bool) -> Tensor:
+def density_loss(parameter: Tensor, poses: Tensor, reflections: bool = False, *, about_z: bool = False) -> Tensor:
     """-log p(S | x), the mean over the batch, with p the matrix Fisher distribution, relative to the uniform one.
 
     Args:
-        parameter: F, (b, 2, 2); see `fisher`.
-        poses: S, (|S|, 2, 2).
+        parameter: F, (b, 2, 2) or of space (b, 3, 3); see `fisher` and `points.fisher`.
+        poses: S, (|S|, d, d).
+        about_z: of space, only rotations about z are meant.
     """
+    if parameter.shape[-1] == 3 and not about_z:
+        return -space.log_density(parameter, poses).logsumexp(dim=1).mean()
+    parameter, poses = parameter[:, :2, :2], poses[:, :2, :2]
     return -log_density(parameter, poses, reflections).logsumexp(dim=1).mean()
 
 
@@ -73,6 +81,32 @@ def rotation_loss(element: Tensor, poses: Tensor) -> Tensor:
     """
     cosines = cosine(element[:, None], poses.to(element))  # (b, |S|)
     return (1 - cosines.amax(dim=1)).mean()
+
+
+def vertical_loss(element: Tensor, parameter: Tensor | None) -> Tensor:
+    """How far clouds are from upright, whatever their heading; the mean over the batch.
+
+    Args:
+        element: R, (b, 3, 3). Without a parameter the loss is 1 - cos of the angle between Rz and z, in [0, 2].
+        parameter: F, (b, 3, 3); then it is -log p(Rz = z | x), of the von Mises-Fisher distribution.
+    """
+    if parameter is None:
+        return (1 - element[:, 2, 2]).mean()
+    return -space.log_density_of_vertical(parameter).mean()
+
+
+def cover_loss(scores: Tensor, cosines: Tensor) -> Tensor:
+    """How far p(g | x) over candidates g is from a density that falls off with the angle to the prior's pose.
+
+    The density is exp(SHARPNESS · cos θ), so that scores rise smoothly to that pose, and steps from the nearest
+    candidate find it. The Kullback-Leibler divergence, the mean over the batch.
+
+    Args:
+        scores: (b, m), unnormalized log-probabilities.
+        cosines: cos θ of each candidate, (b, m).
+    """
+    expected = (SHARPNESS * cosines).log_softmax(dim=1)
+    return (expected.exp() * (expected - scores.log_softmax(dim=1))).sum(dim=1).mean()
 
 
 def contrast_loss(vectors: Tensor) -> Tensor:
@@ -118,8 +152,14 @@ def straight_through(group: Group, pose: Pose, x: Tensor, padding: str) -> Tenso
     straight-through estimator onehot(argmax) + p - stopgrad(p) (Bengio et al., arXiv 1308.3432). A continuous group's
     rotation has a gradient of its own.
     """
+    if not is_finite(group) and pose.candidates is None:
+        return act(group, group.inverse(pose.element), x, kind_of(group), padding=padding)
     if not is_finite(group):
-        return act(group, group.inverse(pose.element), x, padding=padding)
+        assert pose.scores is not None and pose.candidates is not None
+        every = torch.stack([act(group, group.inverse(g), x, "points") for g in pose.candidates.unbind(1)], dim=1)
+        chosen = act(group, group.inverse(pose.element), x, "points")
+        p = pose.scores.softmax(dim=1)
+        return chosen + torch.einsum("bg,bgnd->bnd", p - p.detach(), every)
     assert pose.scores is not None
     every = views(group, x, padding=padding)  # (b, |G|, c, h, w)
     chosen = every[torch.arange(len(x), device=x.device), pose.element]

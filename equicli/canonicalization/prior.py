@@ -1,5 +1,6 @@
 """The prior: which poses the prediction network expects, relative to the poses of the training folder."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,17 @@ import torch
 from torch import Tensor
 
 from equicli.canonicalization.canonicalizer import Pose
-from equicli.canonicalization.losses import density_loss, distribution_loss, rotation_loss, set_loss
+from equicli.canonicalization.losses import (
+    cover_loss,
+    density_loss,
+    distribution_loss,
+    rotation_loss,
+    set_loss,
+    vertical_loss,
+)
 from equicli.errors import UsageError
-from equicli.groups import Group, is_finite
-from equicli.groups.elements import Element, distance, matrix
+from equicli.groups import Group, MatrixGroup, is_finite
+from equicli.groups.elements import Element, cosine, distance, matrix
 from equicli.groups.labels import parse_label, read_label, write_label
 from equicli.recipes import expand_path, read_yaml
 
@@ -22,13 +30,16 @@ MODEL = "model"
 TIE = 1e-5
 # Poses of a continuous group count as the same within this angle, half a step of C8.
 SAME_POSE_DEGREES = 22.5
+# The prior of clouds whose z axis points up and whose heading nobody knows: every turn about z.
+UPRIGHT = "upright"
 
 
 @dataclass(frozen=True)
 class Prior:
     """A set of poses S, any of which an image of the training folder may have; or a distribution over poses.
 
-    poses: as `PlanarGroup.label` writes them: `r0` is upright, as the network expects; `r90` is turned by 90°.
+    poses: as `PlanarGroup.label` writes them: `r0` is upright, as the network expects; `r90` is turned by 90°. Of SO(3)
+        `upright` alone stands for every turn about z.
     shares: how often each of them occurs, adding up to 1; empty for a set.
     """
 
@@ -46,18 +57,29 @@ class Prior:
         return cls(tuple(settings))
 
     def __str__(self) -> str:
+        if self.upright:
+            return "upright, at any heading"
         if not self.shares:
             return " or ".join(self.poses)
         return ", ".join(f"{label} {share:.1%}" for label, share in zip(self.poses, self.shares, strict=True))
 
     @property
+    def upright(self) -> bool:
+        """Whether only the vertical is known."""
+        return self.poses == (UPRIGHT,)
+
+    @property
     def main(self) -> tuple[float, bool]:
         """The pose that stands for all where one is needed: the first of a set, the most frequent of a distribution."""
+        if self.upright:
+            return 0.0, False
         best = self.poses[max(range(len(self.shares)), key=self.shares.__getitem__)] if self.shares else self.poses[0]
         return _parse(best)
 
     def elements(self, group: Group) -> list[Element]:
-        """The poses as elements of a group, which must have them."""
+        """The poses as elements of a group, which must have them; of all headings the first."""
+        if self.upright:
+            return [torch.eye(3, dtype=torch.float64)]
         found = [read_label(group, label) for label in self.poses]
         if any(element is None for element in found):
             raise ValueError(f"{group.name} does not have all of the poses {', '.join(self.poses)}.")
@@ -74,13 +96,26 @@ class Prior:
         """What poses of untouched training images cost, a scalar; see `losses`."""
         if not is_finite(group):
             poses = torch.stack([matrix(group, g) for g in self.elements(group)])
+            if pose.candidates is not None:
+                assert pose.scores is not None
+                return cover_loss(pose.scores, self._cosines(pose.candidates, poses))
+            if self.upright:
+                return vertical_loss(pose.element, pose.scores)
             if pose.scores is None:
                 return rotation_loss(pose.element, poses)
+            if isinstance(group, MatrixGroup) and group.dimension == 3:
+                return density_loss(pose.scores, poses, about_z=group.about_z)
             return density_loss(pose.scores, poses, group.find(0, True) is not None)
         assert pose.scores is not None
         if self.shares:
             return distribution_loss(pose.scores, self.distribution(group).to(pose.scores.device))
         return set_loss(pose.scores, [int(g) for g in self.elements(group)])
+
+    def _cosines(self, candidates: Tensor, poses: Tensor) -> Tensor:
+        """cos θ of candidates (b, m, 3, 3) to the nearest pose (k, 3, 3), or of the vertical to z: (b, m)."""
+        if self.upright:
+            return candidates[..., 2, 2]
+        return cosine(candidates[:, :, None], poses.to(candidates)).amax(dim=2)
 
     def is_identity(self, group: Group, pose: Pose) -> Tensor:
         """Whether each of a batch of poses counts for the identity rate: bool (b,).
@@ -101,6 +136,8 @@ class Prior:
 
     def contains(self, group: Group, element: Tensor) -> Tensor:
         """Whether each of a batch of elements is a pose of the set: bool (b,)."""
+        if self.upright:
+            return element[:, 2, 2] >= math.cos(math.radians(SAME_POSE_DEGREES))
         return torch.stack([same_pose(group, element, g) for g in self.elements(group)]).any(dim=0)
 
     def survives_mirroring(self, group: Group) -> bool:
@@ -109,6 +146,8 @@ class Prior:
         Mirroring left-right takes an image that is turned by s to one that is turned by -s, and mirrored where the
         group can say so.
         """
+        if self.upright:
+            return True
         handed = group.find(0, True) is not None
         before: dict[object, float] = {}
         after: dict[object, float] = {}
@@ -168,6 +207,8 @@ def read_prior(value: Any, group: Group) -> str | tuple[str, ...] | dict[str, fl
     names = {str(label): _pose_name(str(label), group) for label in value}
     if not isinstance(value, Mapping):
         poses = tuple(dict.fromkeys(names.values()))
+        if UPRIGHT in poses and len(poses) > 1:
+            raise UsageError(f"--prior: {UPRIGHT} holds every heading; name it alone.")
         if len(poses) == group.order:
             raise UsageError(f"--prior: all {group.order} poses of {group.name}, which leaves nothing to learn.")
         return poses
@@ -193,6 +234,10 @@ def _default(group: Group) -> tuple[str, ...]:
 
 def _pose_name(label: str, group: Group) -> str:
     """The one name of a pose, however its angle is written."""
+    if label == UPRIGHT and isinstance(group, MatrixGroup) and group.dimension == 3:
+        if group.about_z:
+            raise UsageError(f"--prior {label}: {group.name} turns about z alone, so that every pose is upright.")
+        return UPRIGHT
     element = read_label(group, label)
     if element is None:
         raise UsageError(f"--prior {label}: no pose of {group.name}. Poses are written r90, or r90m where mirrored.")

@@ -64,7 +64,8 @@ def adapt_command(
         str | None,
         typer.Option(
             help="What the network is asked for, where its name does not say: classification, instances (boxes of "
-            "objects, and masks), semantic (a class for every pixel), or a task that you added.",
+            "objects, and masks), semantic (a class for every pixel), of point clouds points or point-parts; or a task "
+            "that you added.",
             rich_help_panel=DATA,
             show_default="classification",
         ),
@@ -79,7 +80,7 @@ def adapt_command(
     model: Annotated[
         str | None,
         typer.Option(
-            help="timm name, owner/name on the Hub, torchvision:NAME or python:module:factory.",
+            help="timm name, owner/name on the Hub, torchvision:NAME or python:module:factory; pointnet, dgcnn.",
             rich_help_panel=NETWORK,
             show_default="what the recipe says",
         ),
@@ -99,9 +100,10 @@ def adapt_command(
     canonicalizer: Annotated[
         str | None,
         typer.Option(
-            help="How poses are found: consensus, optimized, equivariant, energy, frame, none; of so2, o2 steerable.",
+            help="How poses are found: consensus, optimized, equivariant, energy, frame, none; of so2, o2 steerable; "
+            "of point clouds vector-neuron, optimized, frame, none.",
             rich_help_panel=CANONICALIZER,
-            show_default="consensus; of so2 and o2 steerable",
+            show_default="consensus; of so2 and o2 steerable; of point clouds vector-neuron",
         ),
     ] = None,
     canonicalizer_network: Annotated[
@@ -140,7 +142,7 @@ def adapt_command(
         str | None,
         typer.Option(
             help="Poses of the training images, as in r90 or r0,r180; a YAML file of poses and shares; or model: "
-            "those of which the network says the right thing.",
+            "those of which the network says the right thing. Of so3 upright: z is up, the heading unknown.",
             rich_help_panel=CANONICALIZER,
             show_default="r0, upright; of d2, d3, … and o2 r0,r0m",
         ),

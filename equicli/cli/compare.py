@@ -61,7 +61,7 @@ def compare_command(
     systems: Annotated[
         str | None,
         typer.Option(
-            help="Names separated by commas, all, or frozen: those that train no network.",
+            help="Names separated by commas; all; frozen, those that train no network; points, those of point clouds.",
             rich_help_panel=MEASURING,
             show_default="all",
         ),

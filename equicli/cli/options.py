@@ -225,7 +225,8 @@ Strict = Annotated[
 Group = Annotated[
     str | None,
     typer.Option(
-        help="Turns to undo. c4: by 90°; c8: by 45°; c…: any number; so2: all; d4, d8, … and o2: these and mirroring.",
+        help="Turns to undo. c4: by 90°; c8: by 45°; c…: any number; so2: all; d4, d8, … and o2: these and mirroring; "
+        "of point clouds so3, their default, or so2z about z.",
         rich_help_panel=CANONICALIZER,
         show_default="c4",
     ),

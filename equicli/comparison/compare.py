@@ -16,7 +16,7 @@ from equicli.evaluation.cache import Caches
 from equicli.evaluation.images import find_samples
 from equicli.evaluation.run import provenance
 from equicli.files import alone_in
-from equicli.groups import PlanarGroup
+from equicli.groups import Turns
 from equicli.progress import Progress
 from equicli.runs import Run
 from equicli.tasks.registry import make_task
@@ -29,7 +29,7 @@ SCHEMA = 1
 def measure_systems(
     parts: Sequence[Part],
     folder: Path,
-    elements: PlanarGroup,
+    elements: Turns,
     reference: str,
     *,
     overwrite: bool,

@@ -18,7 +18,7 @@ from equicli.evaluation.evaluate import Evaluation
 from equicli.evaluation.images import Batches, EvaluationSamples
 from equicli.evaluation.metrics import equivariance
 from equicli.evaluation.run import record_images
-from equicli.groups import PlanarGroup, as_finite, parse_group
+from equicli.groups import PlanarGroup, Turns, is_finite, parse_group
 from equicli.model_config import ModelConfig
 from equicli.progress import Progress
 from equicli.runs import Run
@@ -34,6 +34,7 @@ class Counted:
 
     settings: see `Part`. intervals: of numbers, by their names and `_ci`.
     per_class: of the class's samples, `n`, scores and alignment.
+    over: the turns that are averaged over; None: all.
     """
 
     system: str
@@ -43,6 +44,12 @@ class Counted:
     numbers: Mapping[str, float | None]
     intervals: Mapping[str, tuple[float, float]]
     per_class: Mapping[str, Mapping[str, float | None]]
+    over: range | None = None
+
+    @property
+    def averaged(self) -> Tensor:
+        """The scores that the group-averaged one is the mean of."""
+        return self.hits if self.over is None else self.hits[:, list(self.over)]
 
 
 def count(
@@ -50,7 +57,7 @@ def count(
     run: Run,
     task: Task,
     images: EvaluationSamples,
-    elements: PlanarGroup,
+    elements: Turns,
     caches: Caches,
     *,
     device: torch.device,
@@ -75,7 +82,8 @@ def count(
         strict=said.strict,
     )
     # A network that was trained is met once; and off the grid views are too many to keep.
-    shared = not config.trained_base and elements.exact and as_finite(parse_group(config.group)).exact
+    group = parse_group(config.group)
+    shared = not config.trained_base and elements.exact and is_finite(group) and group.exact
     cache = None if not shared else caches.of(config.prediction_network, model.prediction_network)
     found, sample = record_images(
         model,
@@ -108,13 +116,15 @@ def count(
     measured = task.measure(found.records["adapted"], found.elements)
     hits, numbers = found.records["adapted"][task.score], _numbers(measured, found, config) | cost
     per_class = _per_class(found, task, config)
-    counted = [Counted(part.system, part.settings, part.config.seed, hits, numbers, _intervals(measured), per_class)]
+    over = None if isinstance(elements, PlanarGroup) else elements.scenarios[elements.name]
+    intervals = _intervals(measured)
+    counted = [Counted(part.system, part.settings, part.config.seed, hits, numbers, intervals, per_class, over)]
     if alone:
         free = {name: None if name.startswith("relative") else 0 for name in cost} | {"passes": 1}
         records = found.records[ORACLE]
         measured = task.measure(records, elements)
-        told = {**_plain(measured), **free}
-        counted.append(Counted(ORACLE, (), part.config.seed, records[task.score], told, _intervals(measured), {}))
+        told, intervals = {**_plain(measured), **free}, _intervals(measured)
+        counted.append(Counted(ORACLE, (), part.config.seed, records[task.score], told, intervals, {}, over))
     return counted, found
 
 

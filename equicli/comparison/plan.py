@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from equicli.canonicalization.registry import REGISTRY
+from equicli.canonicalization.registry import kinds_for
 from equicli.comparison.systems import ORACLE, Part, recipe_of
 from equicli.config import refuse_code, resolve
 from equicli.errors import UsageError
-from equicli.groups import is_finite, parse_group
+from equicli.groups import Group, is_finite, parse_group
 from equicli.recipes import load_recipe, parse_pair
-from equicli.tree import START_FROM, Tree, merge
+from equicli.tree import START_FROM, Tree, default_group, merge
 
 # What makes a system is its own choice, whatever all share.
 _FIXED = ("training.train_base", "training.augment", "policy.kind", "policy.of", "policy.passes", START_FROM)
@@ -28,10 +28,10 @@ class _System:
     learns: whether anything is trained; else seeds and swept settings change nothing.
     """
 
-    def __init__(self, name: str, shared: Tree) -> None:
+    def __init__(self, name: str, shared: Tree, group: Group) -> None:
         self.name = name
         self.own = recipe_of(name)
-        self.kind = REGISTRY[self.own.get("canonicalizer.kind")]
+        self.kind = kinds_for(group)[self.own.get("canonicalizer.kind")]
         self.trains_base = bool(self.own.get("training.train_base"))
         self.learns = self.kind.learns or self.trains_base
         if not self.kind.learns or self.trains_base or self.own.get("training.task_weight"):
@@ -59,6 +59,18 @@ class _System:
         return None
 
 
+def _exists(name: str, group: Group) -> bool:
+    """Whether there is a system for a group: its canonicalizer takes it, and compares poses where it averages them."""
+    own = recipe_of(name)
+    kind = kinds_for(group).get(own.get("canonicalizer.kind"))
+    settings = {
+        given.key.removeprefix("canonicalizer.") for given in own.given if given.key.startswith("canonicalizer.")
+    }
+    if kind is None or not kind.takes(group) or not settings <= set(kind.Settings.model_fields):
+        return False
+    return own.get("policy.kind") != "mean" or is_finite(group) or kind.ranks(group) > 0
+
+
 def plan(
     systems: Sequence[str],
     seeds: int,
@@ -83,8 +95,9 @@ def plan(
     """
     base = merge(load_recipe(recipe) if recipe else None)
     refuse_code(base, merge(None, settings, flags), f"--recipe {recipe}")
-    group = parse_group(str(flags.get("group") or base.get("group") or "c4"))
-    if not is_finite(group):
+    told = merge(base, settings, flags).values
+    group = parse_group(str(told.get("group", default_group(told))))
+    if not is_finite(group) and group.dimension != 3:
         raise UsageError(f"--group {group.name}: systems are compared for a finite group, such as c8.")
     for text in settings:
         for key, flag in (("data", "DATA"), ("group", "--group"), ("seed", "--seeds")):
@@ -103,8 +116,8 @@ def plan(
         refusals[text][system.name] = system.refusal(text, tree)
         return refusals[text][system.name] is None
 
-    known = [_System(name, shared) for name in systems if name != ORACLE]
-    present = [system for system in known if system.kind.takes(group)]
+    trained = [name for name in systems if name != ORACLE]
+    present = [_System(name, shared, group) for name in trained if _exists(name, group)]
     parts: list[Part] = []
     for system in present:
         taken: list[str] = []
@@ -124,7 +137,7 @@ def plan(
     dropped = [given.written for given in base.given if given.key in _OWN]
     notes = [f"left out of --recipe, as systems have their own: {', '.join(dropped)}"] if dropped else []
     notes += _tell_swept(parts, {text: refusals[text] for text in variants})
-    if absent := [system.name for system in known if system not in present]:
+    if absent := [name for name in trained if name not in {system.name for system in present}]:
         notes.append(f"left out, as there is none for this group: {', '.join(absent)}")
     return parts, notes
 

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from equicli.comparison.count import Counted
-from equicli.comparison.systems import TITLES
+from equicli.comparison.systems import EVERY
 from equicli.tasks.intervals import paired_difference
 
 
 def rows_of(counted: Sequence[Counted], reference: str) -> list[dict[str, Any]]:
-    """One row a system and swept setting, in the order of TITLES.
+    """One row a system and swept setting, in the order of EVERY.
 
     Each has its numbers by seed, their mean and standard deviation, and `to_reference`, the paired difference of its
     group-averaged score to the reference's with its 95 % interval; None for the reference itself.
@@ -22,10 +22,10 @@ def rows_of(counted: Sequence[Counted], reference: str) -> list[dict[str, Any]]:
     """
     names = dict.fromkeys(name for one in counted for name in one.numbers)
     runs: dict[tuple[str, tuple[str, ...]], list[Counted]] = {}
-    for one in sorted(counted, key=lambda one: list(TITLES).index(one.system)):
+    for one in sorted(counted, key=lambda one: list(EVERY).index(one.system)):
         runs.setdefault((one.system, one.settings), []).append(one)
     # For each seed and image the share of turns in which it was right, (seeds, n).
-    shares = {row: torch.stack([c.hits.double().mean(dim=1) for c in of]) for row, of in runs.items()}
+    shares = {row: torch.stack([c.averaged.double().mean(dim=1) for c in of]) for row, of in runs.items()}
     rows = []
     for row, of in runs.items():
         values = {number: [c.numbers.get(number) for c in of] for number in names}
@@ -39,7 +39,7 @@ def rows_of(counted: Sequence[Counted], reference: str) -> list[dict[str, Any]]:
             {
                 "system": system,
                 "settings": list(settings),
-                "title": " ".join([TITLES[system], *settings]),
+                "title": " ".join([EVERY[system], *settings]),
                 "seeds": [c.seed for c in of],
                 "mean": {number: mean(found) if found else None for number, found in known.items()},
                 "std": {number: stdev(found) if len(found) > 1 else None for number, found in known.items()},

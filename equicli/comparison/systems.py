@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from equicli.canonicalization.registry import REGISTRY
+from equicli.canonicalization.registry import kinds_for
 from equicli.config import AdaptConfig
 from equicli.errors import UsageError, did_you_mean
+from equicli.groups import parse_group
 from equicli.policy import policy_of
 from equicli.recipes import load_recipe
 from equicli.tree import Tree, merge
@@ -31,6 +32,14 @@ TITLES = {
     "equituning": "equi-tuning",
     "lambda-equitune": "λ-equitune",
 }
+# Beside some of these, of point clouds.
+OF_POINTS = {
+    "vector-neuron": "vector neurons with prior, frozen",
+    "vector-neuron-learned": "vector neurons without prior, frozen",
+    "frame-mean": "frame averaging, all frames, frozen",
+    "frame-surest": "frame averaging, the network's surest, frozen",
+}
+EVERY = TITLES | OF_POINTS
 # Counted when the network alone is evaluated.
 ORACLE = "oracle"
 # What others are compared with, unless `--reference` names another.
@@ -55,28 +64,30 @@ class Part:
     @property
     def finds_poses(self) -> bool:
         """Whether it chooses one pose for each image."""
-        return REGISTRY[self.config.canonicalizer.kind].finds_poses and policy_of(self.config.policy).chooses
+        kinds = kinds_for(parse_group(self.config.group))
+        return kinds[self.config.canonicalizer.kind].finds_poses and policy_of(self.config.policy).chooses
 
 
 def parse_systems(text: str | None) -> list[str]:
-    """Read `--systems`: names, and the words `all` and `frozen`, separated by commas; default: all.
+    """Read `--systems`: names, and the words `all`, `frozen` and `points`, separated by commas; default: all.
 
     Returns:
-        Names in the order of TITLES, the network alone and the oracle always among them.
+        Names in the order of EVERY, the network alone and the oracle always among them.
 
     Raises:
         UsageError: an unknown name.
     """
     frozen = [name for name in TITLES if name == ORACLE or not recipe_of(name).get("training.train_base")]
-    words = {"all": list(TITLES), "frozen": frozen}
+    points = ["augmentation", "equioptadapt", "frame", *OF_POINTS]
+    words = {"all": list(TITLES), "frozen": frozen, "points": points}
     chosen = {"vanilla", ORACLE}
     for word in (text or "all").split(","):
         name = word.strip()
-        if name not in TITLES and name not in words:
-            hint = did_you_mean(name, [*TITLES, *words]) or f" Known: {', '.join([*words, *TITLES])}."
+        if name not in EVERY and name not in words:
+            hint = did_you_mean(name, [*EVERY, *words]) or f" Known: {', '.join([*words, *EVERY])}."
             raise UsageError(f"--systems {name}: no such system.{hint}")
         chosen.update(words.get(name, [name]))
-    return [name for name in TITLES if name in chosen]
+    return [name for name in EVERY if name in chosen]
 
 
 def choose_reference(parts: Sequence[Part], name: str | None) -> str:

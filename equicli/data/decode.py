@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from equicli.data.colours import to_rgb
+from equicli.data.fingerprint import fingerprint
 from equicli.data.formats import HEAD, format_of, misnamed, open_format, quiet_pillow
 from equicli.data.metadata import orientation_in, orientation_of, turned, without_metadata
 from equicli.data.tiff import RefusedError
@@ -82,6 +83,10 @@ class Decoder:
         if isinstance(source, str | Path):
             return to_pixels(self.open(source))
         raise UsageError(f"a picture is a path, an image, an array or a tensor, not {type(source).__name__}.")
+
+    def fingerprint(self, path: Path) -> bytes:
+        """By which a file is known again; see `data.fingerprint`."""
+        return fingerprint(path)
 
     def look(self, path: Path) -> Seen | None:
         """The values of a file of more than 8 bits that does not say their range; None for any other file."""

@@ -25,6 +25,11 @@ def fingerprint(path: Path) -> bytes:
     return digest.digest()
 
 
+def fingerprint_of(data: bytes) -> bytes:
+    """The same of bytes at hand."""
+    return hashlib.blake2b(data, digest_size=BYTES).digest()
+
+
 def to_tensor(fingerprints: Collection[bytes]) -> Tensor:
     """Fingerprints as uint8 (n, 8), each once, sorted, so that nothing is told of the order of pictures."""
     rows = [list(one) for one in sorted(set(fingerprints))]

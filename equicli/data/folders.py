@@ -9,7 +9,7 @@ from typing import Any
 
 from equicli.data.layouts import TEST, TRAIN, VALIDATION, Part, SplitNames, read_layout
 from equicli.data.names import normal
-from equicli.data.tree import FileTree, LeftOut
+from equicli.data.tree import IMAGES, FileTree, Holds, LeftOut
 from equicli.errors import EquicliError, UsageError, shown
 from equicli.progress import Progress
 
@@ -92,22 +92,26 @@ class Split:
     _parts = ("train", "validation", "test")
 
 
-def open_folder(root: Path, names: SplitNames | None = None) -> Dataset:
+def open_folder(root: Path, names: SplitNames | None = None, holds: Holds = IMAGES) -> Dataset:
     """Read a dataset folder, however it is laid out; see `layouts`.
 
     Args:
         names: which folders are which part, where a user says so.
+        holds: what it is a folder of.
 
     Raises:
         UsageError: there is no such folder.
         EquicliError: it holds no images, a test class that train has not, or what could be read in two ways.
     """
-    if root.is_file():
-        raise UsageError(f"{root}: is a file. DATA is a folder of images, such as train/<class>/….")
     if not root.is_dir():
-        raise UsageError(f"{root}: no such folder. DATA is a folder of images, such as train/<class>/….")
-    tree = FileTree(root)
-    layout = read_layout(tree, names or SplitNames())
+        why = "is a file" if root.is_file() else "no such folder"
+        raise UsageError(holds.said(f"{root}: {why}. DATA is a folder of images, such as train/<class>/…."))
+    tree = FileTree(root, holds)
+    try:
+        layout = read_layout(tree, names or SplitNames())
+    except EquicliError as error:
+        where, colon, why = str(error).partition(": ")  # a path may hold any word
+        raise type(error)(f"{where}{colon}{holds.said(why)}") from error
     empty = list(layout.empty)
     read = {name: _read(tree, part, empty) for name, part in layout.parts.items()}
     test, validation = read.pop(TEST, None), read.pop(VALIDATION, None)

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.decode import PLAIN, Decoder, UnreadableImageError, memory_of
-from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Sample
 from equicli.errors import EquicliError, printable
 from equicli.progress import Progress
@@ -45,12 +45,12 @@ class Loader(Generic[T]):
         prepare: Callable[[Tensor], T],
         batch_size: int,
         *,
-        decoder: Decoder = PLAIN,
+        decoder: Decoder | CloudDecoder = PLAIN,
         strict: bool = False,
     ) -> None:
         """
         Args:
-            prepare: what is made of each decoded picture, uint8 (3, h, w), in a thread beside.
+            prepare: what is made of each decoded picture, uint8 (3, h, w), or cloud (n, 3), in a thread beside.
             decoder: opens the files.
             strict: stop at the first unreadable file.
         """
@@ -79,7 +79,8 @@ class Loader(Generic[T]):
             yield batch
             del batch  # pictures may be large: not two batches of them
         if not found and self.samples:
-            raise EquicliError(f"{self.samples[0].path.parent}: none of {len(self.samples)} images can be read.")
+            things = "clouds" if isinstance(self.decoder, CloudDecoder) else "images"
+            raise EquicliError(f"{self.samples[0].path.parent}: none of {len(self.samples)} {things} can be read.")
 
     def _prepared(self) -> Iterator[tuple[int, T]]:
         with ThreadPoolExecutor(THREADS) as pool:
@@ -108,7 +109,7 @@ class Loader(Generic[T]):
 
     def _open(self, path: Path) -> T:
         picture = self.decoder.read(path)
-        self.fingerprints[path] = fingerprint(path)  # of the file, which is in memory yet
+        self.fingerprints[path] = self.decoder.fingerprint(path)  # of the file, which is in memory yet
         with memory_of(path, (picture.shape[-2], picture.shape[-1])):
             return self.prepare(picture)
 
@@ -121,12 +122,12 @@ def _stack(prepared: Iterable[tuple[int, T]]) -> Batch[T]:
     return Batch(torch.tensor(indices), items)
 
 
-def tell_unreadable(unreadable: Mapping[Path, str], progress: Progress) -> None:
-    """List skipped files."""
+def tell_unreadable(unreadable: Mapping[Path, str], progress: Progress, things: str = "images") -> None:
+    """List skipped files. `things` is what they should have been."""
     for path, why in unreadable.items():
         progress.say(f"skipped {printable(path)}: {why}")
     if unreadable:
-        progress.say(f"{len(unreadable)} unreadable images skipped (--strict stops instead)")
+        progress.say(f"{len(unreadable)} unreadable {things} skipped (--strict stops instead)")
 
 
 def in_threads(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:

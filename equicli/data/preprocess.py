@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from equicli.data.decode import to_image, to_pixels
+from equicli.data.decode import MAX_PIXELS, Decoder, to_image, to_pixels
 from equicli.data.normalization import Normalization
+from equicli.data.value_range import ValueRanges
 from equicli.groups.elements import Frame, round_to
 from equicli.groups.transport import Kinds
 
@@ -119,6 +120,10 @@ class Preprocess:
             scale = wide.new_tensor([frame[1] / placement.width, frame[0] / placement.height] * count)
             return round_to((wide + shift) * scale, output.dtype)
         raise ValueError(f"kind '{kinds}' cannot be carried back from a resized picture.")
+
+    def decoder(self, ranges: ValueRanges, max_pixels: int = MAX_PIXELS) -> Decoder:
+        """What opens files for it."""
+        return Decoder(ranges, max_pixels)
 
     def resized(self, size: int) -> "Preprocess":
         """The same for inputs of another size; the share of a picture that is cropped is kept.

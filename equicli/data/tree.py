@@ -5,14 +5,14 @@ Links are followed. Each place is read once, by its own name where it has one he
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from equicli.data.formats import is_picture
 from equicli.data.names import BESIDE_PICTURES, PICTURES, is_hidden, plain
-from equicli.errors import shown
+from equicli.errors import said_of, shown
 
 # Files of these are taken for pictures unread; of others, those that begin as one. What cannot be read is told later.
 IMAGE_SUFFIXES = frozenset(
@@ -42,6 +42,20 @@ Place = tuple[int, int]
 MOST_NAMED = 4  # of files or suffixes, in a line
 
 
+class Holds(NamedTuple):
+    """What a folder is searched for. things: what messages call these files. takes: whether a file is one."""
+
+    things: str
+    takes: Callable[[Path], bool]
+
+    def said(self, text: str) -> str:
+        """A text about pictures or images, said of these things."""
+        return text if self.things == "pictures" else said_of(self.things, text)
+
+
+IMAGES = Holds("pictures", lambda path: path.suffix.lower() in IMAGE_SUFFIXES or is_picture(path))
+
+
 class Listing(NamedTuple):
     """Names in one folder, sorted. aside: files that are no pictures, by reason; hidden: folders."""
 
@@ -58,6 +72,7 @@ class LeftOut:
 
     files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     empty: tuple[Path, ...] = ()
+    holds: Holds = IMAGES
 
     def counts(self) -> dict[str, int]:
         return {reason: len(paths) for reason, paths in self.files.items()}
@@ -66,19 +81,21 @@ class LeftOut:
         """All in one line; None where nothing was left out."""
         everything = {**self.files, **({EMPTY: self.empty} if self.empty else {})}
         told = [f"{_counted(len(paths), reason)} ({_examples(reason, paths)})" for reason, paths in everything.items()]
-        return f"left out: {', '.join(told)}" if told else None
+        return self.holds.said(f"left out: {', '.join(told)}") if told else None
 
     def fault(self) -> tuple[Path, str] | None:
         """The first file that should have been a picture, and how many of its kind there are."""
         found = next((reason for reason in FAULTS if reason in self.files), None)
-        return None if found is None else (self.files[found][0], _counted(len(self.files[found]), found))
+        if found is None:
+            return None
+        return self.files[found][0], self.holds.said(_counted(len(self.files[found]), found))
 
 
 class FileTree:
     """A folder's files. Each folder is listed once; what is read is remembered, so that the rest can be told."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, holds: Holds = IMAGES) -> None:
+        self.root, self.holds = root, holds
         self._listings: dict[Place, Listing] = {}
         self._with_pictures: dict[Path, bool] = {}
         self._read: set[Place] = set()
@@ -91,7 +108,7 @@ class FileTree:
     def listing(self, folder: Path) -> Listing:
         place = place_of(folder)
         if place not in self._listings:
-            self._listings[place] = _list(folder)
+            self._listings[place] = _list(folder, self.holds)
         return self._listings[place]
 
     def images(self, folder: Path) -> list[Path]:
@@ -189,7 +206,7 @@ class FileTree:
             for name in listing.hidden:
                 files.setdefault(HIDDEN, []).extend(self._unread_below(folder / name))
         files[CIRCLE] = sorted(self._circles)
-        return LeftOut({why: tuple(paths) for why, paths in files.items() if paths}, tuple(empty))
+        return LeftOut({why: tuple(paths) for why, paths in files.items() if paths}, tuple(empty), self.holds)
 
     def _unread_below(self, folder: Path) -> list[Path]:
         below = [(Path(path), names) for path, _, names in os.walk(folder)]
@@ -248,7 +265,7 @@ def is_own_output(folder: Path) -> bool:
     )
 
 
-def _list(folder: Path) -> Listing:
+def _list(folder: Path, holds: Holds) -> Listing:
     images, folders, links, hidden = [], [], set(), []
     aside: dict[str, list[str]] = {}
     try:
@@ -265,7 +282,7 @@ def _list(folder: Path) -> Listing:
                 folders.append(name)
                 if entry.is_symlink():
                     links.add(name)
-        elif (why := _why_not(entry)) is None:
+        elif (why := _why_not(entry, holds)) is None:
             images.append(name)
         else:
             aside.setdefault(why, []).append(name)
@@ -280,7 +297,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _why_not(entry: "os.DirEntry[str]") -> str | None:
+def _why_not(entry: "os.DirEntry[str]", holds: Holds) -> str | None:
     """Why an entry that is no folder is no picture; None where it is one."""
     if is_hidden(entry.name):
         return HIDDEN
@@ -289,7 +306,7 @@ def _why_not(entry: "os.DirEntry[str]") -> str | None:
         return DANGLING
     if not entry.is_file():
         return SPECIAL
-    return None if path.suffix.lower() in IMAGE_SUFFIXES or is_picture(path) else NO_PICTURE
+    return None if holds.takes(path) else NO_PICTURE
 
 
 def _counted(count: int, things: str) -> str:

@@ -17,7 +17,8 @@ from equicli.devices import arithmetic, place
 from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.curve import Ways, WaysWatch
 from equicli.evaluation.systems import SYMMETRIZED, Memory, Oracle, Turned, systems_of
-from equicli.groups import Group, PlanarGroup, is_finite
+from equicli.evaluation.turns import acting
+from equicli.groups import Group, PlanarGroup, Turns, is_finite
 from equicli.groups.elements import Element, Frame, inverse, multiply
 from equicli.policy import posterior, temperature_of
 from equicli.prediction.inputs import Inputs, Pictures
@@ -70,7 +71,7 @@ class Evaluation:
     agreement: whether "right" means agreement with the vanilla prediction on the untouched input (no labels).
     """
 
-    elements: PlanarGroup
+    elements: Turns
     group: Group
     records: Mapping[str, Records]
     passes: Mapping[str, float]
@@ -92,7 +93,7 @@ def record_systems(
     task: Task,
     batches: Iterable[InputBatch],
     targets: Sequence[Any] | None,
-    elements: PlanarGroup,
+    elements: Turns,
     *,
     prior: Prior,
     systems: Sequence[str],
@@ -128,7 +129,7 @@ def record_systems(
             frames += untouched.frames()
             read += indices.tolist()
             right = (
-                task.targets_of(Oracle(model, prior).upright(untouched, elements, ask))
+                task.targets_of(Oracle(model, prior).upright(untouched, elements, ask, indices))
                 if targets is None
                 else [targets[i] for i in indices.tolist()]
             )
@@ -138,16 +139,17 @@ def record_systems(
             poses: list[Pose] = []
             reference: Any = None
             for h in elements.elements():
-                inputs = untouched if h == 0 else untouched.turned(elements, h)
+                turn = acting(elements, h, indices)
+                inputs = untouched if h == 0 else untouched.turned(*turn)
                 inputs = inputs if reencode is None else _compressed(inputs, reencode)
-                turned = Turned(inputs, elements, h, exact=reencode is None)
+                turned = Turned(inputs, elements, h, reencode is None, indices)
                 for system in chosen:
                     prediction = system.answer(turned, ask, memories[system.name])
                     passes[system.name] += system.passes(prediction.pose) * len(untouched)
                     # In the frame of the untouched input, where the targets are.
                     output = prediction.output
                     if h != 0:
-                        output = untouched.carried_back(elements, h, output, model.signature.outputs)
+                        output = untouched.carried_back(*turn, output, model.signature.outputs)
                     records[system.name].append(task.record(output, right))
                     if system.name == "adapted":
                         reference = output if h == 0 else reference
@@ -159,7 +161,7 @@ def record_systems(
             changed.append(torch.stack([other for other, _ in changes], dim=1))
             deltas.append(torch.tensor([delta for _, delta in changes]))
             if watch is not None:
-                watch.look(poses, [model.policy.ties(pose) for pose in poses])
+                watch.look(poses, [model.policy.ties(pose) for pose in poses], indices)
             if ways is not None:
                 ways.look(memories[SYMMETRIZED], poses, right)
             del untouched, inputs, turned  # pictures may be large: not two batches of them
@@ -197,11 +199,9 @@ def _compressed(inputs: Inputs, reencode: Encoding) -> Pictures:
 class _PoseWatch:
     """Gathers what is found of poses, batch by batch."""
 
-    def __init__(self, group: Group, elements: PlanarGroup, prior: Prior, temperature: float) -> None:
-        self.group, self.prior, self.temperature = group, prior, temperature
-        # The elements of R that the adapted group has, too, and what it calls them.
-        found = {g: group.find(elements.angle(g), elements.mirrored(g)) for g in elements.elements()}
-        self.shared: dict[int, Element] = {g: h for g, h in found.items() if h is not None}
+    def __init__(self, group: Group, elements: Turns, prior: Prior, temperature: float) -> None:
+        self.group, self.elements, self.prior, self.temperature = group, elements, prior, temperature
+        self.shared = list(self._shared(torch.zeros(1, dtype=torch.int64)))
         self.identity: list[Tensor] = []
         self.expected: list[Tensor] = []
         self.consistent: list[Tensor] = []
@@ -209,11 +209,21 @@ class _PoseWatch:
         self.poses: list[Tensor] = []
         self.ties: list[Tensor] = []
 
-    def look(self, poses: Sequence[Pose], close: Sequence[Tensor | None]) -> None:
+    def _shared(self, indices: Tensor) -> dict[int, Element]:
+        """The elements of R that the adapted group has, too, and what it calls them."""
+        elements, group = self.elements, self.group
+        if not isinstance(elements, PlanarGroup):
+            own = [0, *elements.scenarios.get(group.name, ())] if group.name != "so3" else elements.elements()
+            return {g: elements.matrices(g, indices) for g in own}
+        found = {g: group.find(elements.angle(g), elements.mirrored(g)) for g in elements.elements()}
+        return {g: h for g, h in found.items() if h is not None}
+
+    def look(self, poses: Sequence[Pose], close: Sequence[Tensor | None], indices: Tensor) -> None:
         """Take the poses of one batch at every turn, and which inputs the policy asks about by a rounding."""
         group = self.group
         # h⁻¹·ĝ(h·x), which is the same pose for every h where the canonicalizer is equivariant.
-        relative = [multiply(group, inverse(group, h), poses[g].element) for g, h in self.shared.items()]
+        turns = self._shared(indices)
+        relative = [multiply(group, inverse(group, h), poses[g].element) for g, h in turns.items()]
         self.identity.append(self.prior.is_identity(group, poses[0]).cpu())
         self.expected.append(torch.stack([self.prior.contains(group, pose) for pose in relative], dim=1).cpu())
         self.consistent.append(torch.stack([same_pose(group, p, relative[0]) for p in relative], dim=1).cpu())
@@ -240,7 +250,7 @@ class _PoseWatch:
 
 def _tied(group: Group, pose: Pose) -> Tensor:
     """Whether the two best scores of each input are within TIE: bool (b,)."""
-    if not is_finite(group) or pose.scores is None or group.order < 2:
+    if (not is_finite(group) and pose.candidates is None) or pose.scores is None or pose.scores.shape[1] < 2:
         return torch.zeros(len(pose.element), dtype=torch.bool, device=pose.element.device)
     best = pose.scores.topk(2, dim=1).values
     return best[:, 0] - best[:, 1] < TIE

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from equicli.adapted import AdaptedModel
-from equicli.data.decode import MAX_PIXELS, Decoder
+from equicli.data.clouds.preprocess import CloudPreprocess
+from equicli.data.decode import MAX_PIXELS
 from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Dataset, Sample, match_recorded, recorded_split
 from equicli.data.loading import Batch, Loader
@@ -92,7 +93,8 @@ def find_samples(
 def is_elsewhere(folder: Sequence[Sample], seen: Collection[bytes]) -> bool:
     """Whether a folder is none of those whose pictures were seen, as some of its pictures tell."""
     some = torch.randperm(len(folder), generator=torch.Generator().manual_seed(0))[:LOOKED_AT].tolist()
-    return not any(fingerprint(path) in seen for path in (folder[i].path for i in some) if path.is_file())
+    files = [path for path in (folder[i].path for i in some) if path.is_file()]
+    return bool(files) and not any(fingerprint(path) in seen for path in files)
 
 
 def _moved_test_samples(folder: Dataset, recorded: Mapping[str, Sequence[str]]) -> list[Sample]:
@@ -132,8 +134,10 @@ class Batches:
         strict: bool = False,
     ) -> None:
         self.model, self.samples, self.rotate, self.reencode = model, samples, rotate, reencode
-        prepare: Callable[[Tensor], Tensor] = (lambda picture: picture) if rotate == "file" else model.preprocess
-        decoder = Decoder(model.value_ranges, max_pixels)
+        # Clouds commute with their preprocessing, so what is turned is the same.
+        whole = rotate == "file" or isinstance(model.preprocess, CloudPreprocess)
+        prepare: Callable[[Tensor], Tensor] = (lambda picture: picture) if whole else model.preprocess
+        decoder = model.preprocess.decoder(model.value_ranges, max_pixels)
         batch_size = batch_size or (1 if model.signature.lists else BATCH)
         self._loader = Loader(samples, prepare, batch_size, decoder=decoder, strict=strict)
         self._shape: tuple[torch.Size, Path] | None = None
@@ -160,7 +164,7 @@ class Batches:
             del batch  # pictures may be large: not two batches of them
 
     def _inputs(self, batch: Batch[Tensor]) -> Inputs:
-        if self.rotate == "file":
+        if self.rotate == "file" or isinstance(self.model.preprocess, CloudPreprocess):
             return self.model.pictures(batch.items)
         for index, item in zip(batch.indices.tolist(), batch.items, strict=True):
             self._check_shape(item, self.samples[index].path)

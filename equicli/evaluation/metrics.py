@@ -10,7 +10,7 @@ from equicli.canonicalization.prior import Prior
 from equicli.data.reencode import NONE
 from equicli.evaluation.curve import curve_of
 from equicli.evaluation.evaluate import Evaluation, FoundPoses
-from equicli.groups import Group, as_finite
+from equicli.groups import Group, PlanarGroup, as_finite
 from equicli.groups.elements import Frame
 from equicli.tasks.calibration import calibration_error
 from equicli.tasks.task import Task
@@ -67,6 +67,8 @@ def metrics_document(
         "schema": SCHEMA,
         "task": task.name,
         "score": {"name": task.score, "title": task.title, "words": task.words or task.title},
+        "things": task.things,
+        "shown": [list(column) for column in task.shown],
         "outputs": task.signature.outputs if isinstance(task.signature.outputs, str) else "several",
         "group": evaluation.group.name,
         "rotations": evaluation.elements.n,
@@ -99,6 +101,9 @@ def equivariance(evaluation: Evaluation, prior: Prior) -> dict[str, Any]:
     """How far the adapted model is from invariant, and what is said of its poses."""
     elements, found = evaluation.elements, evaluation.found
     turns = [g for g in elements.elements() if g != 0]
+    if not isinstance(elements, PlanarGroup):  # of space, nothing is interpolated
+        poses = _NO_POSES if found is None else _poses(found, evaluation, prior, [])
+        return {**_residual(evaluation, turns), "quarter_turns": None, "off_grid": None, **poses}
     off_grid = [g for g in turns if elements.angle(g) % 90 != 0]
     quarters = [g for g in turns if g not in off_grid]
     return {

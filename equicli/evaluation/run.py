@@ -25,7 +25,7 @@ from equicli.evaluation.lost import lost_most
 from equicli.evaluation.metrics import metrics_document
 from equicli.evaluation.warnings import near_chance_of, warnings_of
 from equicli.files import from_here
-from equicli.groups import PlanarGroup
+from equicli.groups import Turns
 from equicli.model_config import ModelConfig
 from equicli.prediction.inputs import Inputs
 from equicli.progress import Progress
@@ -40,7 +40,7 @@ def evaluate_images(
     task: Task,
     batches: Batches,
     targets: Sequence[Any] | None,
-    elements: PlanarGroup,
+    elements: Turns,
     *,
     split: str,
     seed: int,
@@ -76,7 +76,7 @@ def evaluate_images(
         precision=precision,
         progress=progress,
     )
-    tell_unreadable(batches.unreadable, progress)
+    tell_unreadable(batches.unreadable, progress, task.things)
     progress.say("measuring time: canonicalizer and network in turns")
     cost = cost_of(model, sample, precision)
     count = None if seen is None else batches.count_seen(seen)
@@ -92,7 +92,7 @@ def evaluate_images(
         prior=config.prior,
         trained_base=config.trained_base,
         cost=cost,
-        warnings=warnings_of(evaluation, task, config.labels, cost, config.prior, count),
+        warnings=[task.said(line) for line in warnings_of(evaluation, task, config.labels, cost, config.prior, count)],
         near_chance=near_chance_of(evaluation, task, config.prior),
         of=of,
         seen=count,
@@ -110,7 +110,7 @@ def record_images(
     task: Task,
     batches: Batches,
     targets: Sequence[Any] | None,
-    elements: PlanarGroup,
+    elements: Turns,
     *,
     systems: Sequence[str],
     cache: OutputCache | None = None,
@@ -132,9 +132,9 @@ def record_images(
             if not sample:
                 shown = batch.inputs.at(model.canonicalizer.group, None)
                 few = shown[:COST_BATCH]
-                square = isinstance(few, torch.Tensor) and few.shape[-1] == few.shape[-2]
+                whole = isinstance(few, torch.Tensor) and (few.ndim == 3 or few.shape[-1] == few.shape[-2])
                 # Rectangles change their shape one by one, as entries of a list can.
-                sample.append(model.tensors(few if square else list(few)))
+                sample.append(model.tensors(few if whole else list(few)))
             yield batch
 
     try:

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from equicli.adapted import AdaptedModel, Prediction
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import Prior
-from equicli.groups import Group, PlanarGroup
+from equicli.evaluation.turns import acting
+from equicli.groups import Group, PlanarGroup, Turns
+from equicli.groups.elements import Element
 from equicli.policy import average_outputs
 from equicli.prediction.inputs import Inputs, Views
 from equicli.prediction.signature import Ask
@@ -25,12 +29,14 @@ class Turned:
 
     inputs: h·x. element: h.
     exact: whether a turn by 90° only moves pixels; not where pictures are compressed again.
+    indices: the inputs' numbers, int64 (b,), by which clouds are turned; of pictures nothing depends on them.
     """
 
     inputs: Inputs
-    elements: PlanarGroup
+    elements: Turns
     element: int
     exact: bool = True
+    indices: Tensor | None = None
 
 
 # What a system remembers of a batch, by turn.
@@ -105,7 +111,9 @@ class Symmetrized:
         return self.group.order
 
     def answer(self, turned: Turned, ask: Ask, memory: Memory) -> Prediction:
-        h = self._representative(turned.elements, turned.element) if turned.exact else turned.element
+        h = turned.element
+        if turned.exact and isinstance(turned.elements, PlanarGroup):
+            h = self._representative(turned.elements, h)
         if h not in memory:  # then h is this turn, as its representative comes first
             views = Views(turned.inputs, self.group, ask, self.model.signature.outputs)
             memory[h] = [views.at(g) for g in range(self.group.order)]
@@ -135,27 +143,33 @@ class Oracle:
         pose = self._pose(turned, self.model.canonicalizer.group)
         return Prediction(_asked(self.model, turned.inputs, *pose, ask), None)
 
-    def upright(self, inputs: Inputs, elements: PlanarGroup, ask: Ask) -> Any:
+    def upright(self, inputs: Inputs, elements: Turns, ask: Ask, indices: Tensor | None = None) -> Any:
         """What the network says of untouched inputs in the pose that it expects."""
         group = self.model.canonicalizer.group
-        return _asked(self.model, inputs, *self._pose(Turned(inputs, elements, 0), group), ask)
+        return _asked(self.model, inputs, *self._pose(Turned(inputs, elements, 0, indices=indices), group), ask)
 
-    def _pose(self, turned: Turned, group: Group) -> tuple[PlanarGroup, int]:
+    def _pose(self, turned: Turned, group: Group) -> tuple[Group, Element]:
         """The pose of h·x, in a group that has the elements of R and the poses of the prior."""
         elements, h = turned.elements, turned.element
+        if not isinstance(elements, PlanarGroup):
+            assert turned.indices is not None
+            space, turn = acting(elements, h, turned.indices)
+            expected = space.find(*self.prior.main)
+            assert isinstance(turn, Tensor) and isinstance(expected, Tensor)
+            return space, space.compose(turn, expected)
         steps = group.n if isinstance(group, PlanarGroup) else 360  # poses of others are told in whole degrees
         fine = PlanarGroup(math.lcm(elements.n, steps), reflections=True)
-        turn, pose = fine.find(elements.angle(h), elements.mirrored(h)), fine.find(*self.prior.main)
-        assert turn is not None and pose is not None
-        return fine, fine.compose(turn, pose)
+        angle, pose = fine.find(elements.angle(h), elements.mirrored(h)), fine.find(*self.prior.main)
+        assert angle is not None and pose is not None
+        return fine, fine.compose(angle, pose)
 
 
-def _asked(model: AdaptedModel, inputs: Inputs, group: Group, element: int | None, ask: Ask) -> Any:
+def _asked(model: AdaptedModel, inputs: Inputs, group: Group, element: Element | None, ask: Ask) -> Any:
     return Views(inputs, group, ask, model.signature.outputs).at(element)
 
 
 def systems_of(
-    model: AdaptedModel, prior: Prior, elements: PlanarGroup, names: Sequence[str], *, cached: bool
+    model: AdaptedModel, prior: Prior, elements: Turns, names: Sequence[str], *, cached: bool
 ) -> list[System]:
     """The systems of these names, in the order of SYSTEMS.
 
@@ -164,10 +178,8 @@ def systems_of(
         cached: see `Adapted`.
     """
     group = model.canonicalizer.group
-    every: list[System] = [
-        Vanilla(model),
-        Adapted(model, cached),
-        Symmetrized(model, group if isinstance(group, PlanarGroup) else elements),
-        Oracle(model, prior),
-    ]
+    every: list[System] = [Vanilla(model), Adapted(model, cached), Oracle(model, prior)]
+    averaged = group if isinstance(group, PlanarGroup) else elements
+    if isinstance(averaged, PlanarGroup):
+        every.insert(2, Symmetrized(model, averaged))
     return [system for system in every if system.name in names]

@@ -1,20 +1,42 @@
 """By which elements test images are turned."""
 
+from torch import Tensor
+
 from equicli.errors import UsageError
-from equicli.groups import PlanarGroup, is_finite, parse_group, parse_planar_group
+from equicli.groups import (
+    Group,
+    MatrixGroup,
+    PlanarGroup,
+    Rotations,
+    Turns,
+    is_finite,
+    parse_group,
+    parse_planar_group,
+)
+from equicli.groups.elements import Element
+
+# Rotations of each cloud, from each group that is drawn from.
+PER_CLOUD = 5
 
 
-def turns_for(group: str, rotations: int | None = None, elements: str | None = None) -> PlanarGroup:
-    """What test images are turned by.
+def turns_for(group: str, rotations: int | None = None, elements: str | None = None, seed: int = 0) -> Turns:
+    """What test images or clouds are turned by.
 
     Args:
         group: that was adapted.
-        rotations: C_n, whatever the group.
+        rotations: C_n, whatever the group; of clouds as many random ones, seeded by `seed`.
         elements: without rotations, `group` itself, or only its `rotations`; None is what fits the group.
 
     Raises:
         UsageError: there are no such turns of images.
     """
+    space = parse_group(group)
+    if isinstance(space, MatrixGroup) and space.dimension == 3:
+        if elements is not None:
+            raise UsageError(f"--elements {elements}: point clouds are turned at random; use --rotations, such as 5.")
+        if rotations is not None and not 1 <= rotations <= 360:
+            raise UsageError(f"--rotations {rotations}: the number of rotations must be from 1 to 360.")
+        return Rotations(space, rotations or PER_CLOUD, seed)
     if rotations is not None:
         try:
             return parse_planar_group(f"c{rotations}")
@@ -34,3 +56,14 @@ def _fitting(name: str) -> PlanarGroup:
     """What images are turned by unless somebody says otherwise: the group itself, where it is C_n or D_n."""
     group = parse_group(name)
     return group if isinstance(group, PlanarGroup) else PlanarGroup(4 if is_finite(group) else 8)
+
+
+def acting(turns: Turns, h: int, indices: Tensor) -> tuple[Group, Element]:
+    """Turn h as an element of a group: one for all inputs, or of clouds one for each.
+
+    Args:
+        indices: the inputs' numbers, int64 (b,).
+    """
+    if isinstance(turns, PlanarGroup):
+        return turns, h
+    return parse_group("so3"), turns.matrices(h, indices)

@@ -10,12 +10,15 @@ from equicli.errors import UsageError
 from equicli.groups.continuous import CONTINUOUS, MatrixGroup
 from equicli.groups.group import FiniteGroup, Group, as_finite, is_finite
 from equicli.groups.planar import MAX_ORDER, PlanarGroup, parse_planar
+from equicli.groups.rotations import Rotations, Turns
 
 __all__ = [
     "FiniteGroup",
     "Group",
     "MatrixGroup",
     "PlanarGroup",
+    "Rotations",
+    "Turns",
     "as_finite",
     "is_finite",
     "parse_group",

@@ -17,11 +17,16 @@ __all__ = [
     "act",
     "act_on_frame",
     "inscribed_disc",
+    "kind_of",
     "matrix",
     "views",
 ]
 
-KINDS = ("image", "mask", "keypoints", "boxes", "points", "logits", "invariant")
+KINDS = ("image", "mask", "keypoints", "boxes", "points", "logits", "per-point", "invariant")
+
+
+# Those that no element moves.
+STAYING = ("logits", "per-point", "invariant")
 
 
 def act(
@@ -55,6 +60,7 @@ def act(
               around the turned box, and may reach outside of the frame. Beyond multiples of 90° boxes grow: act(g,
               act(h, box)) contains act(gh, box).
             - `points`: (..., 3), points or directions in space. Groups of the image plane act on x and y.
+            - `per-point`: (..., n, k), what is said of each of n points, in their order; it is returned as it is.
             - `logits`, `invariant`: anything; it is returned as it is.
         frame: (height, width) of the image before the action, for keypoints and boxes.
         padding: what images and masks show from outside: the nearest pixel (`edge`), the image mirrored at its border
@@ -72,7 +78,7 @@ def act(
             not one element for each value, or images of a batch that are not square would get different shapes.
     """
     element = as_single(group, element)
-    if kind in ("logits", "invariant"):
+    if kind in STAYING:
         return value
     if isinstance(element, Tensor) and is_batch(group, element) and element.shape[0] != value.shape[0]:
         raise ValueError(f"{element.shape[0]} elements of {group.name} cannot act on a batch of {value.shape[0]}.")
@@ -88,6 +94,11 @@ def act(
         case "points":
             return turn_points(group, element, value)
     raise ValueError(f"kind '{kind}' is none of {', '.join(KINDS)}.")
+
+
+def kind_of(group: Group) -> str:
+    """The kind that a group is made for: images of groups of the plane, points of groups of space."""
+    return "points" if group.dimension == 3 else "image"
 
 
 def views(group: Group, image: Tensor, *, padding: str = "edge") -> Tensor:

@@ -59,8 +59,19 @@ class MatrixGroup:
         """
         import torch
 
+        return self.from_gaussian(torch.randn(count, *self.gaussian, generator=generator, dtype=torch.float64))
+
+    @property
+    def gaussian(self) -> tuple[int, int]:
+        """The shape of the Gaussian matrix that `from_gaussian` makes an element of."""
         d = 2 if self.about_z else self.dimension
-        q, r = torch.linalg.qr(torch.randn(count, d, d, generator=generator, dtype=torch.float64))
+        return d, d
+
+    def from_gaussian(self, matrix: "Tensor") -> "Tensor":
+        """Make elements (b, d, d), uniform by the Haar measure, of matrices (b, *gaussian) of normal numbers."""
+        import torch
+
+        q, r = torch.linalg.qr(matrix)
         q = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None]
         if not self.reflections:
             q = torch.cat([q[..., :1] * torch.linalg.det(q)[:, None, None].sign(), q[..., 1:]], dim=-1)

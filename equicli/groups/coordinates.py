@@ -40,6 +40,20 @@ def _in_pixels(group: Group, element: Element) -> Tensor:
     return up * up.new_tensor([[1, -1], [-1, 1]])
 
 
+def _sum(products: Tensor) -> Tensor:
+    """Sum over the last axis; of three numbers the same, bit for bit, in whatever order they come.
+
+    So that (gh)·(h⁻¹x) is g·x exactly where h only swaps axes and changes signs.
+    """
+    if products.shape[-1] != 3:
+        return products.sum(-1)
+    a, b, c = products.unbind(-1)
+    low, high = torch.minimum(a, b), torch.maximum(a, b)
+    middle, high = torch.minimum(high, c), torch.maximum(high, c)
+    low, middle = torch.minimum(low, middle), torch.maximum(low, middle)
+    return (low + high) + middle
+
+
 def _apply(turn: Tensor, vectors: Tensor, shift: Tensor | None = None) -> Tensor:
     """Multiply vectors (b, ..., d) by one matrix (d, d) or one for each of the batch (b, d, d), and shift by (b, d).
 
@@ -50,7 +64,7 @@ def _apply(turn: Tensor, vectors: Tensor, shift: Tensor | None = None) -> Tensor
         between = (1,) * (vectors.ndim - 2)
         turn = turn.reshape(turn.shape[0], *between, *turn.shape[1:])
         shift = None if shift is None else shift.reshape(shift.shape[0], *between, shift.shape[1])
-    out = (turn.to(wide) * wide[..., None, :]).sum(-1)
+    out = _sum(turn.to(wide) * wide[..., None, :])
     if shift is not None:
         out = out + shift.to(wide)
     return round_to(out, vectors.dtype)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Protocol, TypeGuard, TypeVar
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
 # The rows of a matrix.
 Rows = tuple[tuple[float, ...], ...]
@@ -41,6 +41,10 @@ class Group(Protocol):
 
     def inverse(self, g: "Tensor", /) -> "Tensor":
         """Return g⁻¹."""
+        ...
+
+    def sample(self, count: int, generator: "Generator | None" = None, /) -> "Tensor":
+        """Draw elements uniformly."""
         ...
 
     def find(self, angle: float, mirrored: bool, /) -> "int | Tensor | None":

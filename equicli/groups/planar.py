@@ -3,9 +3,13 @@
 import math
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from equicli.errors import UsageError
 from equicli.groups.group import Index, Rows
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 MAX_ORDER = 360
 
@@ -65,6 +69,12 @@ class PlanarGroup:
         if (mirrored and not self.reflections) or abs(angle - step * 360 / self.n) > 1e-3:
             return None
         return int(mirrored) * self.n + step % self.n
+
+    def sample(self, count: int, generator: "Generator | None" = None) -> "Tensor":
+        """Draw elements uniformly: int64 (count,), on the CPU."""
+        import torch
+
+        return torch.randint(self.order, (count,), generator=generator)
 
     def rows(self, element: int) -> Rows:
         """The (2, 2) matrix of an element, y axis up. Its entries are exactly 0 and ±1 where it is a multiple of 90°.

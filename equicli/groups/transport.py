@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeGuard
 import torch
 from torch import Tensor
 
-from equicli.groups.action import act
+from equicli.groups.action import STAYING, act
 from equicli.groups.elements import Canvas, Element, Frame, act_on_frame, is_batch, singles
 from equicli.groups.group import Group
 
@@ -44,7 +44,7 @@ def transport(
               mapping of such. Images in a list may change frame one by one, from landscape to portrait;
             - a tuple or mapping of any of these.
 
-            None stays None. What is `logits` or `invariant` is returned as it is, and may be anything.
+            None stays None. What is `logits`, `per-point` or `invariant` is returned as it is, and may be anything.
         kinds: one kind, or those of a tuple or mapping, part by part; a value may lack parts of a mapping. The kinds of
             a list are those of each entry.
         frames: (height, width) of the images before the action, one for all or one a sample, for keypoints and boxes.
@@ -98,7 +98,7 @@ class _Action:
     alone: bool = False
 
     def on(self, value: Any, kinds: Kinds) -> Any:
-        if value is None or kinds in ("logits", "invariant"):
+        if value is None or kinds in STAYING:
             return value
         if isinstance(value, list):
             if self.alone:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.errors import EquicliError
 from equicli.prediction.network import PretrainedNetwork
 
@@ -19,6 +20,8 @@ def fit_channels(found: PretrainedNetwork) -> PretrainedNetwork:
     Raises:
         EquicliError: it says that it takes neither one channel nor three.
     """
+    if isinstance(found.preprocess, CloudPreprocess):
+        return found
     config = getattr(found.network, "config", None)
     said = found.spec.arguments.get("in_chans", getattr(config, "num_channels", None))
     first = first_channels(found.network)

@@ -105,7 +105,8 @@ def load_own(network: nn.Module, state: StateDict, name: str, ema: Ema = "auto")
     own = network.state_dict()
     fit, other = _choose(find_fits(own, state.weights), name, ema, state)
     complete = all(key in fit.names for key in own if not key.endswith("num_batches_tracked"))
-    if not complete and hasattr(network, "own_names"):  # published under names of another version
+    foreign = not complete or any(not harmless(key) for key in fit.unexpected)
+    if foreign and hasattr(network, "own_names"):  # published under names of another version
         load_checkpoint(network, state.weights, name)
         return Loaded(state.averaged if state.other else None, tuple(_of_average(state, file)))
     weights = {key: state.weights[there] for key, there in fit.names.items()}

@@ -12,7 +12,7 @@ from equicli.data.normalization import Normalization
 from equicli.data.preprocess import Preprocess
 from equicli.data.small_view import SmallView
 from equicli.groups import Group
-from equicli.groups.action import act
+from equicli.groups.action import STAYING, act
 from equicli.groups.elements import Element, Frame, act_on_frame, inverse, singles
 from equicli.groups.transport import Frames, Kinds, frames_after, transport
 from equicli.prediction.signature import Ask, join_batch, split_batch, take_rows
@@ -206,7 +206,7 @@ def stays(kinds: Kinds) -> bool:
         return all(map(stays, kinds.values()))
     if isinstance(kinds, tuple):
         return all(map(stays, kinds))
-    return kinds in ("logits", "invariant")
+    return kinds in STAYING
 
 
 def _first_image(value: Any, kinds: Kinds) -> Any:

@@ -17,6 +17,7 @@ from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.head import replace_head
 from equicli.prediction.hub import download_first, open_checkpoint, split_revision
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
+from equicli.prediction.points import source as points_source
 from equicli.prediction.published_files import read_json
 from equicli.settings import Ema, Scalar
 
@@ -29,6 +30,8 @@ SOURCES = {
     "transformers": transformers_source.load,
     "python": python_source.load,
 }
+# Known by their bare names, before timm is asked.
+OWN = dict.fromkeys(points_source.NETWORKS, points_source.load)
 
 # owner/name[@revision], as the Hub allows them.
 REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(@.+)?")
@@ -74,7 +77,7 @@ def load_network(
     size = _agreed_size(arguments or {}, image_size)
     implied = size if source != "python" else image_size  # own code means by its arguments what it likes
     request = NetworkRequest(name, dict(arguments or {}), file is None, implied, revision)
-    load = SOURCES[source]
+    load = OWN.get(model, SOURCES[source])
     if not source and _is_folder(name):
         load = _load_from_folder
     elif not source and REPOSITORY.fullmatch(name):
@@ -171,6 +174,8 @@ def rebuild_network(spec: NetworkSpec) -> nn.Module:
         network = torchvision_source.create(spec.architecture, spec.arguments)
     elif spec.library == "transformers":
         network = transformers_source.create(spec.architecture, spec.arguments)
+    elif spec.library == "equicli":
+        network = points_source.create(spec.architecture, spec.arguments)
     else:
         raise EquicliError(
             "this artifact's prediction network is your own code, and no import path is stored: "

@@ -108,6 +108,8 @@ def _parameters(part: Mapping[str, Any], where: str = "") -> str:
 
 
 def _preprocessing(preprocess: Mapping[str, Any]) -> Rows:
+    if "points" in preprocess:  # of clouds
+        return dict(preprocess)
     size, resize = preprocess["size"], preprocess["resize"]
     edges = "both edges" if preprocess["squash"] else "the shorter edge"
     sized = {

@@ -4,7 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from equicli.canonicalization.registry import REGISTRY
+from equicli.canonicalization.registry import kinds_for
+from equicli.errors import said_of
+from equicli.groups import parse_group
 from equicli.reports import curve, overlays, table
 from equicli.reports.templating import PLAIN
 from equicli.tasks.registry import find_task
@@ -23,7 +25,7 @@ def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         config=config,
         source=source,
         tag=find_task(config["task"], config["task_settings"]).tag,
-        method=REGISTRY[config["canonicalizer"]["kind"]].method,
+        method=kinds_for(parse_group(metrics["group"]))[config["canonicalizer"]["kind"]].method,
         base_model=json.dumps(source["repository"]) if "repository" in source else None,
     )
 
@@ -40,5 +42,9 @@ def _context(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "facts": table.facts(metrics),
         "left_out": table.left_out(metrics),
         "definitions": table.definitions(metrics),
-        "of_facts": [(name, table.FACTS[name]) for name, _ in table.facts(metrics) if name in table.FACTS],
+        "of_facts": [
+            (name, said_of(metrics.get("things", "images"), table.FACTS[name]))
+            for name, _ in table.facts(metrics)
+            if name in table.FACTS
+        ],
     }

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from equicli.data.reencode import NONE
+from equicli.errors import said_of
 from equicli.evaluation.systems import SYSTEMS
 
 MOST_ANGLES = 8  # that are shown one by one
@@ -12,7 +13,8 @@ MOST_ANGLES = 8  # that are shown one by one
 def header(metrics: Mapping[str, Any], *, angles: bool = True) -> list[str]:
     shown = [f"{e['angle']:g}°" + (" m" if e["mirror"] else "") for e in _angles(metrics, "adapted", shown=angles)]
     title = metrics["score"]["title"]
-    return ["", title, f"{metrics['elements'].upper()}-Avg {title}", "worst", *shown, "passes"]
+    further = [name for name, _ in metrics.get("shown", ())]
+    return ["", title, f"{metrics['elements'].upper()}-Avg {title}", "worst", *further, *shown, "passes"]
 
 
 def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = False) -> list[list[str]]:
@@ -40,6 +42,7 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
                     for key in (score, f"avg_{score}")
                 ),
                 f"{100 * system[f'worst_{score}']:.2f}",
+                *(f"{100 * system[key]:.2f}" for _, key in metrics.get("shown", ())),
                 *counts,
                 f"{system['passes']:.3g}",
             ]
@@ -54,10 +57,24 @@ def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
     counts = "correct images by angle; " if shown and "correct" in shown[0] else ""
     turned = "the preprocessed tensor" if metrics["rotate"] == "input" else "the picture, before preprocessing,"
     oracle = "; oracle: the network at the true pose" if "oracle" in metrics else ""
-    return (
+    if _is_random(metrics):
+        times = metrics["rotations"]
+        turned = f"each {times} times, by random rotations of its own, the same for all systems: it"
+    return _said(
+        metrics,
         f"{counted} images; {what_is_scored(metrics)} in %, 95 % intervals; {counts}{turned} is turned by "
-        f"{metrics['elements'].upper()}{compressed(metrics)}{oracle}{_prepared(metrics)}"
+        f"{metrics['elements'].upper()}{compressed(metrics)}{oracle}{_prepared(metrics)}",
     )
+
+
+def _is_random(metrics: Mapping[str, Any]) -> bool:
+    """Whether test samples are turned by random rotations of space."""
+    return bool(metrics["elements"] in ("so3", "so2z"))
+
+
+def _said(metrics: Mapping[str, Any], text: str) -> str:
+    """A text about images, said of what the samples are."""
+    return said_of(metrics.get("things", "images"), text)
 
 
 def what_is_scored(document: Mapping[str, Any]) -> str:
@@ -74,7 +91,7 @@ def compressed(document: Mapping[str, Any]) -> str:
 def left_out(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
     """Which columns there are no room for, and where they are; nothing where all are shown."""
     count = len(metrics["adapted"]["per_element"])
-    if count > MOST_ANGLES:
+    if count > MOST_ANGLES or _is_random(metrics):
         return f"what is right at each of the {count} turns is in metrics.json"
     return "" if angles else f"{count} columns, one for each turn, do not fit this terminal; report.md has them"
 
@@ -92,18 +109,23 @@ def definitions(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     }
     return [
         *((name, words) for name, words in rows.items() if name in metrics),
-        (score, f"{what_is_scored(metrics)} on untouched images, in %, and its 95 % interval"),
+        (score, _said(metrics, f"{what_is_scored(metrics)} on untouched images, in %, and its 95 % interval")),
         (
             f"{elements}-Avg {score}",
-            f"its mean over all turns by {elements}; the interval takes an image and its turned copies for one trial",
+            _said(
+                metrics,
+                f"its mean over all turns by {elements}; "
+                "the interval takes an image and its turned copies for one trial",
+            ),
         ),
         ("worst", "the least of the turns"),
+        *((title, FURTHER[key]) for title, key in metrics.get("shown", ()) if key in FURTHER),
         *(
             [(f"0° … {angles[-1]['angle']:g}°", f"{counted} when all are turned so{_mirrored(angles)}")]
             if angles
             else []
         ),
-        ("passes", "of the prediction network, for each image"),
+        ("passes", _said(metrics, "of the prediction network, for each image")),
     ]
 
 
@@ -111,6 +133,11 @@ def _mirrored(angles: list[Mapping[str, Any]]) -> str:
     return "; m: mirrored left-right, then turned" if any(e["mirror"] for e in angles) else ""
 
 
+# Columns that only some tasks have.
+FURTHER = {
+    "z_acc": "the mean over random turns about z; with a network that was trained upright, the literature's z/z",
+    "avg_class_acc": "the mean over the classes of the averaged accuracy of each",
+}
 # What stands below the table.
 FACTS = {
     "identity rate": "share of untouched images that are found in a pose of the prior; the others are shown to the "
@@ -168,7 +195,7 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     residuals += f", {adapted['ties']} ties"
     if metrics["reencode"] != NONE:
         residuals += "; compressed again, a picture has other pixels at each turn"
-    return [
+    told = [
         *((name, value) for name, value in metrics.get("facts", ())),
         *lines,
         ("invariance residual", residuals),
@@ -176,6 +203,7 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("relative time", _relative_time(cost)),
         ("operations", _operations(cost)),
     ]
+    return [(name, _said(metrics, value)) for name, value in told]
 
 
 def _relative_time(cost: Mapping[str, Any]) -> str:
@@ -198,7 +226,7 @@ def _by_shape(adapted: Mapping[str, Any]) -> str:
 def _angles(metrics: Mapping[str, Any], system: str, *, shown: bool) -> list[Mapping[str, Any]]:
     """The accuracy at each angle, where it has a column."""
     found: list[Mapping[str, Any]] = metrics[system]["per_element"]
-    return found if shown and len(found) <= MOST_ANGLES else []
+    return found if shown and len(found) <= MOST_ANGLES and not _is_random(metrics) else []
 
 
 def _found_poses(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -9,6 +9,8 @@ from equicli.errors import EquicliError, shown
 from equicli.settings import TaskSettings, fault
 from equicli.tasks.classification.task import Classification
 from equicli.tasks.instances.task import Instances
+from equicli.tasks.points.parts import PointParts
+from equicli.tasks.points.task import PointClassification
 from equicli.tasks.semantic.task import Semantic
 from equicli.tasks.task import Task
 
@@ -16,6 +18,8 @@ TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "instances": Instances,
     "semantic": Semantic,
+    "points": PointClassification,
+    "point-parts": PointParts,
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equicli.groups import PlanarGroup
+from equicli.groups import Turns
 
 RESAMPLES = 200
 
@@ -17,7 +17,7 @@ def drawn_weights(n: int, seed: int = 0) -> Tensor:
     return torch.zeros(RESAMPLES, n, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
 
 
-def by_turns(name: str, values: Tensor, drawn: Tensor, elements: PlanarGroup) -> dict[str, Any]:
+def by_turns(name: str, values: Tensor, drawn: Tensor, elements: Turns) -> dict[str, Any]:
     """What `metrics.json` says of a figure at every turn: that of untouched pictures, the mean and the worst.
 
     Args:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from equicli.data.folders import Dataset, Sample, open_folder
 from equicli.data.layouts import SplitNames
-from equicli.errors import EquicliError
-from equicli.groups import PlanarGroup
+from equicli.errors import EquicliError, said_of
+from equicli.groups import Turns
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.signature import CLASSIFIER, Signature, split_batch, try_network
 from equicli.progress import Progress
@@ -55,7 +55,9 @@ class Task:
         `metrics.json`. What is reported is its mean over the test set: where it is bool, counts and Wilson intervals
         are told, too, else it is bootstrapped. A task whose metric is none of a sample but of the whole set, such as
         average precision, has a `measure` of its own, of all that it records.
-    title, words: what tables and captions call it. columns: title and key of further metrics in comparisons.
+    title, words: what tables and captions call it. columns: title and key of further metrics in comparisons; shown: of
+        those that an evaluation's table has, too.
+    things: what the samples are, for people.
     baselines: systems that make sense beside the adapted one, of `evaluation.systems`.
     labels_from: where targets are from, a value of `metrics.json`.
     tag: the Hub's name for the task, for model cards.
@@ -68,6 +70,8 @@ class Task:
     title: ClassVar[str] = "Acc"
     words: ClassVar[str] = ""  # the title
     columns: ClassVar[tuple[tuple[str, str], ...]] = ()
+    shown: ClassVar[tuple[tuple[str, str], ...]] = ()
+    things: ClassVar[str] = "images"
     has_loss: ClassVar[bool] = False
     baselines: ClassVar[tuple[str, ...]] = ("vanilla", "oracle")
     labels_from: ClassVar[str] = "given"
@@ -88,6 +92,10 @@ class Task:
     def is_for(cls, model: str) -> bool:
         """Whether the name of a network says without doubt that this task is asked of it, where nobody says which."""
         return False
+
+    def said(self, text: str) -> str:
+        """A text about images, said of what the samples are."""
+        return said_of(self.things, text)
 
     # Data
 
@@ -206,7 +214,7 @@ class Task:
         comparable = [delta for delta in deltas if math.isfinite(delta)]  # others are no JSON
         return torch.tensor([delta > SAME for delta in deltas]), max(comparable, default=0.0)
 
-    def measure(self, records: Records, elements: PlanarGroup) -> dict[str, Any]:
+    def measure(self, records: Records, elements: Turns) -> dict[str, Any]:
         """The metrics of one system: of untouched pictures, and averaged over all turns, with 95 % intervals."""
         values = records[self.score].double()
         n = len(values)
@@ -261,7 +269,7 @@ class Task:
         """Whether the vanilla network's records are hardly better than guesses, where a task can tell."""
         return False
 
-    def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
+    def warnings(self, records: Records, elements: Turns, labels: Mapping[str, int]) -> list[str]:
         """One line on each thing in the vanilla network's records that would mislead a reader."""
         return []
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from equicli import artifact
 from equicli.adapted import AdaptedModel
@@ -12,14 +13,17 @@ from equicli.artifact import copy_canonicalizer, write_artifact
 from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.prior import MODEL, Prior, near_chance
 from equicli.config import AdaptConfig
+from equicli.data.clouds.decode import CloudDecoder
+from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.data.decode import Decoder
 from equicli.data.folders import Dataset, Sample, Split
 from equicli.data.loading import tell_unreadable
 from equicli.data.preprocess import Preprocess
 from equicli.data.source import Joined, Resident, Source
+from equicli.data.value_range import AS_USUAL
 from equicli.devices import find_device
 from equicli.groups import as_finite, parse_group
-from equicli.groups.action import act
+from equicli.groups.action import act, kind_of
 from equicli.groups.elements import inverse
 from equicli.model_config import CanonicalizerSpec, ModelConfig
 from equicli.policy import policy_of
@@ -31,6 +35,7 @@ from equicli.progress import Progress
 from equicli.runs import Run, become_latest, start_run
 from equicli.tasks.registry import make_task
 from equicli.tasks.task import Binding, Task
+from equicli.training.clouds import read_training_clouds
 from equicli.training.features import Features
 from equicli.training.gate import make_gate
 from equicli.training.images import NO_IMAGES, TrainingImages, read_training_images
@@ -94,10 +99,12 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
 
     def turn_back(picture: Tensor) -> Tensor:
         """Bring a picture of the folder to the pose that the network expects."""
-        return act(group, inverse(group, pose), picture, padding=config.padding)
+        return act(group, inverse(group, pose), picture, kind_of(group), padding=config.padding)
 
-    ranges = find_value_ranges(split.train, config.value_range, config.max_pixels, progress)
-    decoder = Decoder(ranges, config.max_pixels)
+    ranges = AS_USUAL
+    if isinstance(found.preprocess, Preprocess):  # of pictures
+        ranges = find_value_ranges(split.train, config.value_range, config.max_pixels, progress)
+    decoder = found.preprocess.decoder(ranges, config.max_pixels)
 
     def show(picture: Tensor) -> Tensor:
         """A picture of the folder as the network takes it."""
@@ -116,22 +123,9 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     features = Features.read(run.features) if resume and binding.head_needed else None
     images = NO_IMAGES
     if trains or binding.head_needed:
-        images = read_training_images(
-            split,
-            found.preprocess,
-            None if training.task_weight else canonicalizer.view,
-            look=_look(config, canonicalizer, found.preprocess),
-            keep=trains,
-            features_of=found.network if binding.head_needed and features is None else None,
-            head=found.spec.head,
-            turn_back=turn_back,
-            device=device,
-            batch_size=training.batch_size,
-            decoder=decoder,
-            strict=config.strict,
-            progress=progress,
-        )
-    tell_unreadable(images.unreadable, progress)
+        asked = found.network if binding.head_needed and features is None else None
+        images = _read(config, canonicalizer, found, split, decoder, asked, turn_back, device, progress, keep=trains)
+    tell_unreadable(images.unreadable, progress, task.things)
     spec = found.spec
     if images.features is not None:
         features = Features(images.features, images.samples)
@@ -164,7 +158,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         padding=config.padding,
         policy=policy,
         trained_base=training.train_base,
-        value_ranges=decoder.ranges,
+        value_ranges=ranges,
     )
     if resume:
         check_resumed(run, model_config)
@@ -185,6 +179,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         own, validation = _targets(config, task, found, split, data, binding, images, decoder, progress)
         train: Source = own
         if upright:
+            assert isinstance(decoder, Decoder)  # the configuration refuses it for clouds
             added = read_upright(
                 upright,
                 images.fingerprints.values(),
@@ -242,6 +237,53 @@ def _clear(run: Run) -> None:
         needed_to_resume.unlink(missing_ok=True)
 
 
+def _read(
+    config: AdaptConfig,
+    canonicalizer: Canonicalizer,
+    found: PretrainedNetwork,
+    split: Split,
+    decoder: Decoder | CloudDecoder,
+    features_of: nn.Module | None,
+    turn_back: Callable[[Tensor], Tensor],
+    device: torch.device,
+    progress: Progress,
+    *,
+    keep: bool,
+) -> TrainingImages:
+    """Open every training and validation image or cloud once."""
+    training, preprocess = config.training, found.preprocess
+    if isinstance(preprocess, CloudPreprocess):
+        assert isinstance(decoder, CloudDecoder)
+        return read_training_clouds(
+            split,
+            preprocess,
+            features_of=features_of,
+            head=found.spec.head,
+            turn_back=turn_back,
+            device=device,
+            batch_size=training.batch_size,
+            decoder=decoder,
+            strict=config.strict,
+            progress=progress,
+        )
+    assert isinstance(decoder, Decoder)
+    return read_training_images(
+        split,
+        preprocess,
+        None if training.task_weight else canonicalizer.view,
+        look=_look(config, canonicalizer, preprocess),
+        keep=keep,
+        features_of=features_of,
+        head=found.spec.head,
+        turn_back=turn_back,
+        device=device,
+        batch_size=training.batch_size,
+        decoder=decoder,
+        strict=config.strict,
+        progress=progress,
+    )
+
+
 def _look(config: AdaptConfig, canonicalizer: Canonicalizer, preprocess: Preprocess) -> Callable[[Tensor], Tensor]:
     """What the canonicalizer is shown of a picture where the run is evaluated."""
     view = canonicalizer.view
@@ -262,7 +304,7 @@ def _targets(
     data: Dataset,
     binding: Binding,
     images: TrainingImages,
-    decoder: Decoder,
+    decoder: Decoder | CloudDecoder,
     progress: Progress,
 ) -> tuple[Resident, Resident]:
     """Training and validation images with the targets that the task's loss takes, and with the poses that are right for
@@ -305,7 +347,8 @@ def _train(
     """Fit the canonicalizer, and the network where it is trained, too."""
     training = config.training
     if training.prior_weight and config.prior != MODEL:
-        progress.say(f"prior: the pose of training images is taken to be {prior} (r0 is upright, as the network knows)")
+        known = "" if prior.upright else " (r0 is upright, as the network knows)"
+        progress.say(task.said("prior: the pose of training images") + f" is taken to be {prior}{known}")
     network = found.network.requires_grad_(training.train_base)
     if training.train_base:
         progress.say("training the prediction network, too: the artifact holds other weights than were loaded")
@@ -313,7 +356,8 @@ def _train(
     if training.task_weight:
         normalization = found.preprocess.normalization
         ask = asking(network, task.signature)
-        loss = TaskLoss(ask, normalization, policy_of(config.policy), task.loss, task.signature.outputs)
+        signature = task.signature
+        loss = TaskLoss(ask, normalization, policy_of(config.policy), task.loss, signature.outputs, signature.inputs)
     objective = Objective.of(training, prior, config.padding, loss, config.prior == MODEL)
     epoch, scores = fit(
         canonicalizer,
@@ -328,7 +372,7 @@ def _train(
     )
     by_rate = objective.judged_by_identity_rate
     best = f"identity rate {scores.identity_rate:.1%}" if by_rate else f"loss {scores.loss:.3f}"
-    of = f"all {len(images[1])} validation images"
+    of = task.said(f"all {len(images[1])} validation images")
     if training.prior_weight and near_chance(canonicalizer.group, prior, scores.identity_rate):
         rate = f"of {of} {scores.identity_rate:.1%} are found as the prior says, near chance"
         progress.say(f"keeping epoch {epoch}, though training learned next to nothing: {rate}")

@@ -16,11 +16,12 @@ from torch import Tensor
 from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import Prior
+from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.decode import Decoder
 from equicli.data.folders import Sample
 from equicli.data.loading import Loader
-from equicli.groups import Group, as_finite
-from equicli.policy import ONE, Gate, One, posterior
+from equicli.groups import Group, is_finite
+from equicli.policy import ONE, Gate, One, posterior, ranked_elements
 from equicli.prediction.evidence import evidence_of
 from equicli.prediction.inputs import Views
 from equicli.prediction.signature import asking
@@ -74,7 +75,7 @@ def make_gate(
     prior: Prior,
     *,
     passes: float | None,
-    decoder: Decoder,
+    decoder: Decoder | CloudDecoder,
     progress: Progress,
 ) -> Gate | One:
     """Fit a gate for a trained model on some validation pictures, and say what it gains.
@@ -87,11 +88,11 @@ def make_gate(
     Raises:
         EquicliError: none of the pictures can be read.
     """
-    group = as_finite(model.canonicalizer.group)
+    group = model.canonicalizer.group
     chosen = torch.randperm(len(validation), generator=torch.Generator().manual_seed(0))[:IMAGES].sort().values.tolist()
     right = None if targets is None else [targets[i] for i in chosen]
     samples = [validation[i] for i in chosen]
-    count = min(max(MOST), group.order)
+    count = min(max(MOST), group.order if is_finite(group) else model.canonicalizer.ranks(group))
     progress.say(
         f"gate: asking the network about the {count} likeliest poses of {len(samples)} validation images, "
         f"{count * len(samples):,} passes; --passes 1 does without"
@@ -117,14 +118,15 @@ def _ask(
     targets: Sequence[Any] | None,
     prior: Prior,
     count: int,
-    decoder: Decoder,
+    decoder: Decoder | CloudDecoder,
     progress: Progress,
 ) -> Answers:
     """Ask the network about the `count` likeliest poses of each picture."""
-    ask, group = asking(model.prediction_network, model.signature), as_finite(model.canonicalizer.group)
+    ask, group = asking(model.prediction_network, model.signature), model.canonicalizer.group
     expected = group.find(*prior.main)
     assert expected is not None
     scores: list[Tensor] = []
+    candidates: list[Tensor] = []
     outputs: list[list[Any]] = [[] for _ in range(count)]
     right: list[Any] = []
     batch_size = 1 if model.signature.lists else BATCH
@@ -134,16 +136,18 @@ def _ask(
         pose = model.find_pose(inputs, ask)
         assert pose is not None and pose.scores is not None
         scores.append(pose.scores.cpu())
+        candidates += [] if pose.candidates is None else [pose.candidates.cpu()]
         views = Views(inputs, group, ask, model.signature.outputs)
         _, poses = posterior(pose.scores)
         known = task.targets_of(views.at(expected)) if targets is None else [targets[i] for i in batch.indices.tolist()]
         right += known
-        for rank, batches in enumerate(outputs):
-            said = views.at(poses[:, rank])
+        for element, batches in zip(ranked_elements(pose, poses, count), outputs, strict=True):
+            said = views.at(element)
             batches.append(said.cpu() if isinstance(said, Tensor) else _judged(task, said, known))
     every = torch.cat(scores)
+    compared = torch.cat(candidates) if candidates else None
     joined = [torch.cat(of) if isinstance(of[0], Tensor) else [one for part in of for one in part] for of in outputs]
-    return Answers(Pose(every.argmax(dim=1), every), joined, right)
+    return Answers(Pose(every.argmax(dim=1), every, candidates=compared), joined, right)
 
 
 def _judged(task: Task, output: Sequence[Any], targets: Sequence[Any]) -> list[dict[str, Tensor]]:

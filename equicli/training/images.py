@@ -148,9 +148,15 @@ def _check_sizes(read: Sequence[_Prepared], samples: Sequence[Sample]) -> None:
             )
 
 
-@torch.inference_mode()
 def _features(network: nn.Module, images: Sequence[Tensor], head: str | None) -> Tensor:
-    with head_inputs(network, head) as collected, full_float32(images[0].device):
-        for group in [torch.stack(list(images))] if len({i.shape for i in images}) == 1 else [i[None] for i in images]:
-            network(group)
+    alike = len({image.shape for image in images}) == 1
+    groups = [torch.stack(list(images))] if alike else [image[None] for image in images]
+    return torch.cat([features_of_inputs(network, group, head) for group in groups])
+
+
+@torch.inference_mode()
+def features_of_inputs(network: nn.Module, x: Tensor, head: str | None) -> Tensor:
+    """What reaches the head of a network that is shown inputs (b, …): (b, features)."""
+    with head_inputs(network, head) as collected, full_float32(x.device):
+        network(x)
     return torch.cat(collected)

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.data.source import Source
+from equicli.data.source import Images, Source
 from equicli.devices import find_precision, full_float32
 from equicli.errors import EquicliError, reason
 from equicli.files import read_tensors, write_tensors
-from equicli.groups import as_finite
-from equicli.groups.action import act
+from equicli.groups import Group, is_finite
+from equicli.groups.action import act, kind_of
 from equicli.progress import Progress
 from equicli.settings import TrainingSettings
 from equicli.training.augmentation import degrade, vary
+from equicli.training.clouds import vary_clouds
 from equicli.training.objective import Objective
 from equicli.training.pose_targets import mirrored
 
@@ -107,24 +108,29 @@ def measure(
             if pose is None or task_only.weights:
                 x = normalization(taken.pixels)
                 if turn:
-                    elements = indices % as_finite(group).order
-                    x = act(group, elements.to(x.device), x, padding=objective.padding)
+                    elements = indices % group.order if is_finite(group) else _turns(group, indices)
+                    x = act(group, elements.to(x.device), x, kind_of(group), padding=objective.padding)
                 seen, losses = task_only.losses(canonicalizer, x, taken.targets)
                 task += float(task_only.total(losses)) * len(x) / len(images)
                 pose = pose or seen
             if pose is not None:
-                poses.append(Pose(pose.element, pose.scores))
+                poses.append(pose._replace(vectors=None))
                 targets += [] if taken.poses is None else [taken.poses]
         if not poses:
             return Scores(1.0, task)
         # Of all images at once: how often each pose occurs is not a mean over batches.
-        elements, scores = zip(*(pose[:2] for pose in poses), strict=True)
-        pose = Pose(torch.cat(elements), None if scores[0] is None else torch.cat(scores))
+        parts = [None if part[0] is None else torch.cat(part) for part in zip(*poses, strict=True)]
+        pose = Pose(torch.as_tensor(parts[0]), *parts[1:])
         weight = objective.weights.get("prior")
         expected = torch.cat(targets) if targets else None
         prior = weight * float(objective.prior_loss(group, pose, expected)) if weight else 0.0
         right = objective.prior.is_identity(group, pose)
     return Scores(float(right.cpu().double().mean()), prior + task)
+
+
+def _turns(group: Group, indices: Tensor) -> Tensor:
+    """For each image one of a continuous group's elements, always the same."""
+    return group.sample(int(indices.max()) + 1, torch.Generator().manual_seed(0))[indices]
 
 
 class _Trainer:
@@ -191,16 +197,12 @@ class _Trainer:
                     self.epoch + step / len(batches), settings.epochs, settings.schedule
                 )
             taken = images.take(indices)
-            aspects = taken.aspects if self.objective.small and self.canonicalizer.view.whole else None
-            x, flipped = vary(taken.pixels, generator, crop=settings.crop, mirror=self.mirrors, aspects=aspects)
-            x = normalization(degrade(x, generator) if settings.degrade else x)
+            x, poses = self._vary(taken, generator)
+            x = normalization(x)
             if settings.augment:
-                h = torch.randint(as_finite(self.canonicalizer.group).order, (len(x),), generator=generator)
-                x = act(self.canonicalizer.group, h.to(device), x, padding=self.objective.padding)
-            poses = None
-            if taken.poses is not None:
-                flipped = flipped[:, None].to(device)
-                poses = torch.where(flipped, mirrored(self.canonicalizer.group, taken.poses), taken.poses)
+                acting = self.canonicalizer.group
+                h = acting.sample(len(x), generator)
+                x = act(acting, h.to(device), x, kind_of(acting), padding=self.objective.padding)
             _, losses = self.objective.losses(self.canonicalizer, x, taken.targets, generator, precision, poses)
             loss = self.objective.total(losses)
             if not loss.isfinite():
@@ -214,6 +216,18 @@ class _Trainer:
                 totals[name] += value.item() * len(indices) / seen
         self.epoch += 1
         return totals
+
+    def _vary(self, taken: Images, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Training images or clouds, varied at random, and the poses that are right for each where these are known."""
+        if self.canonicalizer.group.dimension == 3:
+            return vary_clouds(taken.pixels, generator, mirror=self.mirrors), None
+        aspects = taken.aspects if self.objective.small and self.canonicalizer.view.whole else None
+        x, flipped = vary(taken.pixels, generator, crop=self.settings.crop, mirror=self.mirrors, aspects=aspects)
+        poses = taken.poses
+        if poses is not None:
+            flipped = flipped[:, None].to(poses.device)
+            poses = torch.where(flipped, mirrored(self.canonicalizer.group, poses), poses)
+        return degrade(x, generator) if self.settings.degrade else x, poses
 
     def measure(self, images: Source) -> Scores:
         self.trained.eval()

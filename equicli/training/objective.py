@@ -16,7 +16,8 @@ from equicli.groups import Group, is_finite
 from equicli.groups.action import Element, act
 from equicli.groups.transport import Kinds
 from equicli.policy import Policy
-from equicli.prediction.inputs import Tensors, Views
+from equicli.prediction.clouds import Clouds, inputs_from_tensors
+from equicli.prediction.inputs import Inputs, Tensors, Views
 from equicli.prediction.signature import Ask
 from equicli.settings import TrainingSettings
 
@@ -26,7 +27,7 @@ class TaskLoss:
     """The task's own loss of what the adapted model says of an image.
 
     ask: asks the prediction network, through which gradients pass.
-    normalization: of the network's inputs. outputs: the kinds of what it returns.
+    normalization: of the network's inputs. kinds: of these. outputs: the kinds of what it returns.
     loss: from the adapted model's output and the targets of a batch to a scalar.
     """
 
@@ -36,8 +37,10 @@ class TaskLoss:
     loss: Callable[[Any, Sequence[Any]], Tensor]
     outputs: Kinds = "logits"
 
-    def inputs(self, x: Tensor, padding: str) -> Tensors:
-        return Tensors(x, self.normalization, padding=padding)
+    kinds: Kinds = "image"
+
+    def inputs(self, x: Tensor, padding: str) -> Inputs:
+        return inputs_from_tensors(x, self.normalization, self.kinds, padding)
 
     def predict(self, group: Group, pose: Pose | None, x: Tensor, padding: str) -> Any:
         """What the adapted model returns, in a form through which gradients reach the scores."""
@@ -54,8 +57,8 @@ class _StraightThrough(Views):
     def at(self, element: Element | None) -> Any:
         if self.pose is None or element is not self.pose.element:
             return super().at(element)
-        assert isinstance(self.inputs, Tensors)
-        shown = straight_through(self.group, self.pose, self.inputs.value, self.inputs.padding)
+        assert isinstance(self.inputs, Tensors | Clouds)
+        shown = straight_through(self.group, self.pose, self.inputs.value, getattr(self.inputs, "padding", "edge"))
         return self.inputs.back(self.group, element, self.ask(shown), self.outputs)
 
 

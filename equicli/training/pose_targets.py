@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.decode import Decoder
 from equicli.data.folders import Sample
 from equicli.data.loading import Loader
+from equicli.data.preprocess import Preprocess
 from equicli.groups import FiniteGroup, Group, PlanarGroup
 from equicli.prediction.evidence import logsumexp
 from equicli.prediction.inputs import Pictures, Views
@@ -30,7 +32,7 @@ def find_pose_targets(
     *,
     padding: str,
     device: torch.device,
-    decoder: Decoder,
+    decoder: Decoder | CloudDecoder,
     progress: Progress,
 ) -> Tensor:
     """Ask the network about every view of some pictures: |G| passes each.
@@ -49,6 +51,7 @@ def find_pose_targets(
     rows: list[Tensor] = []
     loader = Loader(samples, lambda picture: picture, BATCH, decoder=decoder)
     for batch in progress.track(loader, "asking about poses", len(samples), size=lambda batch: len(batch.indices)):
+        assert isinstance(found.preprocess, Preprocess)  # a finite group turns pictures
         inputs = Pictures(batch.items, found.preprocess, device, padding)
         views = Views(inputs, group, ask, task.signature.outputs)
         outputs = [views.at(g) for g in range(group.order)]

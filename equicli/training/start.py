@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Context
-from equicli.canonicalization.registry import REGISTRY
+from equicli.canonicalization.registry import kinds_for
 from equicli.config import AdaptConfig, names_code
+from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.decode import Decoder, UnreadableImageError
 from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Dataset, Sample, Split, match_recorded, recorded_split, split_folder
@@ -20,8 +21,8 @@ from equicli.errors import EquicliError, UsageError, reason
 from equicli.groups import Group
 from equicli.model_config import ModelConfig
 from equicli.origin import Origin, find_origin
+from equicli.prediction.clouds import inputs_from_samples
 from equicli.prediction.identity import state_sha256
-from equicli.prediction.inputs import Pictures
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.python_source import refuse_lazy
@@ -44,7 +45,10 @@ def open_data(config: AdaptConfig, task: Task, run: Run, progress: Progress, *, 
     unlabelled = [sample for sample in split.train + split.validation if sample.target is None]
     classes = f" in {len(data.classes)} classes" if data.classes else ", unlabelled" if unlabelled else ""
     progress.say(
-        f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images{classes}"
+        task.said(
+            f"data: {len(split.train)} training, {len(split.validation)} validation, {len(split.test)} test images"
+        )
+        + classes
     )
     if config.training.task_weight and unlabelled:
         raise UsageError(f"task_weight: the task's loss needs labels, and {unlabelled[0].path} has none; leave it out.")
@@ -117,7 +121,7 @@ def make_canonicalizer(
     may not be for it.
     """
     torch.manual_seed(config.seed)
-    kind = REGISTRY[config.canonicalizer.kind]
+    kind = kinds_for(group)[config.canonicalizer.kind]
     context = Context(group, found.preprocess.normalization.rgb())
     canonicalizer = origin.load(group) if origin else kind.create(config.canonicalizer, context)
     canonicalizer.to(device).eval()
@@ -125,7 +129,7 @@ def make_canonicalizer(
         return canonicalizer
     try:
         with torch.inference_mode():
-            inputs = Pictures([picture], found.preprocess, device, config.padding)
+            inputs = inputs_from_samples([picture], found.preprocess, device, config.padding)
             canonicalizer.find(inputs, asking(found.network, task.signature))
     except Exception as error:  # of any network, also of somebody's own
         remedy = " Try another --canonicalizer-size." if canonicalizer.learns else ""
@@ -150,8 +154,8 @@ def _describe(found: PretrainedNetwork) -> str:
     return f"{source['model']} ({millions:.2f} M parameters{origin}{weights})"
 
 
-def first_picture(split: Split, decoder: Decoder) -> Tensor:
-    """The first readable training picture, uint8 (3, h, w)."""
+def first_picture(split: Split, decoder: Decoder | CloudDecoder) -> Tensor:
+    """The first readable training picture, uint8 (3, h, w), or cloud (n, 3)."""
     for sample in split.train:
         try:
             return decoder.read(sample.path)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from equicli.data.folders import Dataset, Sample, open_folder
 from equicli.errors import EquicliError, UsageError, shown
-from equicli.groups import PlanarGroup
+from equicli.groups import PlanarGroup, Turns
 from equicli.prediction.classes import find_label, match_classes
 from equicli.prediction.head import set_head
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
@@ -52,8 +52,8 @@ class Classification(Task):
     name = "classification"
     Settings = ClassificationSettings
     has_loss = True
-    columns = (("avg top-5", "avg_top5_acc"), ("avg ECE", "avg_ece"))
-    baselines = ("vanilla", "symmetrized", "oracle")
+    columns: ClassVar[tuple[tuple[str, str], ...]] = (("avg top-5", "avg_top5_acc"), ("avg ECE", "avg_ece"))
+    baselines: ClassVar[tuple[str, ...]] = ("vanilla", "symmetrized", "oracle")
     labels_from = "folders"
     words = "accuracy"
     tag = "image-classification"
@@ -219,7 +219,7 @@ class Classification(Task):
         a, b = output.float(), reference.float()
         return (a.argmax(dim=1) != b.argmax(dim=1)).cpu(), float((a - b).abs().max())
 
-    def measure(self, records: Records, elements: PlanarGroup) -> dict[str, Any]:
+    def measure(self, records: Records, elements: Turns) -> dict[str, Any]:
         correct, top, sure = (records[name] for name in ("acc", "top5", "confidence"))
         return {
             **super().measure(records, elements),
@@ -233,16 +233,19 @@ class Classification(Task):
         groups = {name: records["target"][:, 0] == output for name, output in labels.items()}
         return {name: rows for name, rows in groups.items() if rows.any()}
 
-    def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
+    def warnings(self, records: Records, elements: Turns, labels: Mapping[str, int]) -> list[str]:
         target = records["target"][:, 0]
-        told = better_order(records, labels) or _tell_chance(records)
-        return told or changing_classes(records["prediction"], target, elements, labels)
+        told = better_order(records, labels) or tell_chance_of(records)
+        if told or not isinstance(elements, PlanarGroup):
+            return told
+        return changing_classes(records["prediction"], target, elements, labels)
 
     def near_chance(self, records: Records) -> bool:
-        return bool(_tell_chance(records))
+        return bool(tell_chance_of(records))
 
 
-def _tell_chance(records: Records) -> list[str]:
+def tell_chance_of(records: Records) -> list[str]:
+    """A line where predictions are hardly better than guesses."""
     target = records["target"][:, 0]
     prediction = records["prediction"][:, 0]
     classes = len(torch.cat([target, prediction]).unique())  # a network may answer with others than are there

@@ -12,7 +12,7 @@ from torch import Tensor
 from equicli.data.folders import Dataset, Sample
 from equicli.data.preprocess import AS_THEY_ARE
 from equicli.errors import EquicliError, UsageError
-from equicli.groups import PlanarGroup
+from equicli.groups import Turns
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import Signature, try_network
 from equicli.progress import Progress
@@ -158,7 +158,7 @@ class Instances(Task):
             changed[i] = not (len(a) == len(b) == int(matched.right[:, 0, 0].sum()))
         return changed, delta
 
-    def measure(self, records: Records, elements: PlanarGroup) -> dict[str, Any]:
+    def measure(self, records: Records, elements: Turns) -> dict[str, Any]:
         kind = MASKS if MASKS in records else BOXES
         pools = {of: pools_of(records[of]) for of in (BOXES, MASKS) if of in records}
         turns = {of: list(map(numbers, each)) for of, each in pools.items()}
@@ -218,7 +218,7 @@ class Instances(Task):
     def near_chance(self, records: Records) -> bool:
         return float(pools_of(records[BOXES])[0].mean().nan_to_num(0)) < HARDLY
 
-    def warnings(self, records: Records, elements: PlanarGroup, labels: Mapping[str, int]) -> list[str]:
+    def warnings(self, records: Records, elements: Turns, labels: Mapping[str, int]) -> list[str]:
         if not self.near_chance(records):
             return []
         known = set(labels.values())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equicli.data.folders import Dataset, Sample
 from equicli.errors import EquicliError
-from equicli.groups import PlanarGroup
+from equicli.groups import Turns
 from equicli.groups.elements import Frame
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import Signature, try_network
@@ -142,7 +142,7 @@ class Semantic(Task):
         apart = torch.tensor([float((a != b).double().mean()) for a, b in zip(output, reference, strict=True)])
         return apart > 0, float(apart.max())
 
-    def measure(self, records: Records, elements: PlanarGroup) -> dict[str, Any]:
+    def measure(self, records: Records, elements: Turns) -> dict[str, Any]:
         turns = [Matrix(turn) for turn in zip(*records["confusion"], strict=True)]
         weights = drawn_weights(len(records["confusion"]))
         values = torch.cat([turn.overlaps().nanmean(dim=1) for turn in turns])

@@ -1,0 +1,1 @@
+"""Point clouds: reading files of any usual kind, and preparing what they hold for a network."""

@@ -1,0 +1,1 @@
+"""Prediction networks for point clouds, written from their papers: PointNet and DGCNN."""
