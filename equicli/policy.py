@@ -26,8 +26,12 @@ Averaged = Literal["probabilities", "logits"]
 
 @dataclass(frozen=True)
 class One:
-    """One pass: at the pose that was found. Where none is sought, of the input as it is, at no further cost."""
+    """One pass: at the pose that was found. Where none is sought, of the input as it is, at no further cost.
 
+    temperature: what scores are divided by, so that p(ĝ | x) is the share of such poses that are right.
+    """
+
+    temperature: Annotated[float, Field(gt=0)] = 1.0
     kind: Literal["one"] = "one"
 
     @property
@@ -182,8 +186,25 @@ ONE = One()
 
 
 def temperature_of(policy: Policy) -> float:
-    """What scores are divided by before they say how sure a pose is: fitted with a gate, else 1."""
-    return policy.temperature if isinstance(policy, Gate) else 1.0
+    """What scores are divided by before they say how sure a pose is: fitted to validation images, else 1."""
+    return 1.0 if isinstance(policy, Mean) else policy.temperature
+
+
+def passes_of_each(policy: Policy, group: Group, pose: Pose | None, count: int) -> list[float]:
+    """Of the prediction network, for each of `count` inputs."""
+    if not isinstance(policy, Gate) or pose is None or pose.scores is None:
+        return [policy.passes(group, pose)] * count
+    sure, _ = posterior(pose.scores, policy.temperature)
+    return [policy.most if p < policy.threshold else 1 for p in sure[:, 0].tolist()]
+
+
+def certainty(policy: Policy, pose: Pose) -> Tensor | None:
+    """p(ĝ | x) of each pose that was found, float32 (b,), calibrated by the policy's temperature; None where no scores
+    say it of each element of a finite group.
+    """
+    if pose.scores is None or pose.scores.ndim != 2:
+        return None
+    return posterior(pose.scores, temperature_of(policy))[0][:, 0]
 
 
 def posterior(scores: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
