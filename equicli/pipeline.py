@@ -1,5 +1,6 @@
 """The verbs as functions: adapt, evaluate, compare, export. Each joins the rooms and writes what a user keeps."""
 
+import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -8,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from equicli import artifact
 from equicli.claims import find_artifact, plan_export, short_name
 from equicli.comparison.compare import measure_systems
 from equicli.comparison.systems import Part, choose_reference
 from equicli.config import AdaptConfig
-from equicli.data.decode import MAX_PIXELS
+from equicli.data.decode import MAX_PIXELS, UnreadableImageError, read_picture
 from equicli.data.reencode import NONE, find_encoding
 from equicli.devices import find_device, find_precision
 from equicli.errors import UsageError
@@ -23,19 +24,23 @@ from equicli.evaluation.images import Batches, find_samples
 from equicli.evaluation.overrides import Overrides
 from equicli.evaluation.run import evaluate_images
 from equicli.evaluation.turns import turns_for
+from equicli.export.export import write_program
 from equicli.files import alone_in, check_writable, write_atomically
 from equicli.model_config import ModelConfig
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.inputs import stays
 from equicli.prediction.signature import try_network
-from equicli.progress import Progress
+from equicli.progress import Progress, Silent
 from equicli.reports import comparison as comparison_report
 from equicli.reports import curve, markdown
 from equicli.runs import RUNS, Run, become_latest
+from equicli.serving.inputs import find_inputs
 from equicli.tasks.registry import find_task, make_task
 from equicli.training.adapt import train_canonicalizer
 
 EVALUATION_BATCH = 32
+REAL_PICTURES = 8  # that an exported program is compared on
+SILENT = Silent()
 # What is done with a document before it is written, such as printing it.
 Show = Callable[[dict[str, Any]], object]
 # Validation images that the report which closes a run is made on.
@@ -199,21 +204,47 @@ def export(
     path: str | None,
     output: str | None,
     *,
+    form: str | None = None,
     adapter_only: bool = False,
     hashes: bool = True,
+    data: str | None = None,
+    image_size: int | None = None,
+    with_preprocessing: bool = False,
+    half: bool = False,
+    opset: int | None = None,
     network: nn.Module | None = None,
     overwrite: bool = False,
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Write a run's model as one file.
 
     Args:
-        hashes: with the fingerprints of the pictures that training saw, where there are any.
+        form: one of `claims.FORMATS`; see `plan_export`.
+        hashes: of safetensors, with the fingerprints of the pictures that training saw, where there are any.
+        data: pictures that a program is compared on; None takes test images of the run.
+        image_size, with_preprocessing, half, opset: of programs; see `export.write_program`.
 
     Returns:
-        path, sha256 and bytes of the file, whether it is an adapter only, and the Python that loads it.
+        path, sha256 and bytes of the file, whether it is an adapter only, and the Python that loads it; of a program
+        what it takes and how it compares.
     """
-    file, target = plan_export(path, output, adapter_only=adapter_only, overwrite=overwrite)
+    file, target, form = plan_export(path, output, form, adapter_only=adapter_only, overwrite=overwrite)
     _, run = find_artifact(path)
+    if form != "safetensors":
+        document = write_program(
+            target,
+            artifact.load(file, network=network),
+            artifact.read_config(file),
+            form,
+            pictures=_some_pictures(run, data, progress),
+            image_size=image_size,
+            with_preprocessing=with_preprocessing,
+            half=half,
+            opset=opset,
+            new=not overwrite,
+            progress=progress,
+        )
+        return {"path": str(target), "sha256": sha256_of(target), "bytes": target.stat().st_size, **document}
     checkpoint = run.read_settings().get("network", {}).get("checkpoint") if run and adapter_only else None
     config = artifact.read_config(file)
     model = artifact.load(file, network=network)
@@ -229,6 +260,23 @@ def export(
         "adapter_only": adapter_only,
         "load": artifact.load_call(target, config, adapter_only=adapter_only, checkpoint=checkpoint),
     }
+
+
+def _some_pictures(run: Run | None, data: str | None, progress: Progress) -> list[Tensor]:
+    """A few real pictures, those of the run's own test set where nobody names others."""
+    if data is not None:
+        paths = [Path(path) for path in find_inputs([data], io.StringIO(), SILENT)]
+    else:
+        folder = None if run is None or not run.split.is_file() else Path(run.recorded().data)
+        paths = [folder / name for name in run.read_split()["test"]] if run and folder else []
+    chosen = paths[:: max(1, len(paths) // REAL_PICTURES)][:REAL_PICTURES]
+    found = []
+    for path in chosen:
+        with suppress(UnreadableImageError):
+            found.append(read_picture(path))
+    if not found:
+        progress.say("no pictures to compare on but random ones; name a folder with --data")
+    return found
 
 
 def compare(

@@ -136,7 +136,7 @@ class Gate:
         """What is returned of the likeliest poses' outputs.
 
         Args:
-            outputs: of the `most` likeliest poses, each of a batch.
+            outputs: logits (b, k) from the `most` likeliest poses.
             p: p(g | x) of these, (b, most).
         """
         weights = p.log()
@@ -145,12 +145,16 @@ class Gate:
             weights = weights + self.weight * evidence
         if self.combine == "mean":
             return average_outputs(weights, outputs, "probabilities")
-        best = weights.argmax(dim=1)
-        chosen = outputs[0]
-        for rank, output in enumerate(outputs):
-            rows = (best == rank).nonzero()[:, 0]
-            chosen = put_rows(chosen, rows, take_rows(output, rows))
-        return chosen
+        best = weights.argmax(dim=1)[:, None, None]
+        stacked = torch.stack(list(outputs), dim=1)
+        return stacked.gather(1, best.expand(-1, 1, stacked.shape[2]))[:, 0]
+
+    def answer_all(self, views: Views, pose: Pose | None) -> Any:
+        """The same, with as many passes for every input: what a program does, whose shapes depend on no value."""
+        p, poses = self._ranked(pose)
+        outputs = [views.at(poses[:, rank]) for rank in range(self.most)]
+        combined = self.combined(outputs, p[:, : self.most]).to(outputs[0].dtype)
+        return torch.where(p[:, :1] < self.threshold, combined, outputs[0])
 
     def passes(self, group: Group, pose: Pose | None) -> float:
         p, _ = self._ranked(pose)
@@ -214,8 +218,11 @@ def posterior(scores: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]
         scores: s(g | x), (b, |G|). They are sorted before they are summed, which gives the same bits however an input
             comes turned.
     """
-    ranked = scores.float().sort(dim=1, descending=True, stable=True)
-    return (ranked.values / temperature).softmax(dim=1), ranked.indices
+    if torch.compiler.is_compiling():  # ONNX has no stable sort, but its `TopK` is one
+        values, indices = scores.float().topk(scores.shape[1], dim=1)
+    else:
+        values, indices = scores.float().sort(dim=1, descending=True, stable=True)
+    return (values / temperature).softmax(dim=1), indices
 
 
 def average_outputs(scores: Tensor | None, outputs: Iterable[Tensor], of: Averaged) -> Tensor:

@@ -204,7 +204,7 @@ def join(output: Path, parts: Sequence[Path], *, overwrite: bool) -> Joined:
 def _wrong(path: Path, number: int, expected: int) -> str:
     if number < expected:
         return f"{path}: batch {number} is there twice. Make it again."
-    return f"{path}: before batch {number}, batch {expected} is missing: a part is unfinished. Add --resume to its command."
+    return f"{path}: before batch {number}, batch {expected} is missing: unfinished. Add --resume to its command."
 
 
 def _read_work(path: Path) -> Work:
