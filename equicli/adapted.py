@@ -124,7 +124,7 @@ class AdaptedModel(nn.Module):
 
     def pictures(self, pictures: Sequence[Tensor]) -> Pictures:
         """Inputs that are pictures, uint8 (3, h, w) each."""
-        device = device_of(self.prediction_network)
+        device = device_of(self)
         return Pictures(pictures, self.preprocess, device, self.padding, self.signature.lists)
 
     def answer(self, inputs: Inputs, ask: Ask | None = None) -> Prediction:

@@ -30,6 +30,7 @@ _PREFIXES = {
     "torchvision": ("torchvision",),
     "transformers": ("transformers",),
     "python": ("",),
+    "none": ("",),
 }
 _CANONICALIZER, _NETWORK = "canonicalizer.", "prediction_network."
 # Beside the networks' weights: fingerprints of the pictures that training saw, uint8 (n, 8).

@@ -18,7 +18,7 @@ from equicli.settings import (
     TaskSettings,
     TrainingSettings,
 )
-from equicli.tasks.registry import TASKS
+from equicli.tasks.registry import TASKS, default_task
 
 SECTIONS: dict[str, type[Settings]] = {
     "network": NetworkSettings,
@@ -179,4 +179,4 @@ def kind_of(section: str, values: Mapping[str, Any]) -> str:
         return str(chosen["kind"])
     if section == "canonicalizer":
         return "consensus" if is_finite(parse_group(str(values.get("group", "c4")))) else "steerable"
-    return next(iter(TASKS)) if section == "task" else "gate"
+    return default_task(values.get("network", {}).get("model")) if section == "task" else "gate"

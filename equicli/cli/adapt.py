@@ -65,7 +65,7 @@ def adapt_command(
         typer.Option(
             help="What the network is asked for: classification, or a task that you added.",
             rich_help_panel=DATA,
-            show_default="classification",
+            show_default="classification; of --model none pose",
         ),
     ] = None,
     class_map: ClassMap = None,
@@ -78,7 +78,7 @@ def adapt_command(
     model: Annotated[
         str | None,
         typer.Option(
-            help="timm name, owner/name on the Hub, torchvision:NAME or python:module:factory.",
+            help="timm name, owner/name on the Hub, torchvision:NAME, python:module:factory, or none: poses alone.",
             rich_help_panel=NETWORK,
             show_default="what the recipe says",
         ),

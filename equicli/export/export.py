@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from equicli.adapted import AdaptedModel
 from equicli.errors import UsageError
-from equicli.export.graph import ImagesGraph
+from equicli.export.graph import ImagesGraph, answer
 from equicli.export.parity import Case, Parity, compare
 from equicli.export.picture_graph import PictureGraph
 from equicli.export.programs import ONNX, add_to_onnx, onnx_run, torch_run, trace, write_onnx, write_torch
@@ -67,8 +67,8 @@ def write_program(
     program = trace(graph, cases[0].turned[0] if with_preprocessing else _pair(cases[0].turned[0]), dynamic)
 
     def ask(x: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad():
-            return dict(graph(x))
+        with torch.no_grad():  # a picture by Pillow, as `predict` has it
+            return answer(model, model.pictures([x.permute(2, 0, 1)]) if with_preprocessing else model.tensors(x))
 
     names = list(ask(cases[0].turned[0]))
     group = model.canonicalizer.group

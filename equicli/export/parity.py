@@ -58,15 +58,15 @@ def compare(ask: Ask, run: Run, cases: Sequence[Case], runtime: str, precision: 
     """
     found = Parity(runtime, TOLERANCE[precision])
     for case in cases:
-        classes, tied = [], torch.zeros(len(case.turned[0]), dtype=torch.bool)
+        classes, tied = [], torch.zeros(1, dtype=torch.bool)
         for x in case.turned:
             expected, said = ask(x), run(x)
             ties = _ties(expected, said, found.tolerance)
             _check(expected, said, ~ties, found)
-            tied |= ties
+            tied = tied | ties
             if LOGITS in said:
                 classes.append(said[LOGITS].argmax(dim=1))
-        rows = len(case.turned[0])
+        rows = len(tied)
         found.inputs += rows
         found.real += rows * case.real
         found.elements = len(case.turned)

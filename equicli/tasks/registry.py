@@ -6,13 +6,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from equicli.errors import EquicliError, shown
+from equicli.prediction.no_network import NONE
 from equicli.settings import TaskSettings, fault
 from equicli.tasks.classification.task import Classification
+from equicli.tasks.pose import PoseTask
 from equicli.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
+    "pose": PoseTask,
 }
+
+
+def default_task(model: object) -> str:
+    """The name of the task where nobody names one."""
+    return "pose" if model == NONE else "classification"
 
 
 def make_task(settings: TaskSettings) -> Task:
