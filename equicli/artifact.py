@@ -21,6 +21,7 @@ from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.head import find_head, replace_head
 from equicli.prediction.hub import ON_THE_HUB, open_checkpoint
 from equicli.prediction.load import load_network, rebuild_network
+from equicli.prediction.no_network import NoNetwork
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.settings import Ema
 
@@ -199,6 +200,17 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
     model = config.assemble(canonicalizer, network)
     load_weights(model, weights, str(path))
     return model.requires_grad_(False)
+
+
+def load_poses(path: Path) -> AdaptedModel:
+    """Load an artifact without its prediction network, for poses alone.
+
+    Raises:
+        EquicliError: see `load`.
+    """
+    config = read_config(path)
+    canonicalizer = load_canonicalizer(path, parse_group(config.group))
+    return config.assemble(canonicalizer, NoNetwork()).requires_grad_(False)
 
 
 def load_call(path: Path, config: ModelConfig, *, adapter_only: bool, checkpoint: str | None = None) -> str:

@@ -17,6 +17,7 @@ from equicli.cli.options import join_triples
 from equicli.cli.predict import join_command, predict_command
 from equicli.cli.quickstart import quickstart_command
 from equicli.cli.streams import discard, fill_closed
+from equicli.cli.upright import upright_command
 from equicli.errors import EquicliError
 from equicli.files import naming
 
@@ -55,6 +56,7 @@ for command in (
     models_command,
     predict_command,
     quickstart_command,
+    upright_command,
 ):
     app.command(command.__name__.removesuffix("_command"))(command)
 

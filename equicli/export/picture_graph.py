@@ -1,9 +1,9 @@
 """The arrow from one picture of any size, with the prediction network's own preprocessing, bit for bit as Pillow's.
 
-Pillow resizes columns, then rows, and rounds to bytes after each, with weights of 22 bits. (Of a picture that is squashed
-it may begin with the rows; then a byte may differ.) All of that is whole numbers, which float64 holds exactly, so the
-order of sums rounds nothing. A picture is never turned itself, as the shape of the result would depend on its pose: the
-turn is in the weights, whose rows are reversed, and in which side comes first.
+Pillow resizes columns, then rows, and rounds to bytes after each, with weights of 22 bits. (Of a picture that is
+squashed it may begin with the rows; then a byte may differ.) All of that is whole numbers, which float64 holds exactly,
+so the order of sums rounds nothing. A picture is never turned itself, as the shape of the result would depend on its
+pose: the turn is in the weights, whose rows are reversed, and in which side comes first.
 """
 
 from collections.abc import Sequence

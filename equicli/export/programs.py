@@ -85,9 +85,7 @@ def onnx_session(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise EquicliError(
-            f"--format onnx: ONNX Runtime refuses it ({reason(error)}); nothing is written."
-        ) from error
+        raise EquicliError(f"--format onnx: ONNX Runtime refuses it ({reason(error)}); nothing is written.") from error
 
 
 def onnx_run(path: Path) -> Run:

@@ -22,7 +22,7 @@ from equicli.groups import parse_group
 from equicli.groups.action import act
 from equicli.groups.elements import inverse
 from equicli.model_config import CanonicalizerSpec, ModelConfig
-from equicli.policy import One, policy_of
+from equicli.policy import One, policy_of, temperature_of
 from equicli.prediction.head import find_head
 from equicli.prediction.inputs import Tensors
 from equicli.prediction.network import PretrainedNetwork
@@ -210,6 +210,9 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
             model, task, readable, right, prior, passes=config.policy.passes, decoder=decoder, progress=progress
         )
         model.policy, model_config = gate, replace(model_config, policy=gate)
+    elif isinstance(policy, One) and origin and not trains:
+        model.policy = One(temperature_of(artifact.read_config(origin.path).policy))
+        model_config = replace(model_config, policy=model.policy)
     elif isinstance(policy, One) and images.validation.looks is not None and canonicalizer.finds_poses:
         model.policy = calibrate(canonicalizer, images.validation.looks, prior)
         model_config = replace(model_config, policy=model.policy)
