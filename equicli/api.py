@@ -53,8 +53,8 @@ def adapt(
 ) -> AdaptedModel:
     """Train a canonicalizer in front of your own network, and return both as one module in eval mode.
 
-    Nothing is written, and random generators are left as they were. Your network is not copied: it is put on the device, in
-    eval mode, and its parameters want no gradient from then on; no number in it changes.
+    Nothing is written, and random generators are left as they were. Your network is not copied: it is put
+    on the device, in eval mode, and its parameters want no gradient from then on; no number in it changes.
 
     Args:
         model: takes images (b, 3, h, w), normalized by mean and std.

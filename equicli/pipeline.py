@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from equicli.evaluation.images import Batches, find_samples
 from equicli.evaluation.overrides import Overrides
 from equicli.evaluation.run import evaluate_images
 from equicli.evaluation.turns import turns_for
+from equicli.export import hub
 from equicli.export.export import write_program
 from equicli.files import alone_in, check_writable, write_atomically
 from equicli.model_config import ModelConfig
@@ -260,6 +262,40 @@ def export(
         "adapter_only": adapter_only,
         "load": artifact.load_call(target, config, adapter_only=adapter_only, checkpoint=checkpoint),
     }
+
+
+def push_to_hub(
+    path: str | None, repository: str, *, private: bool, adapter_only: bool = False, network: nn.Module | None = None
+) -> dict[str, Any]:
+    """Put a run on the Hub: model.safetensors, config.json and the card, with the base model's licence.
+
+    Args:
+        adapter_only: leave the prediction network out.
+
+    Returns:
+        The repository, the commit, and the Python that loads it.
+
+    Raises:
+        UsageError: it is no run, or the name is none. EquicliError: the Hub refuses it.
+    """
+    hub.check_name(repository)
+    file, run = find_artifact(path)
+    metrics = None if run is None else run.read_metrics()
+    if run is None or metrics is None:
+        raise UsageError(f"--push-to-hub: {file} is no run folder with metrics, of which the card is made; name one.")
+    config = artifact.read_config(file)
+    card = markdown.model_card(metrics, asdict(config), hub.licence_of(config.provenance))
+    with TemporaryDirectory(prefix="equicli-") as folder:
+        model = Path(folder) / "model.safetensors"
+        # Without the fingerprints of training pictures: what is pushed may be public.
+        artifact.write_artifact(model, artifact.load(file, network=network), config, adapter_only=adapter_only)
+        files: dict[str, Path | bytes] = {
+            model.name: model,
+            "config.json": config.to_json().encode(),
+            "README.md": card.encode(errors="backslashreplace"),
+        }
+        commit = hub.push(repository, files, private=private)
+    return {"repository": repository, "commit": commit, "load": f"equicli.load({repository!r})"}
 
 
 def _some_pictures(run: Run | None, data: str | None, progress: Progress) -> list[Tensor]:

@@ -78,6 +78,19 @@ def export_command(
             "--hashes/--no-hashes", help="Keep 8 bytes a picture, by which `evaluate` knows those it was trained on."
         ),
     ] = True,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            "--push-to-hub",
+            metavar="OWNER/NAME",
+            help="Upload the model, its card and its metrics, in place of writing a file.",
+            rich_help_panel=OUTPUT,
+            show_default="none",
+        ),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make the repository a private one.", rich_help_panel=OUTPUT)
+    ] = False,
     model: OwnModel = None,
     model_arg: ModelArg = None,
     overwrite: Overwrite = False,
@@ -94,11 +107,32 @@ def export_command(
     from equicli.claims import plan_export
     from equicli.errors import UsageError
 
+    if private and push_to_hub is None:
+        raise UsageError("--private: says what --push-to-hub makes; leave it out.")
+    if push_to_hub is not None:
+        of_files: dict[str, object] = {
+            "--output": output,
+            "--format": form,
+            "--with-preprocessing": with_preprocessing,
+            "--fp16": fp16,
+        }
+        of_files |= {"--opset": opset, "--data": data, "--image-size": image_size}
+        for flag, value in of_files.items():
+            if value:
+                raise UsageError(f"{flag}: --push-to-hub uploads safetensors and writes no file; leave it out.")
+        from equicli import pipeline
+
+        network = own_network(model, model_arg)
+        pushed = pipeline.push_to_hub(run, push_to_hub, private=private, adapter_only=adapter_only, network=network)
+        out = Output(json=json, quiet=quiet)
+        out.result(str(pushed["repository"]), pushed)
+        out.say(f'next: python -c "import equicli; model = {pushed["load"]}"')
+        return
     # What can be refused is refused before torch is imported, which takes long.
     _, _, chosen = plan_export(run, output, form and form.value, adapter_only=adapter_only, overwrite=overwrite)
     program_only = {"--with-preprocessing": with_preprocessing, "--fp16": fp16, "--opset": opset, "--data": data}
-    for flag, given in ({**program_only, "--image-size": image_size}).items():
-        if given and (chosen == "safetensors" or (flag == "--opset" and chosen != "onnx")):
+    for flag, wanted in ({**program_only, "--image-size": image_size}).items():
+        if wanted and (chosen == "safetensors" or (flag == "--opset" and chosen != "onnx")):
             raise UsageError(f"{flag}: is not for --format {chosen}; leave it out.")
     from equicli import pipeline
 

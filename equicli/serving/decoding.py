@@ -1,5 +1,6 @@
 """Decoding files in processes beside, in order, few at a time."""
 
+import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -108,9 +109,11 @@ def _batches(files: _Files, workers: int) -> Iterator[tuple[tuple[str, ...], lis
 
 
 def _in_processes(files: _Files, workers: int) -> Iterator[list[Read]]:
-    # Not forked from this process, whose threads would be missing in the copy.
+    # Not forked from this process, whose threads would be missing in the copy, but from one that has imported this.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     loader = DataLoader(
-        files, batch_size=None, collate_fn=_as_it_is, num_workers=workers, multiprocessing_context="forkserver"
+        files, batch_size=None, collate_fn=_as_it_is, num_workers=workers, multiprocessing_context=context
     )
     try:
         yield from loader

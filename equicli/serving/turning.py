@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from PIL import Image, PngImagePlugin
 
 from equicli.data.formats import HEAD, format_of, open_format, quiet_pillow
-from equicli.data.metadata import orientation_of
+from equicli.data.metadata import PIXEL_TAGS, orientation_of
 from equicli.data.orientation import D4, ELEMENTS, TAGS, with_orientation
 from equicli.errors import reason
 
@@ -73,6 +73,8 @@ def _turn_pixels(image: Image.Image, element: int, kind: str, content: bytes) ->
     for name in ("icc_profile", "dpi"):
         if image.info.get(name):
             how[name] = image.info[name]
+    for tag in PIXEL_TAGS & set(exif):  # of TIFF, where the old pixels lay
+        del exif[tag]
     if len(exif) and kind != "BMP":
         how["exif"] = exif.tobytes()
     image.load()
