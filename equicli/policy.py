@@ -136,7 +136,7 @@ class Gate:
         """What is returned of the likeliest poses' outputs.
 
         Args:
-            outputs: logits (b, k) from the `most` likeliest poses.
+            outputs: of the `most` likeliest poses, each of a batch.
             p: p(g | x) of these, (b, most).
         """
         weights = p.log()
@@ -145,9 +145,15 @@ class Gate:
             weights = weights + self.weight * evidence
         if self.combine == "mean":
             return average_outputs(weights, outputs, "probabilities")
-        best = weights.argmax(dim=1)[:, None, None]
-        stacked = torch.stack(list(outputs), dim=1)
-        return stacked.gather(1, best.expand(-1, 1, stacked.shape[2]))[:, 0]
+        best = weights.argmax(dim=1)
+        if torch.compiler.is_compiling():  # no shape may depend on which is best
+            stacked = torch.stack(list(outputs), dim=1)
+            return stacked.gather(1, best[:, None, None].expand(-1, 1, stacked.shape[2]))[:, 0]
+        chosen = outputs[0]
+        for rank, output in enumerate(outputs):
+            rows = (best == rank).nonzero()[:, 0]
+            chosen = put_rows(chosen, rows, take_rows(output, rows))
+        return chosen
 
     def answer_all(self, views: Views, pose: Pose | None) -> Any:
         """The same, with as many passes for every input: what a program does, whose shapes depend on no value."""

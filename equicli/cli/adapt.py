@@ -63,9 +63,9 @@ def adapt_command(
     task: Annotated[
         str | None,
         typer.Option(
-            help="What the network is asked for: classification, or a task that you added.",
+            help="What the network is asked for: classification, pose alone, or a task that you added.",
             rich_help_panel=DATA,
-            show_default="classification; of --model none pose",
+            show_default="classification",
         ),
     ] = None,
     class_map: ClassMap = None,

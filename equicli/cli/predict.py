@@ -27,6 +27,7 @@ Inputs = Annotated[
     typer.Argument(
         metavar="RUN INPUT...",
         help="A run folder or an exported file; then pictures, folders, patterns, or - for a list on standard input.",
+        show_default="all must be named",
     ),
 ]
 Workers = Annotated[
@@ -144,7 +145,12 @@ def predict_command(
 
 
 def join_command(
-    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="What --output named where the parts were made.")],
+    output: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUTPUT", help="What --output named where the parts were made.", show_default="must be named"
+        ),
+    ],
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,

@@ -21,7 +21,13 @@ def upright_command(
     inputs: Inputs,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="A folder for all pictures, turned or not.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--output",
+            "-o",
+            help="A folder for all pictures, turned or not.",
+            rich_help_panel=OUTPUT,
+            show_default="none: --dry-run",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.", rich_help_panel=OUTPUT)
