@@ -7,7 +7,9 @@ network; and `equicli.open_image(path)` is the decoder that both use.
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from equicli.version import VERSION
+
+__version__ = VERSION
 __all__ = ["__version__", "adapt", "load", "open_image", "read_config"]
 
 if TYPE_CHECKING:
