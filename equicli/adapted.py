@@ -126,7 +126,7 @@ class AdaptedModel(nn.Module):
 
     def pictures(self, pictures: Sequence[Tensor]) -> Inputs:
         """Inputs that are pictures, uint8 (3, h, w) each, or clouds (n, 3)."""
-        device = device_of(self.prediction_network)
+        device = device_of(self)
         lists, outputs = self.signature.lists, self.signature.outputs
         return inputs_from_samples(pictures, self.preprocess, device, self.padding, lists=lists, outputs=outputs)
 

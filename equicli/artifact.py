@@ -19,8 +19,9 @@ from equicli.model_config import ModelConfig, damaged, parse_config
 from equicli.prediction.checkpoint import Allowance, load_own, load_weights, read_checkpoint
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.head import find_head, replace_head
-from equicli.prediction.hub import ON_THE_HUB, open_checkpoint
-from equicli.prediction.load import load_network, rebuild_network
+from equicli.prediction.hub import ON_THE_HUB, download, open_checkpoint, split_revision
+from equicli.prediction.load import REPOSITORY, load_network, rebuild_network
+from equicli.prediction.no_network import NoNetwork
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.settings import Ema
 
@@ -31,7 +32,9 @@ _PREFIXES = {
     "transformers": ("transformers",),
     "python": ("",),
     "equicli": ("",),
+    "none": ("",),
 }
+FILE = "model.safetensors"  # in a run folder, and on the Hub
 _CANONICALIZER, _NETWORK = "canonicalizer.", "prediction_network."
 # Beside the networks' weights: fingerprints of the pictures that training saw, uint8 (n, 8).
 _PICTURES = "training_pictures"
@@ -89,17 +92,30 @@ def read_config(path: str | Path) -> ModelConfig:
         UsageError: no such file.
         EquicliError: not an artifact, or of a newer format.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "model.safetensors"
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file. RUN is a run folder or an exported .safetensors file.")
+    path = _file_of(path)
     try:
         with open_tensors(path) as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise EquicliError(f"{path}: not a readable safetensors file ({reason(error)}).") from error
     return parse_config(metadata.get("equicli"), str(path))
+
+
+def _file_of(path: str | Path) -> Path:
+    """The file of an artifact: itself, that of a run folder, or that of a repository on the Hub, which is fetched.
+
+    Raises:
+        UsageError: no such file. EquicliError: the Hub's cannot be had.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / FILE
+    if file.is_file():
+        return file
+    if isinstance(path, str) and REPOSITORY.fullmatch(path) and file.suffix != ".safetensors":
+        repository, revision = split_revision(path)
+        return download(repository, FILE, revision)[0]
+    raise UsageError(f"{file}: no such file. RUN is a run folder or an exported .safetensors file.")
 
 
 def read_pictures_seen(path: Path) -> frozenset[bytes] | None:
@@ -162,7 +178,8 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
     """Load an artifact as a module in eval mode, on the CPU.
 
     Args:
-        path: a file that `equicli export` or `equicli adapt` wrote, or a run folder.
+        path: a file that `equicli export` or `equicli adapt` wrote, a run folder, or `owner/name` of a repository on
+            the Hub that `equicli export --push-to-hub` wrote.
         network: the prediction network, where it is your own code; its weights come from the artifact.
         checkpoint: the prediction network's weights, for an adapter whose network came from a local file.
 
@@ -174,9 +191,7 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
         UsageError: no such file.
         EquicliError: not an artifact, damaged, or its prediction network cannot be had or is not the one adapted.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "model.safetensors"
+    path = _file_of(path)
     config = read_config(path)
     if checkpoint is not None and not config.adapter_only:
         raise UsageError(f"checkpoint {checkpoint}: leave it out, as {path} holds the prediction network's weights.")
@@ -199,6 +214,17 @@ def load(path: str | Path, *, network: nn.Module | None = None, checkpoint: str 
     model = config.assemble(canonicalizer, network)
     load_weights(model, weights, str(path))
     return model.requires_grad_(False)
+
+
+def load_poses(path: Path) -> AdaptedModel:
+    """Load an artifact without its prediction network, for poses alone.
+
+    Raises:
+        EquicliError: see `load`.
+    """
+    config = read_config(path)
+    canonicalizer = load_canonicalizer(path, parse_group(config.group))
+    return config.assemble(canonicalizer, NoNetwork()).requires_grad_(False)
 
 
 def load_call(path: Path, config: ModelConfig, *, adapter_only: bool, checkpoint: str | None = None) -> str:

@@ -53,23 +53,41 @@ def find_artifact(path: str | None) -> tuple[Path, Run | None]:
     return run.model, run
 
 
-def plan_export(path: str | None, output: str | None, *, adapter_only: bool, overwrite: bool) -> tuple[Path, Path]:
+# What files of each format are called.
+FORMATS = {"safetensors": ".safetensors", "onnx": ".onnx", "torch-export": ".pt2"}
+
+
+def plan_export(
+    path: str | None, output: str | None, form: str | None, *, adapter_only: bool, overwrite: bool
+) -> tuple[Path, Path, str]:
     """Find the artifact that RUN names, and choose the file that it is exported to: `output`, or one named after it.
+
+    Args:
+        form: one of FORMATS; None is what the file's name says, else safetensors.
+
+    Returns:
+        The artifact, the file, and its format.
 
     Raises:
         UsageError: see `find_run`; the file exists and may not be overwritten, or it cannot be named so.
     """
     file, run = find_artifact(path)
     name = run.folder.resolve().name if run else file.stem
-    target = Path(output) if output else Path(f"{name}{'-adapter' if adapter_only else ''}.safetensors")
-    if target.suffix != ".safetensors":
-        raise UsageError(f"--output {target}: export writes safetensors; let the name end in .safetensors.")
+    by_suffix = {suffix: known for known, suffix in FORMATS.items()}
+    if output is not None and form is None and Path(output).suffix not in by_suffix:
+        raise UsageError(f"--output {output}: let the name end in {', '.join(by_suffix)}, or name a --format.")
+    form = form or by_suffix[Path(output).suffix if output else ".safetensors"]
+    target = Path(output) if output else Path(f"{name}{'-adapter' if adapter_only else ''}{FORMATS[form]}")
+    if target.suffix != FORMATS[form]:
+        raise UsageError(f"--output {target}: of --format {form} the name ends in {FORMATS[form]}.")
+    if adapter_only and form != "safetensors":
+        raise UsageError(f"--adapter-only: a program of --format {form} holds both networks; leave one of them out.")
     if target.is_dir():
         raise UsageError(f"--output {target}: is a folder; name a file.")
     if target.exists() and not overwrite:
         raise UsageError(f"--output {target}: exists; name another file or add --overwrite.")
     check_writable(target.parent)
-    return file, target
+    return file, target, form
 
 
 def find_unfinished(path: str) -> Run:

@@ -3,10 +3,10 @@
 import errno
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from equicli.errors import UsageError
 
@@ -28,6 +28,19 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     with _replacing(path) as temporary:
         # A folder's name, which stands in reports, may be no valid UTF-8.
         temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+
+def write_whole(path: Path, chunks: Iterable[bytes], *, new: bool = False) -> None:
+    """Write a file chunk by chunk, so that it appears whole or not at all.
+
+    Args:
+        new: see `write_tensors`.
+
+    Raises:
+        OSError: as in `write_atomically`. FileExistsError: `new`, and it exists.
+    """
+    with _replacing(path, new=new) as temporary, temporary.open("wb") as file:
+        file.writelines(chunks)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -151,6 +164,23 @@ def alone_in(folder: Path, *, new: bool = False) -> Iterator[None]:
             with suppress(OSError):  # not empty: it is in use
                 for path in missing:
                     path.rmdir()
+
+
+@contextmanager
+def lock_file(file: BinaryIO, path: Path) -> Iterator[None]:
+    """Hold an open file until the end, as `alone_in` holds a folder.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{path}: another equicli is writing it; wait for it, or name another file.") from None
+        except OSError:  # some network file systems have no locks
+            pass
+    yield
 
 
 def from_here(path: Path) -> Path:

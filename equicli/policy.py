@@ -27,8 +27,12 @@ Averaged = Literal["probabilities", "logits"]
 
 @dataclass(frozen=True)
 class One:
-    """One pass: at the pose that was found. Where none is sought, of the input as it is, at no further cost."""
+    """One pass: at the pose that was found. Where none is sought, of the input as it is, at no further cost.
 
+    temperature: what scores are divided by, so that p(ĝ | x) is the share of such poses that are right.
+    """
+
+    temperature: Annotated[float, Field(gt=0)] = 1.0
     kind: Literal["one"] = "one"
 
     @property
@@ -149,11 +153,21 @@ class Gate:
         if self.combine == "mean":
             return average_outputs(weights, outputs, "probabilities")
         best = weights.argmax(dim=1)
+        if torch.compiler.is_compiling():  # no shape may depend on which is best
+            stacked = torch.stack(list(outputs), dim=1)
+            return stacked.gather(1, best[:, None, None].expand(-1, 1, stacked.shape[2]))[:, 0]
         chosen = outputs[0]
         for rank, output in enumerate(outputs):
             rows = (best == rank).nonzero()[:, 0]
             chosen = put_rows(chosen, rows, take_rows(output, rows))
         return chosen
+
+    def answer_all(self, views: Views, pose: Pose | None) -> Any:
+        """The same, with as many passes for every input: what a program does, whose shapes depend on no value."""
+        p, poses = self._ranked(pose)
+        outputs = [views.at(poses[:, rank]) for rank in range(self.most)]
+        combined = self.combined(outputs, p[:, : self.most]).to(outputs[0].dtype)
+        return torch.where(p[:, :1] < self.threshold, combined, outputs[0])
 
     def passes(self, group: Group, pose: Pose | None) -> float:
         p, _ = self._ranked(pose)
@@ -225,8 +239,25 @@ ONE = One()
 
 
 def temperature_of(policy: Policy) -> float:
-    """What scores are divided by before they say how sure a pose is: fitted with a gate, else 1."""
-    return policy.temperature if isinstance(policy, Gate) else 1.0
+    """What scores are divided by before they say how sure a pose is: fitted to validation images, else 1."""
+    return 1.0 if isinstance(policy, Mean) else policy.temperature
+
+
+def passes_of_each(policy: Policy, group: Group, pose: Pose | None, count: int) -> list[float]:
+    """Of the prediction network, for each of `count` inputs."""
+    if not isinstance(policy, Gate) or pose is None or pose.scores is None:
+        return [policy.passes(group, pose)] * count
+    sure, _ = posterior(pose.scores, policy.temperature)
+    return [policy.most if p < policy.threshold else 1 for p in sure[:, 0].tolist()]
+
+
+def certainty(policy: Policy, pose: Pose) -> Tensor | None:
+    """p(ĝ | x) of each pose that was found, float32 (b,), calibrated by the policy's temperature; None where no scores
+    say it of each element of a finite group.
+    """
+    if pose.scores is None or pose.scores.ndim != 2:
+        return None
+    return posterior(pose.scores, temperature_of(policy))[0][:, 0]
 
 
 def posterior(scores: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -236,8 +267,11 @@ def posterior(scores: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]
         scores: s(g | x), (b, |G|). They are sorted before they are summed, which gives the same bits however an input
             comes turned.
     """
-    ranked = scores.float().sort(dim=1, descending=True, stable=True)
-    return (ranked.values / temperature).softmax(dim=1), ranked.indices
+    if torch.compiler.is_compiling():  # ONNX has no stable sort, but its `TopK` is one
+        values, indices = scores.float().topk(scores.shape[1], dim=1)
+    else:
+        values, indices = scores.float().sort(dim=1, descending=True, stable=True)
+    return (values / temperature).softmax(dim=1), indices
 
 
 def average_outputs(scores: Tensor | None, outputs: Iterable[Tensor], of: Averaged) -> Tensor:

@@ -129,6 +129,15 @@ class Run:
         """
         return self._read_mapping(self.config)
 
+    def read_metrics(self) -> dict[str, Any] | None:
+        """What the last evaluation measured; None where there is none.
+
+        Raises:
+            EquicliError: the file is damaged.
+        """
+        path = self.folder / "metrics.json"
+        return self._read_mapping(path) if path.is_file() else None
+
     def remove(self) -> None:
         """Remove what runs write here."""
         for name in FILES:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import threading
+from base64 import b64decode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -93,6 +94,39 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_POST(self) -> None:
+        """What an upload asks: make a repository, how to send each file, and commit them."""
+        hub: HubServer = self.server.hub  # type: ignore[attr-defined]
+        path = unquote(urlsplit(self.path).path)
+        hub.requests.append(f"POST {path}")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        repositories: dict[str, dict[str, Files]] = hub.repositories  # type: ignore[assignment]
+        if path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif token not in hub.tokens:
+            self._answer(401, X_Error_Message="Invalid username or password.")
+        elif path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
+            repositories.setdefault(name, {"main": {}})
+            self._json({"url": f"{hub.url}/{name}", "name": name, "private": asked.get("private")})
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/main", path):
+            names = [file["path"] for file in json.loads(body)["files"]]
+            self._json({"files": [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]})
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main", path):
+            lines = [json.loads(line) for line in body.splitlines()]
+            sent = [line["value"] for line in lines if line["key"] == "file"]
+            files = {file["path"]: b64decode(file["content"]) for file in sent}
+            repositories[match[1]]["main"] = {**repositories[match[1]]["main"], **files}
+            oid = hub.commit(match[1], "main")
+            self._json({"commitUrl": f"{hub.url}/{match[1]}/commit/{oid}", "commitOid": oid, "success": True})
+        else:
+            self._answer(404, b"Not Found")
+
+    def _json(self, content: object) -> None:
+        self._answer(200, json.dumps(content).encode(), Content_Type="application/json")
+
     def _open(self, hub: HubServer, repository: str, revision: str) -> tuple[str, Files] | None:
         """Commit and files of a revision, or None after the client was told why not."""
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -143,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.close_connection |= sent is not None
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(content[:sent])
 
     def log_message(self, *_: object) -> None: ...

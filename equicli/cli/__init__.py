@@ -14,8 +14,10 @@ from equicli.cli.export import export_command
 from equicli.cli.inspect import inspect_command
 from equicli.cli.models import models_command
 from equicli.cli.options import join_triples
+from equicli.cli.predict import join_command, predict_command
 from equicli.cli.quickstart import quickstart_command
 from equicli.cli.streams import discard, fill_closed
+from equicli.cli.upright import upright_command
 from equicli.errors import EquicliError
 from equicli.files import naming
 
@@ -50,8 +52,11 @@ for command in (
     evaluate_command,
     export_command,
     inspect_command,
+    join_command,
     models_command,
+    predict_command,
     quickstart_command,
+    upright_command,
 ):
     app.command(command.__name__.removesuffix("_command"))(command)
 

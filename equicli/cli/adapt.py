@@ -64,8 +64,8 @@ def adapt_command(
         str | None,
         typer.Option(
             help="What the network is asked for, where its name does not say: classification, instances (boxes of "
-            "objects, and masks), semantic (a class for every pixel), of point clouds points or point-parts; or a task "
-            "that you added.",
+            "objects, and masks), semantic (a class for every pixel), of point clouds points or point-parts, pose "
+            "alone, or a task that you added.",
             rich_help_panel=DATA,
             show_default="classification",
         ),
@@ -80,7 +80,8 @@ def adapt_command(
     model: Annotated[
         str | None,
         typer.Option(
-            help="timm name, owner/name on the Hub, torchvision:NAME or python:module:factory; pointnet, dgcnn.",
+            help="timm name, owner/name on the Hub, torchvision:NAME or python:module:factory; pointnet, dgcnn; none: "
+            "poses alone.",
             rich_help_panel=NETWORK,
             show_default="what the recipe says",
         ),

@@ -120,7 +120,7 @@ def _strip_webp(data: bytes) -> bytes:
 
 
 # Tags of TIFF that say how pixels are stored.
-_PIXELS = frozenset(
+PIXEL_TAGS = frozenset(
     int(tag)
     for tag in (
         "254 256 257 258 259 262 266 273 277 278 279 280 281 284 292 293 317 320 322 323 324 325 332 338 339 340 341 "
@@ -145,7 +145,7 @@ def _strip_tiff(data: bytes) -> bytes:
     for start in range(first, min(first + entries * size, len(data) - size + 1), size):
         tag, kind = struct.unpack_from(order + "HH", data, start)
         amount = struct.unpack_from(order + number, data, start + 4)[0]
-        if tag in _PIXELS or (tag == _ORIENTATION and (kind, amount) == (_SHORT, 1)):
+        if tag in PIXEL_TAGS or (tag == _ORIENTATION and (kind, amount) == (_SHORT, 1)):
             kept.append(data[start : start + size])
     directory = struct.pack(order + count, len(kept)) + b"".join(kept) + struct.pack(order + number, 0)
     data += b"\0" * (len(data) % 2)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from equicli.data.normalization import Normalization
+from equicli.data.resampling import shrink_by_products
 from equicli.devices import in_float64
 
 
@@ -40,10 +41,12 @@ def shrink(image: Tensor, size: int) -> Tensor:
     """Resize (..., c, h, w) to (..., c, size, size), bilinearly and antialiased, float32.
 
     In float64, so that resizing commutes with turning by 90° to within one float32 rounding, and equal views give
-    equal scores.
+    equal scores. In programs that are traced, which other runtimes may run, by products; see `resampling`.
     """
     if image.shape[-2:] == (size, size):
         return image.float()
+    if torch.compiler.is_compiling():
+        return shrink_by_products(in_float64(image), size).float().to(image.device)
     batch = image.unsqueeze(0) if image.ndim == 3 else image
     # One channel at a time: all of them at once in float64 take twice as long, most of it spent on fresh memory.
     resized = [

@@ -12,7 +12,7 @@ from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.evaluation.systems import SYMMETRIZED, Memory
 from equicli.groups import as_finite
-from equicli.policy import ONE, Gate, Mean, Policy, average_outputs, posterior
+from equicli.policy import Gate, Mean, One, Policy, average_outputs, posterior
 from equicli.prediction.evidence import EVIDENCE
 from equicli.tasks.intervals import clustered
 from equicli.tasks.task import Task
@@ -126,7 +126,7 @@ def curve_of(ways: Ways, score: str, relative_time: float) -> dict[str, Any]:
     scores, gated = ways.scores, [(threshold, False) for threshold in _thresholds(ways)]
     if isinstance(own, Gate):
         gated = sorted([*gated, (own.threshold, True)])
-    points = [point("one", 1.0, scores["one"], own=own == ONE)]
+    points = [point("one", 1.0, scores["one"], own=isinstance(own, One))]
     for threshold, fitted in gated:
         opened = ways.certainty < threshold
         passes = 1 + (ways.gate.most - 1) * float(opened.double().mean())

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-import equicli
 from equicli.adapted import AdaptedModel
 from equicli.data.folders import Sample
 from equicli.data.loading import tell_unreadable
@@ -30,6 +29,7 @@ from equicli.model_config import ModelConfig
 from equicli.prediction.inputs import Inputs
 from equicli.progress import Progress
 from equicli.tasks.task import Task
+from equicli.version import VERSION
 
 COST_BATCH = 16
 
@@ -175,7 +175,7 @@ def provenance(config: ModelConfig, seed: int, device: torch.device, latest: Pat
         "seed": seed,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "versions": {
-            "equicli": equicli.__version__,
+            "equicli": VERSION,
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "torchvision", "timm")},
         },

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from equicli.errors import EquicliError, UsageError
-from equicli.prediction import python_source, timm_source, torchvision_source, transformers_source
+from equicli.prediction import no_network, python_source, timm_source, torchvision_source, transformers_source
 from equicli.prediction.channels import fit_channels
 from equicli.prediction.checkpoint import Allowance, load_own, read_checkpoint
 from equicli.prediction.checkpoint_files import sha256_of
@@ -51,7 +51,7 @@ def load_network(
     Args:
         model: a timm name or a short one, `owner/name[@revision]` on the Hub, `hf-hub:` before it for timm's format and
             `transformers:` for theirs, the path of a folder that either wrote, `torchvision:NAME`, or
-            `python:package.module:factory`.
+            `python:package.module:factory`; `none` for poses alone.
         checkpoint: weights in place of the published ones: a local file, the index of several, a folder, or
             `hf-hub:owner/name[@revision]/file`.
         arguments: keyword arguments of the network's constructor.
@@ -63,6 +63,9 @@ def load_network(
         UsageError: no such architecture or file.
         EquicliError: no such repository or revision, or the weights cannot be had or do not fit.
     """
+    if model == no_network.NONE:
+        request = NetworkRequest(model, dict(arguments or {}), checkpoint is None, image_size, revision)
+        return no_network.load(request)
     file = None if checkpoint is None else open_checkpoint(checkpoint)
     if file is None and ema != "auto":
         raise UsageError(f"--ema {ema}: says which weights of a file are taken; add --checkpoint FILE.")
@@ -172,6 +175,8 @@ def rebuild_network(spec: NetworkSpec) -> nn.Module:
         network = timm_source.create(spec.architecture, spec.arguments)
     elif spec.library == "torchvision":
         network = torchvision_source.create(spec.architecture, spec.arguments)
+    elif spec.library == no_network.NONE:
+        network = no_network.NoNetwork()
     elif spec.library == "transformers":
         network = transformers_source.create(spec.architecture, spec.arguments)
     elif spec.library == "equicli":

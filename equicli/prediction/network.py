@@ -16,9 +16,9 @@ from equicli.settings import Scalar
 class NetworkSpec:
     """What rebuilds a network without its weights. Stored in artifacts, so it names no file and no import path.
 
-    `library` is `timm`, `torchvision`, `transformers`, `equicli` (see `prediction.points`) or `python` (the user's own
-    network, which must be handed over again). `head_outputs` is the number of outputs of a replaced last layer, None
-    where the network's own is kept, and `head` its name where that was found out on an image.
+    `library` is `timm`, `torchvision`, `transformers`, `equicli` (see `prediction.points`), `none` or `python` (the
+    user's own network, which must be handed over again). `head_outputs` is the number of outputs of a replaced last
+    layer, None where the network's own is kept, and `head` its name where that was found out on an image.
     """
 
     library: str

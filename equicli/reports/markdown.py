@@ -1,6 +1,5 @@
 """report.md and the model card, from templates."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,8 +7,8 @@ from equicli.canonicalization.registry import kinds_for
 from equicli.errors import said_of
 from equicli.groups import parse_group
 from equicli.reports import curve, overlays, table
+from equicli.reports.card_metadata import front_matter
 from equicli.reports.templating import PLAIN
-from equicli.tasks.registry import find_task
 
 
 def report(metrics: Mapping[str, Any]) -> str:
@@ -17,16 +16,20 @@ def report(metrics: Mapping[str, Any]) -> str:
     return PLAIN.get_template("report.md").render(**_context(metrics), curve=curve.section(metrics))
 
 
-def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """A Hub model card, with metadata, for the run's artifact."""
+def model_card(metrics: Mapping[str, Any], config: Mapping[str, Any], licence: str | None = None) -> str:
+    """A Hub model card, with metadata, for the run's artifact.
+
+    Args:
+        licence: of the base model, where it is known.
+    """
     source = config["provenance"]
     return PLAIN.get_template("card.md").render(
         **_context(metrics),
         config=config,
         source=source,
-        tag=find_task(config["task"], config["task_settings"]).tag,
+        front_matter=front_matter(metrics, config, licence),
+        licence=licence,
         method=kinds_for(parse_group(metrics["group"]))[config["canonicalizer"]["kind"]].method,
-        base_model=json.dumps(source["repository"]) if "repository" in source else None,
     )
 
 

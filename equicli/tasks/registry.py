@@ -11,6 +11,7 @@ from equicli.tasks.classification.task import Classification
 from equicli.tasks.instances.task import Instances
 from equicli.tasks.points.parts import PointParts
 from equicli.tasks.points.task import PointClassification
+from equicli.tasks.pose import PoseTask
 from equicli.tasks.semantic.task import Semantic
 from equicli.tasks.task import Task
 
@@ -20,6 +21,7 @@ TASKS: dict[str, type[Task]] = {
     "semantic": Semantic,
     "points": PointClassification,
     "point-parts": PointParts,
+    "pose": PoseTask,
 }
 
 

@@ -14,6 +14,7 @@ from equicli.data.layouts import SplitNames
 from equicli.errors import EquicliError, said_of
 from equicli.groups import Turns
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
+from equicli.prediction.plain import plain
 from equicli.prediction.signature import CLASSIFIER, Signature, split_batch, try_network
 from equicli.progress import Progress
 from equicli.settings import TaskSettings
@@ -185,6 +186,15 @@ class Task:
     def loss(self, output: Any, targets: Sequence[Any]) -> Tensor:
         """The task's own loss of a batch, a scalar; see `has_loss`."""
         raise NotImplementedError
+
+    def answers(self, output: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+        """What `predict` writes of a batch's outputs: for each sample values that JSON has, by the names of columns.
+
+        Args:
+            output: what the network returned, in the frame of the picture; see `record`.
+            names: of the classes, output by output; empty where nothing says.
+        """
+        return [{"output": plain(row, self.signature.outputs)} for row in split_batch(output)]
 
     # Evaluation
 

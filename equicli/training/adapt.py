@@ -26,7 +26,7 @@ from equicli.groups import as_finite, parse_group
 from equicli.groups.action import act, kind_of
 from equicli.groups.elements import inverse
 from equicli.model_config import CanonicalizerSpec, ModelConfig
-from equicli.policy import policy_of
+from equicli.policy import One, policy_of, temperature_of
 from equicli.prediction.head import find_head
 from equicli.prediction.inputs import Tensors
 from equicli.prediction.network import PretrainedNetwork
@@ -37,7 +37,7 @@ from equicli.tasks.registry import make_task
 from equicli.tasks.task import Binding, Task
 from equicli.training.clouds import read_training_clouds
 from equicli.training.features import Features
-from equicli.training.gate import make_gate
+from equicli.training.gate import calibrate, make_gate
 from equicli.training.images import NO_IMAGES, TrainingImages, read_training_images
 from equicli.training.loop import fit
 from equicli.training.objective import Objective, TaskLoss
@@ -207,6 +207,12 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
             model, task, readable, right, prior, passes=config.policy.passes, decoder=decoder, progress=progress
         )
         model.policy, model_config = gate, replace(model_config, policy=gate)
+    elif isinstance(policy, One) and origin and not trains:
+        model.policy = One(temperature_of(artifact.read_config(origin.path).policy))
+        model_config = replace(model_config, policy=model.policy)
+    elif isinstance(policy, One) and images.validation.looks is not None and canonicalizer.finds_poses:
+        model.policy = calibrate(canonicalizer, images.validation.looks, prior)
+        model_config = replace(model_config, policy=model.policy)
     before = origin.pictures_seen() if origin else frozenset()
     write_artifact(run.model, model, model_config, pictures=None if before is None else before | learned)
     tell_copies(split, images.fingerprints, progress)

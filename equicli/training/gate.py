@@ -14,14 +14,14 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from equicli.adapted import AdaptedModel
-from equicli.canonicalization.canonicalizer import Pose
+from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
 from equicli.canonicalization.prior import Prior
 from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.decode import Decoder
 from equicli.data.folders import Sample
 from equicli.data.loading import Loader
 from equicli.groups import Group, is_finite
-from equicli.policy import ONE, Gate, One, posterior, ranked_elements
+from equicli.policy import Gate, One, posterior, ranked_elements
 from equicli.prediction.evidence import evidence_of
 from equicli.prediction.inputs import Views
 from equicli.prediction.signature import asking
@@ -194,7 +194,7 @@ def fit_gate(answers: Answers, group: Group, prior: Prior, task: Task, passes: f
             held_out += gain * (folds == fold) * (sure < gate.threshold)
     gate, score, gained = gates[0], float(alone.mean()), float(held_out.mean())
     if gate is None or gained <= float(held_out.std()) / n**0.5:
-        return FittedGate(ONE, score, score, 1.0)
+        return FittedGate(One(temperature), score, score, 1.0)
     opened = float((sure < gate.threshold).double().mean())
     return FittedGate(gate, score + gained, score, 1 + (gate.most - 1) * opened)
 
@@ -239,6 +239,17 @@ def fit_temperature(group: Group, prior: Prior, pose: Pose) -> float:
 
     found = minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded")
     return float(torch.tensor(found.x).exp())
+
+
+@torch.inference_mode()
+def calibrate(canonicalizer: Canonicalizer, looks: Tensor, prior: Prior) -> One:
+    """One pass, with the temperature that fits what a canonicalizer is shown of validation images, (n, 3, s, s)."""
+    poses = [canonicalizer(part) for part in looks.split(BATCH)]
+    scores = [pose.scores for pose in poses if pose.scores is not None]
+    if prior.shares or not scores or scores[0].ndim != 2:  # of a distribution or a continuous group none is known
+        return One()
+    every = torch.cat(scores)
+    return One(fit_temperature(canonicalizer.group, prior, Pose(every.argmax(dim=1), every)))
 
 
 def _shapes(order: int, temperature: float, *, averaged: bool) -> Iterator[Gate]:

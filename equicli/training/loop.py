@@ -51,7 +51,7 @@ def fit(
     seed: int,
     *,
     base: nn.Module | None = None,
-    state: Path,
+    state: Path | None,
     log: Callable[[Mapping[str, Any]], None],
     progress: Progress,
 ) -> tuple[int, Scores]:
@@ -61,14 +61,15 @@ def fit(
         train, validation: images as the objective wants them; see `Objective.normalization`.
         seed: of shuffling and augmentation.
         base: the prediction network, where it is trained, too; it is the one of the objective's task.
-        state: file that holds the last whole epoch; where it exists, training goes on from it to the same weights.
+        state: file that holds the last whole epoch; where it exists, training goes on from it to the same weights. None
+            keeps none.
         log: takes one entry an epoch.
 
     Returns:
         The best epoch, counted from 1, and its scores on the validation images.
     """
     trainer = _Trainer(canonicalizer, objective, settings, seed, base)
-    if state.is_file():
+    if state is not None and state.is_file():
         trainer.restore(state)
         progress.say(f"going on after epoch {trainer.epoch} of {settings.epochs}")
     while trainer.epoch < settings.epochs:
@@ -79,7 +80,8 @@ def fit(
         scores = trainer.measure(validation)
         trainer.keep_if_best(scores)
         log({"epoch": trainer.epoch, "seconds": seconds, **losses, "validation": vars(scores)})
-        trainer.save(state)
+        if state is not None:
+            trainer.save(state)
         progress.say(
             f"epoch {trainer.epoch}/{settings.epochs}: loss {losses['loss']:.3f}; "
             f"validation: loss {scores.loss:.3f}"

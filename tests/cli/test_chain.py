@@ -107,7 +107,7 @@ def test_evaluate_and_export_use_the_latest_run_and_its_recorded_test_images(cli
     )
     assert piped.returncode == 0
     assert json.loads(evaluated.stdout)["split"] == "test"
-    refused = cli("export", "--output", "model.onnx", cwd=here)
+    refused = cli("export", "--output", "model.pth", cwd=here)
     assert refused.returncode == 2 and "safetensors" in refused.stderr
     exported = cli("export", "--output", "model.safetensors", "--json", cwd=here)
     assert json.loads(exported.stdout)["path"] == "model.safetensors"
@@ -314,24 +314,35 @@ sys.exit(code)
 
 def test_the_shipped_shell_script_runs_the_whole_pipeline(here: Path, path_of_commands: str) -> None:
     script = Path(__file__).parents[2] / "recipes" / "pipeline.sh"
-    arguments = ["run", "model.safetensors", *ADAPT, "--checkpoint", "network.safetensors", "data"]
+    arguments = ["run", "model.safetensors", "data/test", *ADAPT, "--checkpoint", "network.safetensors", "data"]
     environment = {"PATH": path_of_commands, "HOME": str(here)}
     done = subprocess.run(
         ["bash", script, *arguments], cwd=here, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "model.safetensors\n"
+    assert done.stdout == "model.safetensors\nmodel.csv\n"
+    assert len((here / "model.csv").read_text().splitlines()) == 1 + len(list((here / "data" / "test").rglob("*.png")))
     assert json.loads((here / "run" / "evaluation.json").read_text())["schema"] == 1
     assert equicli.load(here / "model.safetensors")(torch.zeros(1, 3, 32, 32)).shape == (1, 9)
     for words, said in (
         (["other", *arguments[1:]], "model.safetensors exists"),
-        (["run", "b", *arguments[2:]], "exists"),
+        (["run", "b.safetensors", *arguments[2:]], "exists"),
     ):
         failed = subprocess.run(
             ["bash", script, *words], cwd=here, env=environment, capture_output=True, text=True, check=False
         )
         assert failed.returncode == 2 and said in failed.stderr
     assert not (here / "other").exists() and "--overwrite" in failed.stderr
+    poor = subprocess.run(
+        ["bash", script, "poor", "poor.onnx", *arguments[2:]],
+        cwd=here,
+        env=environment | {"LEAST_AVG_ACC": "1.01"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert poor.returncode == 1 and "below 1.01; nothing is exported" in poor.stderr
+    assert not (here / "poor.onnx").exists() and not (here / "poor.csv").exists()
 
 
 @pytest.mark.parametrize(

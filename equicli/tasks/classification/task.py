@@ -194,6 +194,12 @@ class Classification(Task):
         """Cross-entropy."""
         return torch.nn.functional.cross_entropy(output.float(), torch.tensor(targets, device=output.device))
 
+    def answers(self, output: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+        """The likeliest class and its probability."""
+        scores, classes = output.float().softmax(dim=1).max(dim=1)
+        labels = [names[k] if k < len(names) else str(k) for k in classes.tolist()]
+        return [{"label": a, "score": round(b, 6)} for a, b in zip(labels, scores.tolist(), strict=True)]
+
     def targets_of(self, output: Any) -> list[Any]:
         predictions: list[Any] = output.argmax(dim=1).tolist()
         return predictions

@@ -1,0 +1,107 @@
+"""`equicli upright`: pictures turned upright."""
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from equicli.cli.options import DEVICE_HELP, OUTPUT, RUNNING, Json, MaxPixels, Overwrite, Quiet, Strict
+from equicli.cli.output import Output
+from equicli.cli.predict import Inputs, Workers
+
+
+class Method(str, Enum):
+    tag = "tag"
+    pixels = "pixels"
+
+
+def upright_command(
+    inputs: Inputs,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A folder for all pictures, turned or not.",
+            rich_help_panel=OUTPUT,
+            show_default="none: --dry-run",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.", rich_help_panel=OUTPUT)
+    ] = False,
+    method: Annotated[
+        Method | None,
+        typer.Option(
+            help="tag: set the orientation of a JPEG and change no pixel; pixels: encode the turned pixels.",
+            rich_help_panel=RUNNING,
+            show_default="tag for JPEG, else pixels",
+        ),
+    ] = None,
+    sure: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Leave pictures alone whose pose is less probable than this.", rich_help_panel=RUNNING
+        ),
+    ] = 0.9,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures in a batch.", rich_help_panel=RUNNING)] = 32,
+    workers: Workers = None,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP, rich_help_panel=RUNNING)] = "auto",
+    max_pixels: MaxPixels = None,
+    strict: Strict = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn pictures upright. Those that are upright, or whose pose is not sure, are copied as they are.
+
+    Takes no prediction network: `equicli adapt --model none` trains a canonicalizer alone.
+
+    Example: equicli upright runs/latest photos/ --output upright/
+    """
+    from equicli.claims import find_artifact
+    from equicli.errors import UsageError
+
+    run, *names = inputs
+    if not names:
+        raise UsageError(f"INPUT is missing: name pictures, folders of them, patterns, or - for a list, after {run}.")
+    if (output is None) != dry_run:
+        raise UsageError("--output DIR: name where the pictures go, or add --dry-run instead.")
+    file, _ = find_artifact(run)  # refused before torch is imported, which takes long
+    from equicli import artifact
+    from equicli.data.decode import MAX_PIXELS
+    from equicli.devices import find_device, place
+    from equicli.serving import upright
+    from equicli.serving.inputs import find_inputs
+
+    out = Output(json=json, quiet=quiet)
+    chosen = find_device(device)
+    paths = find_inputs(names, sys.stdin, out)
+    targets = {} if output is None else upright.plan_outputs(paths, Path(output), overwrite=overwrite)
+    model = artifact.load_poses(file)
+    place(model, chosen)
+    every = list(
+        upright.turn_upright(
+            model,
+            paths,
+            targets,
+            method=method and method.value,
+            sure=sure,
+            batch_size=batch_size,
+            workers=workers,
+            max_pixels=max_pixels or MAX_PIXELS,
+            strict=strict,
+            progress=out,
+        )
+    )
+    if output is not None:
+        upright.write_list(Path(output), every)
+    for one in every:
+        if one.done not in (upright.TURNED, upright.UPRIGHT):
+            share = "" if one.sure is None else f" (looks {one.pose}, {one.sure:.0%} sure)"
+            out.say(f"{one.path}: {one.done}{share}" + (f": {one.why}" if one.why else ""))
+    counts = upright.count(every)
+    lines = "\n".join(f"{number:7,} {what}" for what, number in counts.items())
+    out.result(lines, {"output": output, "sure": sure, "counts": counts, "pictures": len(every)})

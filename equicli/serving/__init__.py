@@ -1,0 +1,1 @@
+"""What is done with an adapted model over many files: predictions in bulk, and pictures turned upright."""

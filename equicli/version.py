@@ -1,0 +1,3 @@
+"""Which equicli this is."""
+
+VERSION = "0.1.0"

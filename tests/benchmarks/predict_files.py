@@ -1,0 +1,130 @@
+"""How fast `equicli predict` goes through many small files, beside decoding and the model alone; and its memory.
+
+    python -m tests.benchmarks.predict_files RUN PICTURES [COUNT]
+
+Copies of PICTURES are made until there are COUNT files. Decoding alone, the model alone and both together are run in
+this order; all use every core. Then the peak memory for a tenth of the files and for all; and a call that is killed ten
+times at random and gone on with, and two processes by --shard, are compared with the whole.
+"""
+
+import itertools
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from equicli import artifact
+from equicli.data.decode import Decoder
+from equicli.prediction.checkpoint_files import sha256_of
+from equicli.serving.decoding import decode
+from equicli.serving.predict import Served
+
+BATCH = 32
+
+
+def peak(run: str, folder: Path, output: Path, *options: str) -> int:
+    """Kilobytes that a call, without its decoding processes, held at most."""
+    code = (
+        "import resource, sys; from equicli.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end:\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=open(sys.argv[-1] + '.peak', 'w')); raise"
+    )
+    command = ["predict", run, str(folder), *options, "--quiet", "--overwrite", "--output", str(output)]
+    subprocess.run([sys.executable, "-c", code, *command], check=True, stdout=subprocess.DEVNULL)
+    return int(Path(f"{output}.peak").read_text())
+
+
+def alone(run: str, paths: list[str]) -> tuple[float, float, float]:
+    """Seconds of decoding, of the model, and of both together."""
+    file = Path(run) / "model.safetensors"
+    served = Served.of(artifact.load(file), artifact.read_config(file), sha256_of(file), 1 << 30, "fp32")
+    cores = len(os.sched_getaffinity(0))
+    batches = range(-(-len(paths) // BATCH))
+
+    def decoded():
+        return decode(paths, batches, BATCH, Decoder(), workers=cores, strict=False)
+
+    next(iter(decoded()))  # the process that others are forked from is there now
+    start = time.perf_counter()
+    for _ in decoded():
+        pass
+    first = time.perf_counter()
+    some = list(itertools.islice(decoded(), 20))
+    served.rows(some[0])
+    second = time.perf_counter()
+    for batch in some:
+        served.rows(batch)
+    third = time.perf_counter()
+    for batch in decoded():
+        served.rows(batch)
+    return first - start, (third - second) * len(batches) / len(some), time.perf_counter() - third
+
+
+def killed(run: str, folder: Path, output: Path, times: int, seconds: float) -> int:
+    """Run a call, kill it so often at random, go on with it; returns how often it was killed while at work."""
+    command = [
+        sys.executable,
+        "-m",
+        "equicli",
+        "predict",
+        run,
+        str(folder),
+        "--output",
+        str(output),
+        "--resume",
+        "--quiet",
+    ]
+    count, generator = 0, random.Random(0)
+    while not output.exists():
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            process.wait(None if count == times else generator.uniform(0.3, 1) * seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            count += 1
+    return count
+
+
+def main(run: str, pictures: str, count: str = "20000") -> None:
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    total = int(count)
+    with tempfile.TemporaryDirectory() as name:
+        here = Path(name)
+        sources = sorted(path for path in Path(pictures).rglob("*") if path.is_file())
+        for number in range(total):
+            part = here / "all" / f"{number % 10}"
+            part.mkdir(parents=True, exist_ok=True)
+            shutil.copy(sources[number % len(sources)], part / f"{number:06}{sources[number % len(sources)].suffix}")
+        paths = sorted(map(str, (here / "all").rglob("*.*")))
+        decoding, model, both = alone(run, paths)
+        print(f"decoding {total / decoding:.0f}/s, model {total / model:.0f}/s, together {total / both:.0f}/s")
+        print(f"together ÷ (1 ÷ (1 ÷ decoding + 1 ÷ model)): {(decoding + model) / both:.2f}", flush=True)
+        tenth = peak(run, here / "all" / "0", here / "tenth.jsonl")
+        start = time.perf_counter()
+        whole = peak(run, here / "all", here / "whole.jsonl")
+        seconds = time.perf_counter() - start
+        print(
+            f"peak memory: {tenth / 1024:.0f} MB for {total // 10} files, {whole / 1024:.0f} MB for {total}", flush=True
+        )
+        kills = killed(run, here / "all", here / "killed.jsonl", 10, seconds / 8)
+        same = (here / "killed.jsonl").read_bytes() == (here / "whole.jsonl").read_bytes()
+        print(f"killed {kills} times and gone on with: the same output: {same}", flush=True)
+        base = [sys.executable, "-m", "equicli"]
+        command = [*base, "predict", run, str(here / "all"), "--output", str(here / "shards.jsonl"), "--quiet"]
+        running = [subprocess.Popen([*command, "--shard", f"{i}/2"], stdout=subprocess.DEVNULL) for i in (1, 2)]
+        assert [process.wait() for process in running] == [0, 0]
+        subprocess.run([*base, "join", str(here / "shards.jsonl"), "--quiet"], check=True, stdout=subprocess.DEVNULL)
+        same = (here / "shards.jsonl").read_bytes() == (here / "whole.jsonl").read_bytes()
+        print(f"two processes by --shard, joined: the same output: {same}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,161 @@
+"""`equicli upright`: turned pictures show upright, lossless where it is said, and others are left as they are."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import equicli
+from equicli.data.decode import read_picture
+from equicli.data.orientation import D4, ELEMENTS, with_orientation
+from equicli.groups.action import act
+from equicli.serving.turning import CannotTurnError, turn_file
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 40, 3)).astype(np.uint8))
+
+
+def encoded(form: str, **options) -> bytes:
+    file = io.BytesIO()
+    PICTURE.save(file, form, **options)
+    return file.getvalue()
+
+
+def exif(orientation: int | None) -> bytes:
+    made = Image.Exif()
+    made[271] = "a camera"  # Make
+    if orientation is not None:
+        made[274] = orientation
+    return made.tobytes()
+
+
+def read(content: bytes, tmp_path) -> torch.Tensor:
+    path = tmp_path / "picture"
+    path.write_bytes(content)
+    return read_picture(path)
+
+
+@pytest.mark.parametrize("element", range(8))
+@pytest.mark.parametrize("stored", [None, 0, 1, 6, 7])
+def test_a_tag_turns_what_is_shown_and_keeps_every_other_byte(element, stored, tmp_path) -> None:
+    """stored: the orientation before; 0: an EXIF block without one; None: no EXIF."""
+    content = encoded("JPEG", **({} if stored is None else {"exif": exif(stored or None)}))
+    turned = turn_file(content, element, "tag")
+    assert turned.lossless
+    assert torch.equal(read(turned.content, tmp_path), act(D4, element, read(content, tmp_path)))
+    scan = content[content.index(b"\xff\xdb") :]
+    assert turned.content.endswith(scan)
+    if stored is not None:
+        assert Image.open(io.BytesIO(turned.content)).getexif()[271] == "a camera"
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "BMP", "WEBP"])
+@pytest.mark.parametrize("element", range(1, 8))
+def test_pixels_turn_without_loss_in_formats_without_loss(form, element, tmp_path) -> None:
+    options = {"lossless": True} if form == "WEBP" else {}
+    content = encoded(form, **options)
+    turned = turn_file(content, element, None)
+    assert turned.lossless
+    assert torch.equal(read(turned.content, tmp_path), act(D4, element, read(content, tmp_path)))
+
+
+def test_pixels_of_a_jpeg_are_compressed_again_upright_with_metadata_and_profile(tmp_path) -> None:
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    content = encoded("JPEG", quality=95, exif=exif(6), icc_profile=profile)
+    turned = turn_file(content, 1, "pixels")
+    again = Image.open(io.BytesIO(turned.content))
+    assert not turned.lossless
+    assert again.info["icc_profile"] == profile
+    assert (again.getexif()[271], again.getexif()[274]) == ("a camera", 1)
+    assert again.quantization == Image.open(io.BytesIO(content)).quantization
+    expected = act(D4, 1, read(content, tmp_path)).float()
+    assert (read(turned.content, tmp_path).float() - expected).abs().mean() < 12
+
+
+def test_what_cannot_be_turned_says_why() -> None:
+    file = io.BytesIO()
+    PICTURE.save(file, "PNG", save_all=True, append_images=[PICTURE.rotate(180)])
+    for content, method, why in (
+        (file.getvalue(), None, "several frames"),
+        (encoded("PNG"), "tag", "only JPEG"),
+        (encoded("GIF"), None, "GIF is not written"),
+    ):
+        with pytest.raises(CannotTurnError, match=why):
+            turn_file(content, 1, method)
+
+
+def test_a_damaged_exif_block_is_refused() -> None:
+    content = encoded("JPEG", exif=exif(6))
+    at = content.index(b"Exif\0\0") + 6
+    with pytest.raises(ValueError, match="damaged"):
+        with_orientation(content[:at] + b"XX" + content[at + 2 :], 1)
+
+
+def test_tags_and_elements_are_one_to_one() -> None:
+    assert sorted(ELEMENTS.values()) == list(range(8))
+
+
+@pytest.fixture
+def turned(here):
+    """`turned`: photos as JPEG, by quarter turns."""
+    (here / "turned").mkdir()
+    for number, path in enumerate(sorted((here / "photos").rglob("*.png"))):
+        Image.open(path).rotate(90 * number, expand=True).save(here / "turned" / f"{number:02}.jpg", quality=90)
+    return here
+
+
+def test_pictures_come_out_in_one_pose_and_a_second_call_changes_nothing(cli, turned) -> None:
+    done = cli("upright", "run", "turned", "--output", "out", "--sure", "0", "--json", cwd=turned)
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout)["counts"]
+    assert sum(counts.values()) == 20 and set(counts) <= {"turned", "upright already"}
+    pictures = sorted((turned / "out").glob("*.jpg"))
+    pose = equicli.load(turned / "run").predict([str(path) for path in pictures]).pose
+    assert pose.element.tolist() == [0] * 20
+    again = cli("upright", "run", "out", "--output", "again", "--sure", "0", cwd=turned)
+    assert again.returncode == 0
+    assert all(path.read_bytes() == (turned / "again" / path.name).read_bytes() for path in pictures)
+
+
+def test_pictures_that_are_not_sure_are_copied_and_listed(cli, turned) -> None:
+    done = cli("upright", "run", "turned", "--output", "out", "--sure", "1", cwd=turned)
+    assert "left alone: not sure" in done.stderr
+    for path in (turned / "turned").iterdir():
+        assert (turned / "out" / path.name).read_bytes() == path.read_bytes()
+    listed = [json.loads(line) for line in (turned / "out" / "upright.jsonl").read_text().splitlines()]
+    assert len(listed) == 20 and {"path", "done", "pose", "sure"} <= set(listed[0])
+
+
+def test_a_dry_run_writes_nothing(cli, turned) -> None:
+    before = sorted(turned.rglob("*"))
+    done = cli("upright", "run", "turned", "--dry-run", "--sure", "0", cwd=turned)
+    assert done.returncode == 0 and "turned" in done.stdout
+    assert sorted(turned.rglob("*")) == before
+
+
+def test_nothing_is_overwritten_and_inputs_never(cli, turned) -> None:
+    first = ("upright", "run", "turned", "--output", "out")
+    assert cli(*first, cwd=turned).returncode == 0
+    assert "--overwrite" in cli(*first, cwd=turned).stderr
+    assert cli(*first, "--overwrite", cwd=turned).returncode == 0
+    own = cli("upright", "run", "turned", "--output", "turned", "--overwrite", cwd=turned)
+    assert own.returncode == 2 and "name another folder" in own.stderr
+
+
+def test_a_canonicalizer_alone_is_enough(cli, here) -> None:
+    from tests.serving.conftest import SMALL
+
+    adapt = ("adapt", "photos", "--model", "none", *SMALL[6:8], *SMALL[10:], "--output", "poses")
+    done = cli(*[a for a in adapt if a not in ("--preprocess", "none")][:3], "none", *adapt[4:], cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert equicli.read_config(here / "poses").policy.temperature != 1
+    shutil.copytree(here / "photos" / "ant", here / "some")
+    done = cli("upright", "poses", "some", "--output", "out", "--json", cwd=here)
+    assert done.returncode == 0 and json.loads(done.stdout)["pictures"] == 10
+    refused = cli("adapt", "photos", "--model", "none", "--checkpoint", "weights.safetensors", cwd=here)
+    assert refused.returncode == 2 and "--model none has no network" in refused.stderr
