@@ -26,7 +26,7 @@ def upright_command(
             "-o",
             help="A folder for all pictures, turned or not.",
             rich_help_panel=OUTPUT,
-            show_default="none: --dry-run",
+            show_default="needed, but for --dry-run",
         ),
     ] = None,
     dry_run: Annotated[
@@ -67,8 +67,8 @@ def upright_command(
     run, *names = inputs
     if not names:
         raise UsageError(f"INPUT is missing: name pictures, folders of them, patterns, or - for a list, after {run}.")
-    if (output is None) != dry_run:
-        raise UsageError("--output DIR: name where the pictures go, or add --dry-run instead.")
+    if output is None and not dry_run:
+        raise UsageError("--output is missing: name a folder for the pictures, or add --dry-run.")
     file, _ = find_artifact(run)  # refused before torch is imported, which takes long
     from equicli import artifact
     from equicli.data.decode import MAX_PIXELS
@@ -80,6 +80,7 @@ def upright_command(
     chosen = find_device(device)
     paths = find_inputs(names, sys.stdin, out)
     targets = {} if output is None else upright.plan_outputs(paths, Path(output), overwrite=overwrite)
+    targets = {} if dry_run else targets  # planned all the same: what would be refused is told
     model = artifact.load_poses(file)
     place(model, chosen)
     every = list(
@@ -96,7 +97,7 @@ def upright_command(
             progress=out,
         )
     )
-    if output is not None:
+    if output is not None and not dry_run:
         upright.write_list(Path(output), every)
     for one in every:
         if one.done not in (upright.TURNED, upright.UPRIGHT):

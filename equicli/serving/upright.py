@@ -53,6 +53,8 @@ def plan_outputs(paths: Sequence[str], folder: Path, *, overwrite: bool) -> dict
     parents = [os.path.dirname(os.path.abspath(path)) for path in paths]  # noqa: PTH100, PTH120 - links stay as they are
     common = os.path.commonpath(parents)
     targets = {path: folder / os.path.relpath(os.path.abspath(path), common) for path in paths}  # noqa: PTH100
+    if (folder / LIST).exists() and not overwrite:
+        raise UsageError(f"--output {folder}: {folder / LIST} exists; name another folder or add --overwrite.")
     for path, target in targets.items():
         if target.exists() and (not overwrite or target.samefile(path)):
             remedy = "name another folder" if target.samefile(path) else "name another folder or add --overwrite"

@@ -133,9 +133,10 @@ def test_pictures_that_are_not_sure_are_copied_and_listed(cli, turned) -> None:
 
 def test_a_dry_run_writes_nothing(cli, turned) -> None:
     before = sorted(turned.rglob("*"))
-    done = cli("upright", "run", "turned", "--dry-run", "--sure", "0", cwd=turned)
-    assert done.returncode == 0 and "turned" in done.stdout
-    assert sorted(turned.rglob("*")) == before
+    for output in ((), ("--output", "out")):
+        done = cli("upright", "run", "turned", "--dry-run", "--sure", "0", *output, cwd=turned)
+        assert done.returncode == 0 and "turned" in done.stdout
+        assert sorted(turned.rglob("*")) == before
 
 
 def test_nothing_is_overwritten_and_inputs_never(cli, turned) -> None:
