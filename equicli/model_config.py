@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 from torch import nn
 
 from equicli.adapted import AdaptedModel
@@ -13,18 +13,20 @@ from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import kinds_for
 from equicli.data.clouds.preprocess import CloudPreprocess
+from equicli.data.preprocess import Preprocess
 from equicli.data.value_range import AS_USUAL, ValueRanges
 from equicli.errors import EquicliError, UsageError, shown
 from equicli.groups import parse_group
 from equicli.groups.action import PADDINGS
 from equicli.groups.labels import read_label
 from equicli.policy import ONE, Mean, Policy
-from equicli.prediction.clouds import AnyPreprocess
 from equicli.prediction.network import NetworkSpec
 from equicli.prediction.signature import CLASSIFIER, Signature
 from equicli.settings import fault
 
 FORMAT = 2
+# The two kinds of preprocessing, where one of them is told from the other.
+_PICTURES, _CLOUDS = "of pictures", "of clouds"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,10 @@ class ModelConfig:
     group: str
     canonicalizer: CanonicalizerSpec
     prediction_network: NetworkSpec
-    preprocess: AnyPreprocess
+    preprocess: Annotated[
+        Annotated[Preprocess, Tag(_PICTURES)] | Annotated[CloudPreprocess, Tag(_CLOUDS)],
+        Discriminator(lambda value: _CLOUDS if "points" in _fields(value) else _PICTURES),
+    ]
     labels: Mapping[str, Annotated[int, Field(ge=0)]]
     provenance: Mapping[str, str]
     prior: Prior
@@ -135,10 +140,14 @@ def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**new, "canonicalizer": canonicalizer, "policy": policy, "signature": asdict(CLASSIFIER), "format": FORMAT}
 
 
+def _fields(value: Any) -> Any:
+    return value if isinstance(value, Mapping) else vars(value) if hasattr(value, "__dict__") else ()
+
+
 def damaged(error: ValidationError, *where: str) -> str:
     """What is wrong first with values of a configuration, and where."""
     first = error.errors()[0]
-    place = ".".join(map(str, (*where, *first["loc"])))
+    place = ".".join(str(part) for part in (*where, *first["loc"]) if part not in (_PICTURES, _CLOUDS))
     if first["type"] == "unexpected_keyword_argument":
         return f"unknown field {shown(place)} in its configuration: written by a newer equicli; update equicli."
     return f"damaged configuration at {shown(place)}: {shown(fault(first))}."

@@ -50,8 +50,10 @@ def _refusal(model: AdaptedModel) -> str | None:
     group, preprocess = model.canonicalizer.group, model.preprocess
     if not (is_finite(group) and group.exact):
         return f"{group.name} turns pictures off the grid, and this takes a group of 90° steps"
-    if not isinstance(preprocess, Preprocess) or preprocess.size is None:
-        return "this network takes pictures, or clouds, as they are"
+    if not isinstance(preprocess, Preprocess):
+        return "this network takes no pictures"
+    if preprocess.size is None:
+        return "this network takes pictures as they are"
     if preprocess.interpolation not in KERNELS:
         return f"it resizes by {preprocess.interpolation}"
     if not stays(model.signature.outputs):

@@ -131,7 +131,7 @@ def test_an_artifacts_spec_cannot_name_a_file_of_weights(tmp_path: Path) -> None
         ("timm", "local-dir:/tmp"),
         ("timm", "resnet_of_the_future"),
         ("torchvision", "os.system"),
-        ("torchvision", "fasterrcnn_resnet50_fpn"),
+        ("torchvision", "raft_large"),
         ("python", "os:system"),
         ("os", "system"),
     ],

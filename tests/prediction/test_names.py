@@ -40,7 +40,7 @@ def any_file(tmp_path: Path) -> str:
         ("test_resnet.r160_in1", ["--model test_resnet.r160_in1", "tag", "Did you mean 'test_resnet.r160_in1k'?"]),
         ("test_resnet.", ["--model test_resnet."]),
         ("torchvision:resnet81", ["torchvision:resnet81", "Did you mean 'resnet18'?"]),
-        ("torchvision:fasterrcnn_resnet50_fpn", ["torchvision:fasterrcnn_resnet50_fpn"]),
+        ("torchvision:raft_large", ["torchvision:raft_large"]),
         ("torchvision:", ["torchvision:"]),
         ("local:/tmp", ["unknown source 'local:'", "hf-hub:", "torchvision:", "python:", "local-dir:"]),
         ("hf_hub:acme/tiny", ["unknown source 'hf_hub:'"]),
