@@ -201,16 +201,31 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train")
     model = model_config.assemble(canonicalizer.ship(), found.network.eval())
     readable = tuple(sample for sample in split.validation if sample.path not in images.unreadable)
+    # Trained towards targets of their own, p(g|x) is of these and not of the prior's poses: nothing is to be fitted.
+    temperature = 1.0 if config.prior == MODEL else None
     if config.policy.kind == "gate":
         right = task.targets(readable, data, binding.labels)
         gate = make_gate(
-            model, task, readable, right, prior, passes=config.policy.passes, decoder=decoder, progress=progress
+            model,
+            task,
+            readable,
+            right,
+            prior,
+            passes=config.policy.passes,
+            temperature=temperature,
+            decoder=decoder,
+            progress=progress,
         )
         model.policy, model_config = gate, replace(model_config, policy=gate)
     elif isinstance(policy, One) and origin and not trains:
         model.policy = One(temperature_of(artifact.read_config(origin.path).policy))
         model_config = replace(model_config, policy=model.policy)
-    elif isinstance(policy, One) and images.validation.looks is not None and canonicalizer.finds_poses:
+    elif (
+        isinstance(policy, One)
+        and not temperature
+        and images.validation.looks is not None
+        and canonicalizer.finds_poses
+    ):
         model.policy = calibrate(canonicalizer, images.validation.looks, prior)
         model_config = replace(model_config, policy=model.policy)
     before = origin.pictures_seen() if origin else frozenset()
@@ -379,7 +394,11 @@ def _train(
     by_rate = objective.judged_by_identity_rate
     best = f"identity rate {scores.identity_rate:.1%}" if by_rate else f"loss {scores.loss:.3f}"
     of = task.said(f"all {len(images[1])} validation images")
-    if training.prior_weight and near_chance(canonicalizer.group, prior, scores.identity_rate):
+    if (
+        training.prior_weight
+        and config.prior != MODEL
+        and near_chance(canonicalizer.group, prior, scores.identity_rate)
+    ):
         rate = f"of {of} {scores.identity_rate:.1%} are found as the prior says, near chance"
         progress.say(f"keeping epoch {epoch}, though training learned next to nothing: {rate}")
     else:

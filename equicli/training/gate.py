@@ -75,6 +75,7 @@ def make_gate(
     prior: Prior,
     *,
     passes: float | None,
+    temperature: float | None = None,
     decoder: Decoder | CloudDecoder,
     progress: Progress,
 ) -> Gate | One:
@@ -83,7 +84,7 @@ def make_gate(
     Args:
         targets: what is right for each of these; None where nothing says, and right is what the network says of a
             picture in the pose that it expects.
-        passes: see `fit_gate`.
+        passes, temperature: see `fit_gate`.
 
     Raises:
         EquicliError: none of the pictures can be read.
@@ -98,7 +99,7 @@ def make_gate(
         f"{count * len(samples):,} passes; --passes 1 does without"
     )
     answers = _ask(model, task, samples, right, prior, count, decoder, progress)
-    fitted = fit_gate(answers, group, prior, task, passes)
+    fitted = fit_gate(answers, group, prior, task, passes, temperature)
     if isinstance(fitted.policy, One):
         progress.say("gate: more than one pass gains nothing beyond chance on these, so each image takes one")
         return fitted.policy
@@ -156,7 +157,9 @@ def _judged(task: Task, output: Sequence[Any], targets: Sequence[Any]) -> list[d
     return [{"scores": one["scores"].cpu(), "score": score} for one, score in zip(output, right, strict=True)]
 
 
-def fit_gate(answers: Answers, group: Group, prior: Prior, task: Task, passes: float | None) -> FittedGate:
+def fit_gate(
+    answers: Answers, group: Group, prior: Prior, task: Task, passes: float | None, temperature: float | None = None
+) -> FittedGate:
     """Choose the gate that scores best at the mean passes allowed.
 
     Its shape is that by which right answers are likeliest (by the task's loss, where it has one), as the best score of
@@ -167,9 +170,10 @@ def fit_gate(answers: Answers, group: Group, prior: Prior, task: Task, passes: f
     Args:
         passes: mean passes of the prediction network that are allowed; None takes as few up to DEFAULT_PASSES as give
             most of the gain.
+        temperature: what scores are divided by; None fits it to the prior.
     """
     assert answers.pose.scores is not None
-    temperature = fit_temperature(group, prior, answers.pose)
+    temperature = temperature or fit_temperature(group, prior, answers.pose)
     p, _ = posterior(answers.pose.scores, temperature)
     n, sure, likeliest = len(p), p[:, 0], answers.outputs[0]
     alone = _score(task, likeliest, answers.targets)

@@ -98,6 +98,7 @@ def test_a_run_trains_on_what_the_network_says_and_is_measured_as_upright(workpl
         data = "flat"
         write_images(workplace / data, 12)
     run, adapted = run_adapt("out", data=data, prior="model", group="d4")
+    assert adapted.config.policy.temperature == 1  # p(g|x) is of the network's targets: no prior is to be fitted
     assert run.read_settings()["prior"] == "model"
     assert adapted.config.prior == Prior(("r0", "r0m"))
     losses = [entry["prior_loss"] for entry in run.read_log() if "prior_loss" in entry]
