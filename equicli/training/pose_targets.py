@@ -20,6 +20,7 @@ from equicli.progress import Progress
 from equicli.tasks.task import Task
 
 BATCH = 32
+_TOLD = 8  # poses, at most
 
 
 @torch.inference_mode()
@@ -61,7 +62,12 @@ def find_pose_targets(
             right = [targets[i] for i in batch.indices.tolist()]
             likelihoods = [-_losses(task, output, right) for output in outputs]
         rows.append(torch.stack(likelihoods, dim=1).softmax(dim=1).cpu())
-    return torch.cat(rows)
+    found_targets = torch.cat(rows)
+    mean = found_targets.mean(dim=0).tolist()
+    likeliest = sorted(range(group.order), key=lambda g: -mean[g])[:_TOLD]
+    shares = ", ".join(f"{group.label(g)} {mean[g]:.0%}" for g in likeliest)
+    progress.say(f"prior: of the network's likelihood {shares}" + (", …" if group.order > _TOLD else ""))
+    return found_targets
 
 
 def mirrored(group: Group, targets: Tensor) -> Tensor:
