@@ -109,7 +109,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
-            repositories.setdefault(name, {"main": {}})
+            if name in repositories:
+                self._answer(409, X_Error_Message="You already created this model repo")
+                return
+            repositories[name] = {"main": {}}
             self._json({"url": f"{hub.url}/{name}", "name": name, "private": asked.get("private")})
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/main", path):
             names = [file["path"] for file in json.loads(body)["files"]]

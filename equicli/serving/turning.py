@@ -88,7 +88,7 @@ def _options(image: Image.Image, kind: str, content: bytes) -> tuple[dict[str, A
     """How Pillow saves a file as it was, and whether that loses nothing."""
     if kind == "JPEG":
         tables = getattr(image, "quantization", None)
-        sampling = JpegImagePlugin.get_sampling(image)  # type: ignore[no-untyped-call]
+        sampling = JpegImagePlugin.get_sampling(image)
         return ({"qtables": tables} if tables else {"quality": 95}) | {"subsampling": sampling}, False
     if kind == "PNG":
         texts = PngImagePlugin.PngInfo()

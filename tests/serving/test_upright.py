@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 import equicli
 from equicli.data.decode import read_picture
@@ -80,6 +80,12 @@ def test_pixels_of_a_jpeg_are_compressed_again_upright_with_metadata_and_profile
     assert again.quantization == Image.open(io.BytesIO(content)).quantization
     expected = act(D4, 1, read(content, tmp_path)).float()
     assert (read(turned.content, tmp_path).float() - expected).abs().mean() < 12
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_pixels_keep_the_sampling_of_colours(subsampling) -> None:
+    turned = turn_file(encoded("JPEG", subsampling=subsampling), 2, "pixels")
+    assert JpegImagePlugin.get_sampling(Image.open(io.BytesIO(turned.content))) == subsampling
 
 
 def test_what_cannot_be_turned_says_why() -> None:
@@ -178,7 +184,7 @@ def test_a_model_that_may_mirror_good_pictures_is_refused() -> None:
     settings = {"epochs": 1, "canonicalizer.network": "conv", "canonicalizer.size": 16, "canonicalizer.width": 4}
     model = equicli.adapt(torch.nn.Identity(), [PICTURE, PICTURE], "d4", settings=settings)
     how = {"method": None, "sure": 0, "batch_size": 1, "workers": 0, "max_pixels": 9, "strict": False}
-    with pytest.raises(UsageError, match="d4 cannot tell handedness .* adapted with c4"):
+    with pytest.raises(UsageError, match=r"d4 cannot tell handedness .* adapted with c4"):
         list(turn_upright(model, ["a.jpg"], {}, **how, progress=Silent()))
 
 
