@@ -42,10 +42,9 @@ class Served:
     def of(cls, model: AdaptedModel, config: ModelConfig, sha256: str, max_pixels: int, precision: str) -> "Served":
         """
         Raises:
-            UsageError: the model takes point clouds.
+            UsageError: see `check_pictures`.
         """
-        if isinstance(model.preprocess, CloudPreprocess):
-            raise UsageError("predict: takes pictures; of clouds use model.predict(paths) in Python.")
+        check_pictures(config)
         task = find_task(config.task, config.task_settings)
         return cls(model, task, output_names(config), sha256, Decoder(model.value_ranges, max_pixels), precision)
 
@@ -64,6 +63,15 @@ class Served:
             found = describe_poses(self.model, pose, len(names))
             answers = {name: {**a, **b} for name, a, b in zip(names, said, found, strict=True)}
         return [{"path": p, **answers.get(p, {ERROR: batch.unreadable.get(p)})} for p in batch.paths]
+
+
+def check_pictures(config: ModelConfig) -> None:
+    """
+    Raises:
+        UsageError: the model takes point clouds.
+    """
+    if isinstance(config.preprocess, CloudPreprocess):
+        raise UsageError("predict: takes pictures; of clouds use model.predict(paths) in Python.")
 
 
 def output_names(config: ModelConfig) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,7 +144,7 @@ def test_answers_that_are_not_finite_are_no_rows(here) -> None:
 
 def test_clouds_are_for_python(here) -> None:
     model, config = equicli.load(here / "run"), equicli.read_config(here / "run")
-    model.preprocess = CloudPreprocess()
+    config = replace(config, preprocess=CloudPreprocess())
     with pytest.raises(UsageError, match=r"of clouds use model.predict\(paths\)"):
         Served.of(model, config, "", 9, "fp32")
 
