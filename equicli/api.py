@@ -15,7 +15,7 @@ from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Context
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
-from equicli.config import build_config
+from equicli.config import AdaptConfig, build_config
 from equicli.data.decode import Picture, read_picture
 from equicli.data.folders import open_folder
 from equicli.data.layouts import SplitNames
@@ -23,7 +23,7 @@ from equicli.data.normalization import IMAGENET, Normalization
 from equicli.data.preprocess import Preprocess
 from equicli.data.small_view import SmallView
 from equicli.data.source import Resident
-from equicli.devices import device_of, find_device
+from equicli.devices import find_device
 from equicli.errors import EquicliError, UsageError
 from equicli.groups import parse_group
 from equicli.prediction.no_network import NONE
@@ -33,13 +33,16 @@ from equicli.training.gate import calibrate
 from equicli.training.images import shrunk
 from equicli.training.loop import fit
 from equicli.training.objective import Objective
+from equicli.tree import merge
 
+# Sections and keys of a configuration that mean something without a run folder.
+SETTINGS = ("training", "canonicalizer", "prior", "padding", "seed")
 VALIDATION = 0.1  # share of the pictures that chooses the epoch
 
 
 def adapt(
     model: nn.Module,
-    images: str | Sequence[Picture] | DataLoader[Any],
+    images: str | Path | Sequence[Picture] | DataLoader[Any],
     group: str = "c4",
     *,
     size: int | None = None,
@@ -66,7 +69,8 @@ def adapt(
         mean, std: of each channel of images in [0, 1].
         preprocess: how `predict` prepares pictures, in place of size, mean and std.
         signature: what the network takes and returns, where it is no classifier.
-        settings: as of a recipe, such as {"epochs": 5, "canonicalizer.network": "conv"}.
+        settings: of training and canonicalizer, prior, padding and seed, as of a recipe, such as
+            {"epochs": 5, "canonicalizer.network": "conv"}.
         device: auto, cpu, cuda, cuda:N or mps.
         progress: is told what is done; None is silent.
 
@@ -74,6 +78,7 @@ def adapt(
         UsageError: no such group or setting, or images of another kind. EquicliError: there are too few pictures.
     """
     told, chosen = progress or Silent(), find_device(device)
+    _check_settings(settings or {})
     config = build_config({"data": ".", "model": NONE, "group": group}, _pairs(settings or {}), None)
     training, turns = config.training, parse_group(config.group)
     prior = Prior.of(config.prior, turns)
@@ -88,16 +93,26 @@ def adapt(
         for remark in canonicalizer.remarks:
             told.say(remark)
         adapted = AdaptedModel(canonicalizer, model.to(chosen), prepare, padding=config.padding, signature=signature)
-        if not (kind.learns and training.epochs):
-            return adapted
-        train, validation = _sources(images, canonicalizer.view, config.seed, chosen)
-        objective = Objective.of(training, prior, config.padding, None)
-        fit(canonicalizer, train, validation, objective, training, config.seed, state=None, log=_ignore, progress=told)
+        looks = None
+        if kind.learns and training.epochs:
+            train, validation = _sources(images, canonicalizer.view, config.seed, chosen, told)
+            objective = Objective.of(training, prior, config.padding, None)
+            fit(
+                canonicalizer,
+                train,
+                validation,
+                objective,
+                training,
+                config.seed,
+                state=None,
+                log=_ignore,
+                progress=told,
+            )
+            looks = validation.looks
         adapted.canonicalizer = canonicalizer.ship()
-        if validation.looks is not None and kind.finds_poses:
-            adapted.policy = calibrate(adapted.canonicalizer, validation.looks, prior)
-    adapted.to(device_of(adapted.canonicalizer))
-    return adapted.requires_grad_(False).eval()
+        if looks is not None and kind.finds_poses:
+            adapted.policy = calibrate(adapted.canonicalizer, looks, prior)
+    return adapted.to(chosen).requires_grad_(False).eval()
 
 
 def _pairs(settings: Mapping[str, Any]) -> list[str]:
@@ -108,11 +123,24 @@ def _ignore(entry: Mapping[str, Any]) -> None:
     """Training's log is for run folders."""
 
 
-def _sources(images: Any, view: SmallView, seed: int, device: torch.device) -> tuple[Resident, Resident]:
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        UsageError: one is of what this call has arguments of its own for, or does not do.
+    """
+    given = merge(None, _pairs(settings)).values
+    other = [key for key in given if key in AdaptConfig.model_fields and key not in SETTINGS]
+    if other:
+        raise UsageError(f"settings: takes those of {', '.join(SETTINGS)}, and not of {other[0]}; leave it out.")
+
+
+def _sources(
+    images: Any, view: SmallView, seed: int, device: torch.device, progress: Progress
+) -> tuple[Resident, Resident]:
     """Training and validation images as a canonicalizer sees them."""
     kept, aspects, looks = [], [], []
     draw = random.Random(seed)
-    for number, picture in enumerate(_pictures(images)):
+    for number, picture in enumerate(_pictures(images, progress)):
         small, aspect = shrunk(picture, view)
         kept.append(small)
         aspects.append(aspect)
@@ -129,16 +157,18 @@ def _sources(images: Any, view: SmallView, seed: int, device: torch.device) -> t
     return part(~chosen), part(chosen, torch.stack([look for look in looks if look is not None]).to(device))
 
 
-def _pictures(images: Any) -> Iterator[Tensor]:
+def _pictures(images: Any, progress: Progress) -> Iterator[Tensor]:
     """Pictures, uint8 (3, h, w), one by one."""
     if isinstance(images, DataLoader):
         for batch in images:
             yield from _of_batch(batch)
         return
-    if isinstance(images, Tensor | np.ndarray | Image.Image) or not isinstance(images, Iterable):
+    if isinstance(images, Tensor | np.ndarray | Image.Image) or not isinstance(images, Iterable | Path):
         raise UsageError(f"images: a folder, a list of pictures or a DataLoader, not {type(images).__name__}.")
-    if isinstance(images, str):
-        images = [sample.path for sample in open_folder(Path(images), SplitNames()).train]
+    if isinstance(images, str | Path):
+        folder = open_folder(Path(images), SplitNames())
+        folder.tell(progress, strict=False)
+        images = [sample.path for sample in folder.train]
     for picture in images:
         yield read_picture(picture)
 

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,13 +21,13 @@ from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.data.decode import MAX_PIXELS, UnreadableImageError, read_picture
 from equicli.data.reencode import NONE, find_encoding
 from equicli.devices import find_device, find_precision
-from equicli.errors import UsageError
+from equicli.errors import EquicliError, UsageError
 from equicli.evaluation.images import Batches, find_samples
 from equicli.evaluation.overrides import Overrides
 from equicli.evaluation.run import evaluate_images
 from equicli.evaluation.turns import turns_for
 from equicli.export import hub
-from equicli.export.export import write_program
+from equicli.export.export import check_program, write_program
 from equicli.files import alone_in, check_writable, write_atomically
 from equicli.groups import PlanarGroup
 from equicli.model_config import ModelConfig
@@ -246,9 +246,11 @@ def export(
     file, target, form = plan_export(path, output, form, adapter_only=adapter_only, overwrite=overwrite)
     _, run = find_artifact(path)
     if form != "safetensors":
+        program = artifact.load(file, network=network)
+        check_program(program, form)
         document = write_program(
             target,
-            artifact.load(file, network=network),
+            program,
             artifact.read_config(file),
             form,
             pictures=_some_pictures(run, data, progress),
@@ -278,26 +280,46 @@ def export(
 
 
 def push_to_hub(
-    path: str | None, repository: str, *, private: bool, adapter_only: bool = False, network: nn.Module | None = None
+    path: str | None,
+    repository: str,
+    *,
+    private: bool,
+    adapter_only: bool = False,
+    network: nn.Module | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Put a run on the Hub: model.safetensors, config.json and the card, with the base model's licence.
 
     Args:
+        private: of a repository that is made.
         adapter_only: leave the prediction network out.
+        overwrite: the repository may exist.
 
     Returns:
         The repository, the commit, and the Python that loads it.
 
     Raises:
-        UsageError: it is no run, or the name is none. EquicliError: the Hub refuses it.
+        UsageError: it is no run, its metrics are not its own, or the repository is none or may not be written.
+        EquicliError: the Hub refuses it.
     """
     hub.check_name(repository)
     file, run = find_artifact(path)
     metrics = None if run is None else run.read_metrics()
     if run is None or metrics is None:
         raise UsageError(f"--push-to-hub: {file} is no run folder with metrics, of which the card is made; name one.")
+    if other := _other_than_recorded(run, metrics):
+        raise UsageError(
+            f"--push-to-hub: the last metrics of {run.folder} are of {', '.join(other)}, not what the card tells of; "
+            f"run `equicli evaluate {run.folder}` first."
+        )
     config = artifact.read_config(file)
-    card = markdown.model_card(metrics, asdict(config), hub.licence_of(config.provenance))
+    licence, unknown = None, None
+    try:
+        licence = hub.licence_of(config.provenance)
+    except EquicliError as error:
+        unknown = error
+    card = markdown.model_card(metrics, asdict(config), licence)
     with TemporaryDirectory(prefix="equicli-") as folder:
         model = Path(folder) / "model.safetensors"
         # Without the fingerprints of training pictures: what is pushed may be public.
@@ -307,22 +329,36 @@ def push_to_hub(
             "config.json": config.to_json().encode(),
             "README.md": card.encode(errors="backslashreplace"),
         }
-        commit = hub.push(repository, files, private=private)
+        commit = hub.push(repository, files, private=private, overwrite=overwrite)
+    if unknown is not None:
+        progress.say(f"the card names no licence of the base model: {unknown}")
     return {"repository": repository, "commit": commit, "load": f"equicli.load({repository!r})"}
+
+
+def _other_than_recorded(run: Run, metrics: Mapping[str, Any]) -> list[str]:
+    """The flags by which metrics were measured otherwise than a run's settings say."""
+    usual = run.recorded().evaluation
+    encoding = str(find_encoding(usual.reencode, usual.rotate) or NONE)
+    others = {"--precision": metrics["precision"] != "fp32", "--reencode": metrics["reencode"] != encoding}
+    return [*metrics["overrides"], *(flag for flag, other in others.items() if other)]
 
 
 def _some_pictures(run: Run | None, data: str | None, progress: Progress) -> list[Tensor]:
     """A few real pictures, those of the run's own test set where nobody names others."""
     if data is not None:
-        paths = [Path(path) for path in find_inputs([data], io.StringIO(), SILENT)]
+        paths = [Path(path) for path in find_inputs([data], io.StringIO(), progress)]
     else:
         folder = None if run is None or not run.split.is_file() else Path(run.recorded().data)
         paths = [folder / name for name in run.read_split()["test"]] if run and folder else []
     chosen = paths[:: max(1, len(paths) // REAL_PICTURES)][:REAL_PICTURES]
-    found = []
+    found, unreadable = [], []
     for path in chosen:
-        with suppress(UnreadableImageError):
+        try:
             found.append(read_picture(path))
+        except UnreadableImageError as error:
+            unreadable.append(error)
+    if unreadable:
+        progress.say(f"{len(unreadable)} of {len(chosen)} pictures to compare on are unreadable: {unreadable[0]}")
     if not found:
         progress.say("no pictures to compare on but random ones; name a folder with --data")
     return found

@@ -109,7 +109,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
-            repositories.setdefault(name, {"main": {}})
+            if name in repositories:
+                said = {"error": "You already created this model repo", "url": f"{hub.url}/{name}"}
+                return self._json(said, 409)
+            repositories[name] = {"main": {}}
             self._json({"url": f"{hub.url}/{name}", "name": name, "private": asked.get("private")})
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/main", path):
             names = [file["path"] for file in json.loads(body)["files"]]
@@ -124,8 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, b"Not Found")
 
-    def _json(self, content: object) -> None:
-        self._answer(200, json.dumps(content).encode(), Content_Type="application/json")
+    def _json(self, content: object, status: int = 200) -> None:
+        self._answer(status, json.dumps(content).encode(), Content_Type="application/json")
 
     def _open(self, hub: HubServer, repository: str, revision: str) -> tuple[str, Files] | None:
         """Commit and files of a revision, or None after the client was told why not."""

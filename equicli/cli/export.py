@@ -115,6 +115,7 @@ def export_command(
             "--format": form,
             "--with-preprocessing": with_preprocessing,
             "--fp16": fp16,
+            "--no-hashes": not hashes,
         }
         of_files |= {"--opset": opset, "--data": data, "--image-size": image_size}
         for flag, value in of_files.items():
@@ -122,9 +123,16 @@ def export_command(
                 raise UsageError(f"{flag}: --push-to-hub uploads safetensors and writes no file; leave it out.")
         from equicli import pipeline
 
-        network = own_network(model, model_arg)
-        pushed = pipeline.push_to_hub(run, push_to_hub, private=private, adapter_only=adapter_only, network=network)
         out = Output(json=json, quiet=quiet)
+        pushed = pipeline.push_to_hub(
+            run,
+            push_to_hub,
+            private=private,
+            adapter_only=adapter_only,
+            network=own_network(model, model_arg),
+            overwrite=overwrite,
+            progress=out,
+        )
         out.result(str(pushed["repository"]), pushed)
         out.say(f'next: python -c "import equicli; model = {pushed["load"]}"')
         return
@@ -134,6 +142,8 @@ def export_command(
     for flag, wanted in ({**program_only, "--image-size": image_size}).items():
         if wanted and (chosen == "safetensors" or (flag == "--opset" and chosen != "onnx")):
             raise UsageError(f"{flag}: is not for --format {chosen}; leave it out.")
+    if not hashes and chosen != "safetensors":
+        raise UsageError(f"--no-hashes: is not for --format {chosen}, which holds none; leave it out.")
     from equicli import pipeline
 
     out = Output(json=json, quiet=quiet)

@@ -108,16 +108,18 @@ def predict_command(
     from equicli.prediction.checkpoint_files import sha256_of
     from equicli.serving.inputs import find_inputs
     from equicli.serving.parts import Joined, Shard
-    from equicli.serving.predict import Served, check_output, predict_files, predict_to
+    from equicli.serving.predict import Served, check_output, check_pictures, predict_files, predict_to
 
     out = Output(json=json, quiet=quiet)
+    config = artifact.read_config(file)
+    check_pictures(config)  # before inputs are looked for: a folder of clouds has none
     chosen = find_device(device)
     part = None if shard is None else Shard.read(shard)
     target = None if output is None else check_output(output, overwrite=overwrite)
     paths = find_inputs(names, sys.stdin, out)
     loaded = artifact.load(file, network=own_network(model, model_arg), checkpoint=checkpoint)
     place(loaded, chosen)
-    config, how = artifact.read_config(file), find_precision(precision.value, chosen)
+    how = find_precision(precision.value, chosen)
     served = Served.of(loaded, config, sha256_of(file), max_pixels or MAX_PIXELS, how)
     if target is None:
         done: Joined = predict_to(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from equicli.adapted import AdaptedModel
+from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.errors import UsageError
 from equicli.export.graph import ImagesGraph, answer
 from equicli.export.parity import Case, Parity, compare
@@ -47,6 +48,7 @@ def write_program(
     """Write a model as ONNX or torch.export, and return what was compared.
 
     Args:
+        model: one that `check_program` takes.
         pictures: real ones that the program is compared on, uint8 (3, h, w).
         image_size: of inputs, where the model's own preprocessing says none.
         with_preprocessing: the program takes one picture of any size.
@@ -58,8 +60,6 @@ def write_program(
         UsageError: this cannot be asked of the model.
         EquicliError: it cannot be traced or written, or does not say the same; then nothing is written.
     """
-    if not model.canonicalizer.finds_poses:
-        raise UsageError(f"--format {form}: this model finds no poses; export the network itself.")
     if half:
         model.half()
     cases, graph, dynamic = _cases(model, pictures, image_size, with_preprocessing)
@@ -91,6 +91,17 @@ def write_program(
             write_torch(program, file, metadata)
         _move(file, path, new=new)
     return document
+
+
+def check_program(model: AdaptedModel, form: str) -> None:
+    """
+    Raises:
+        UsageError: no program of this model is written.
+    """
+    if isinstance(model.preprocess, CloudPreprocess):
+        raise UsageError(f"--format {form}: is for networks of pictures; of clouds export safetensors.")
+    if not model.canonicalizer.finds_poses:
+        raise UsageError(f"--format {form}: this model finds no poses; export the network itself.")
 
 
 def _cases(

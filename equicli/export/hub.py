@@ -11,18 +11,23 @@ from equicli.prediction.hub import find_first
 from equicli.prediction.load import REPOSITORY
 
 
-def licence_of(provenance: Mapping[str, str]) -> str | None:
-    """The licence that the base model's own card names; None where it has no repository, or says nothing."""
+def licence_of(provenance: Mapping[str, str]) -> str:
+    """The licence that the base model's own card names.
+
+    Raises:
+        EquicliError: it has no repository, or the card cannot be had, or names none.
+    """
     repository = provenance.get("repository")
     if repository is None:
-        return None
+        raise EquicliError("its weights are of no repository on the Hub. Add the licence to the card.")
+    found = find_first(repository, ["README.md"], provenance.get("revision"))
     try:
-        found = find_first(repository, ["README.md"], provenance.get("revision"))
-        card = None if found is None else huggingface_hub.ModelCard.load(found[0])
-    except (EquicliError, ValueError):  # its metadata may be no YAML
-        return None
-    named = None if card is None else card.data.get("license")
-    return named if isinstance(named, str) else None
+        named = None if found is None else huggingface_hub.ModelCard.load(found[0]).data.get("license")
+    except ValueError:  # its metadata may be no YAML
+        named = None
+    if not isinstance(named, str):
+        raise EquicliError(f"the card of {repository} names none. Add it to the card.")
+    return named
 
 
 def check_name(repository: str) -> None:
@@ -34,10 +39,14 @@ def check_name(repository: str) -> None:
         raise UsageError(f"--push-to-hub {repository}: write it as owner/name.")
 
 
-def push(repository: str, files: Mapping[str, Path | bytes], *, private: bool) -> str:
+def push(repository: str, files: Mapping[str, Path | bytes], *, private: bool, overwrite: bool) -> str:
     """Upload files in one commit, into a repository that is made where there is none; returns the commit.
 
+    Args:
+        private: make it a private one. overwrite: it may exist.
+
     Raises:
+        UsageError: the repository exists and may not be written, or is public and was to be private.
         EquicliError: the Hub refuses it or cannot be reached.
     """
     operations = [
@@ -46,12 +55,36 @@ def push(repository: str, files: Mapping[str, Path | bytes], *, private: bool) -
     ]
     api = huggingface_hub.HfApi(endpoint=huggingface_hub.constants.ENDPOINT)
     try:
-        api.create_repo(repository, private=private, exist_ok=True)
+        _open_repository(api, repository, private=private, overwrite=overwrite)
         done = api.create_commit(repository, operations, commit_message="Upload with equicli")
     except (hub_errors.HfHubHTTPError, hub_errors.LocalTokenNotFoundError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
+        status = _status(error)
         token = "HF_TOKEN must be a token that may write there" if status in (None, 401, 403) else "Try again"
         raise EquicliError(f"--push-to-hub {repository}: the Hub refuses it ({reason(error)}). {token}.") from error
-    except (hub_errors.OfflineModeIsEnabled, OSError) as error:
-        raise EquicliError(f"--push-to-hub {repository}: the Hub cannot be reached ({reason(error)}).") from error
+    except (hub_errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # whichever client the Hub's uses
+        raise EquicliError(
+            f"--push-to-hub {repository}: the Hub cannot be reached ({reason(error)}). Connect, and try again."
+        ) from error
     return done.oid
+
+
+def _open_repository(api: huggingface_hub.HfApi, repository: str, *, private: bool, overwrite: bool) -> None:
+    if private and overwrite and _is_public(api, repository):
+        raise UsageError(f"--private: {repository} is public already; leave it out, or name another repository.")
+    try:
+        api.create_repo(repository, private=private, exist_ok=overwrite)
+    except hub_errors.HfHubHTTPError as error:
+        if _status(error) == 409:
+            raise UsageError(f"--push-to-hub {repository}: exists; name another or add --overwrite.") from error
+        raise
+
+
+def _is_public(api: huggingface_hub.HfApi, repository: str) -> bool:
+    try:
+        return not api.model_info(repository).private
+    except hub_errors.RepositoryNotFoundError:
+        return False
+
+
+def _status(error: Exception) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)

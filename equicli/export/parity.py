@@ -1,7 +1,7 @@
 """Whether a written program says what the model says: on random and on real inputs, turned by every element."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -42,9 +42,6 @@ class Parity:
     max_delta: float = 0.0
     ties: int = 0
     turned_alike: bool | None = None
-
-    def document(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def compare(ask: Ask, run: Run, cases: Sequence[Case], runtime: str, precision: str, *, exact: bool) -> Parity:

@@ -39,7 +39,12 @@ class Decoded:
 
 def workers_for(files: int) -> int:
     """How many processes decode so many files: one a core, none where they would take longer to start."""
-    return len(os.sched_getaffinity(0)) if files >= WORTH_PROCESSES else 0
+    return _cores() if files >= WORTH_PROCESSES else 0
+
+
+def _cores() -> int:
+    """Cores that this process may use, where the system tells these, else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def decode(
@@ -110,8 +115,10 @@ def _batches(files: _Files, workers: int) -> Iterator[tuple[tuple[str, ...], lis
 
 def _in_processes(files: _Files, workers: int) -> Iterator[list[Read]]:
     # Not forked from this process, whose threads would be missing in the copy, but from one that has imported this.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"  # on Windows
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([__name__])
     loader = DataLoader(
         files, batch_size=None, collate_fn=_as_it_is, num_workers=workers, multiprocessing_context=context
     )

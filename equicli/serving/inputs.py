@@ -1,6 +1,7 @@
 """Which files a command means: named one by one, by folder, by pattern, or in a list on standard input."""
 
 import glob
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -21,7 +22,10 @@ def find_inputs(names: Sequence[str], stdin: TextIO, progress: Progress) -> list
         UsageError: nothing has such a name, or there is no file at all.
     """
     found = list(_all(names, stdin, progress))
-    once = list(dict.fromkeys(found))
+    by_place: dict[str, str] = {}
+    for name in found:
+        by_place.setdefault(os.path.abspath(name), name)  # noqa: PTH100 - links stay as they are
+    once = list(by_place.values())
     if len(once) < len(found):
         progress.say(f"{len(found) - len(once)} files are named more than once; each is read once")
     if not once:

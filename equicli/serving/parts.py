@@ -23,6 +23,12 @@ from equicli.files import lock_file, naming, write_whole
 
 Row = Mapping[str, Any]
 SUFFIXES = (".jsonl", ".csv")
+_OTHER = {
+    "model": "another model",
+    "batch_size": "another --batch-size",
+    "precision": "another --precision",
+    "max_pixels": "another --max-pixels",
+}
 ERROR = "error"  # the column of a row whose input cannot be read
 
 
@@ -34,14 +40,17 @@ class Work:
     inputs: int
     digest: str
     batch_size: int
+    precision: str
+    max_pixels: int
 
     @classmethod
-    def of(cls, model: str, paths: Sequence[str], batch_size: int) -> "Work":
+    def of(cls, model: str, paths: Sequence[str], batch_size: int, precision: str, max_pixels: int) -> "Work":
         """
         Args:
             model: the SHA-256 of its file.
+            precision: of the prediction network. max_pixels: larger pictures are not read.
         """
-        return cls(model, len(paths), _digest(paths), batch_size)
+        return cls(model, len(paths), _digest(paths), batch_size, precision, max_pixels)
 
     @property
     def batches(self) -> int:
@@ -82,7 +91,7 @@ class Part:
         self.done = done
 
     def append(self, number: int, rows: Sequence[Row]) -> None:
-        self._file.write(json.dumps({"batch": number, "rows": rows}).encode() + b"\n")
+        self._file.write(to_json({"batch": number, "rows": rows}).encode() + b"\n")
         self._file.flush()
 
 
@@ -118,7 +127,7 @@ def _take_up(file: BinaryIO, path: Path, header: Mapping[str, Any]) -> frozenset
             done.add(int(entry["batch"]))
         elif entry != header:
             changed = next(key for key in {**header, **entry} if header.get(key) != entry.get(key))
-            what = {"model": "another model", "batch_size": "another --batch-size"}.get(changed, "other inputs")
+            what = _OTHER.get(changed, "other inputs")
             raise UsageError(f"{path}: was begun with {what}. Name what it was begun with, or add --overwrite.")
         whole += len(line)
     file.truncate(whole)
@@ -133,13 +142,16 @@ def find_parts(output: Path) -> list[Path]:
     """The parts of an output, those of all processes.
 
     Raises:
-        UsageError: there are none, or not all of them.
+        UsageError: there are none, not all of them, or those of several calls.
     """
-    if Shard().path(output).is_file():
-        return [Shard().path(output)]
     pattern = re.compile(re.escape(output.name) + r"\.part-(\d+)-of-(\d+)")
     here = [match for path in output.parent.glob("*.part-*") if (match := pattern.fullmatch(path.name))]
     counts = {int(match[2]) for match in here}
+    alone = Shard().path(output)
+    if alone.is_file():
+        if here:
+            raise UsageError(f"{alone}: lies beside {here[0].string}. Remove what is not to be joined.")
+        return [alone]
     if len(counts) != 1:
         what = "parts of several --shard i/n" if counts else "no parts of it are here"
         raise UsageError(f"{output}: {what}. Name what --output named where they were made.")
@@ -191,7 +203,7 @@ def join(output: Path, parts: Sequence[Path], *, overwrite: bool) -> Joined:
         if count != work.inputs or paths.hexdigest() != work.digest:
             raise EquicliError(f"{parts[0]}: does not hold every input once. Make it again.")
 
-    lines = _csv(rows()) if output.suffix == ".csv" else (json.dumps(row) + "\n" for row in rows())
+    lines = _csv(rows()) if output.suffix == ".csv" else (to_json(row) + "\n" for row in rows())
     try:
         write_whole(output, (line.encode(errors="backslashreplace") for line in lines), new=not overwrite)
     except FileExistsError:
@@ -258,7 +270,19 @@ def _csv(rows: Iterator[Row]) -> Iterator[str]:
 
 
 def _cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list | dict) else value
+    return to_json(value) if isinstance(value, list | dict) else value
+
+
+def to_json(value: Any) -> str:
+    """JSON as others read it, which has no NaN.
+
+    Raises:
+        EquicliError: an answer is not finite.
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise EquicliError("the model's answers are not finite; check its weights and --precision.") from None
 
 
 def _digest(paths: Sequence[str]) -> str:

@@ -1,6 +1,5 @@
 """Predictions of many files: decoded in processes beside, answered batch by batch, written as they come."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Pose
+from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.data.decode import Decoder
 from equicli.devices import arithmetic, device_of
 from equicli.errors import UsageError
@@ -19,7 +19,7 @@ from equicli.model_config import ModelConfig
 from equicli.policy import certainty, passes_of_each
 from equicli.progress import Progress
 from equicli.serving.decoding import Decoded, decode, workers_for
-from equicli.serving.parts import ERROR, SUFFIXES, Joined, Row, Shard, Work, find_parts, join, open_part
+from equicli.serving.parts import ERROR, SUFFIXES, Joined, Row, Shard, Work, find_parts, join, open_part, to_json
 from equicli.tasks.registry import find_task
 from equicli.tasks.task import Task
 
@@ -40,8 +40,16 @@ class Served:
 
     @classmethod
     def of(cls, model: AdaptedModel, config: ModelConfig, sha256: str, max_pixels: int, precision: str) -> "Served":
+        """
+        Raises:
+            UsageError: see `check_pictures`.
+        """
+        check_pictures(config)
         task = find_task(config.task, config.task_settings)
         return cls(model, task, output_names(config), sha256, Decoder(model.value_ranges, max_pixels), precision)
+
+    def work(self, paths: Sequence[str], batch_size: int) -> Work:
+        return Work.of(self.sha256, paths, batch_size, self.precision, self.decoder.max_pixels)
 
     @torch.inference_mode()
     def rows(self, batch: Decoded) -> list[Row]:
@@ -55,6 +63,15 @@ class Served:
             found = describe_poses(self.model, pose, len(names))
             answers = {name: {**a, **b} for name, a, b in zip(names, said, found, strict=True)}
         return [{"path": p, **answers.get(p, {ERROR: batch.unreadable.get(p)})} for p in batch.paths]
+
+
+def check_pictures(config: ModelConfig) -> None:
+    """
+    Raises:
+        UsageError: the model takes point clouds.
+    """
+    if isinstance(config.preprocess, CloudPreprocess):
+        raise UsageError("predict: takes pictures; of clouds use model.predict(paths) in Python.")
 
 
 def output_names(config: ModelConfig) -> tuple[str, ...]:
@@ -126,7 +143,7 @@ def predict_files(
     Raises:
         UsageError: see `open_part`. UnreadableImageError: in strict mode, a file cannot be read.
     """
-    work, mine = Work.of(served.sha256, paths, batch_size), shard or Shard()
+    work, mine = served.work(paths, batch_size), shard or Shard()
     path = mine.path(output)
     with open_part(path, work, mine, resume=resume, overwrite=overwrite) as part:
         todo = [number for number in mine.numbers(work.batches) if number not in part.done]
@@ -152,7 +169,7 @@ def predict_to(
     batches = range(-(-len(paths) // batch_size))
     for batch in _decoded(served, paths, batches, batch_size, workers, strict, progress):
         for row in served.rows(batch):
-            print(json.dumps(row), file=stream)
+            print(to_json(row), file=stream)
         stream.flush()
         unreadable |= batch.unreadable
     return Joined(len(paths), unreadable)

@@ -3,7 +3,7 @@
 import io
 from typing import Any, NamedTuple
 
-from PIL import Image, PngImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from equicli.data.formats import HEAD, format_of, open_format, quiet_pillow
 from equicli.data.metadata import PIXEL_TAGS, orientation_of
@@ -88,8 +88,8 @@ def _options(image: Image.Image, kind: str, content: bytes) -> tuple[dict[str, A
     """How Pillow saves a file as it was, and whether that loses nothing."""
     if kind == "JPEG":
         tables = getattr(image, "quantization", None)
-        sampling = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}.get(str(image.info.get("subsampling")), "4:2:0")
-        return ({"qtables": tables, "subsampling": sampling} if tables else {"quality": 95}), False
+        sampling = JpegImagePlugin.get_sampling(image)
+        return ({"qtables": tables} if tables else {"quality": 95}) | {"subsampling": sampling}, False
     if kind == "PNG":
         texts = PngImagePlugin.PngInfo()
         for name, text in getattr(image, "text", {}).items():

@@ -1,6 +1,5 @@
 """Pictures turned upright, by the poses that a canonicalizer finds."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from equicli.groups.labels import read_label
 from equicli.policy import certainty
 from equicli.progress import Progress
 from equicli.serving.decoding import Decoded, decode, workers_for
+from equicli.serving.parts import to_json
 from equicli.serving.turning import CannotTurnError, Turned, turn_file
 
 # What was done with a picture.
@@ -48,17 +48,19 @@ def plan_outputs(paths: Sequence[str], folder: Path, *, overwrite: bool) -> dict
     """Where each picture goes: below a folder, as it lies below the deepest folder that holds all inputs.
 
     Raises:
-        UsageError: a file is there already, or is the input itself.
+        UsageError: a file is there already, or is one of the inputs.
     """
+    inputs = {os.path.realpath(path) for path in paths}
     parents = [os.path.dirname(os.path.abspath(path)) for path in paths]  # noqa: PTH100, PTH120 - links stay as they are
     common = os.path.commonpath(parents)
     targets = {path: folder / os.path.relpath(os.path.abspath(path), common) for path in paths}  # noqa: PTH100
     if (folder / LIST).exists() and not overwrite:
         raise UsageError(f"--output {folder}: {folder / LIST} exists; name another folder or add --overwrite.")
-    for path, target in targets.items():
-        if target.exists() and (not overwrite or target.samefile(path)):
-            remedy = "name another folder" if target.samefile(path) else "name another folder or add --overwrite"
-            raise UsageError(f"--output {folder}: {target} exists; {remedy}.")
+    for target in targets.values():
+        if os.path.realpath(target) in inputs:
+            raise UsageError(f"--output {folder}: {target} is an input; name another folder.")
+        if target.exists() and not overwrite:
+            raise UsageError(f"--output {folder}: {target} exists; name another folder or add --overwrite.")
     return targets
 
 
@@ -84,11 +86,13 @@ def turn_upright(
         sure: p(ĝ | x) below which a picture is left as it is.
 
     Raises:
-        UsageError: the model finds no poses of 90° steps.
+        UsageError: the model finds no poses of 90° steps, or mirrored ones.
     """
     group = model.canonicalizer.group
     if not (model.canonicalizer.finds_poses and is_finite(group) and group.exact):
-        raise UsageError(f"RUN: {group.name} has turns between 90° steps; upright takes one adapted with c4 or d4.")
+        raise UsageError(f"RUN: {group.name} has turns between 90° steps; upright takes one adapted with c4 or c2.")
+    if group.find(0, True) is not None:  # it learned that mirrored pictures are as right, and would mirror good ones
+        raise UsageError(f"RUN: {group.name} cannot tell handedness from pictures; take one adapted with c4 or c2.")
     if model.canonicalizer.passes:
         raise UsageError("RUN: its canonicalizer asks the prediction network for every pose; take a trained one.")
     in_d4 = [read_label(D4, group.label(g)) for g in range(as_finite(group).order)]
@@ -136,7 +140,7 @@ def _turn(
 
 def write_list(folder: Path, every: Sequence[Done]) -> None:
     """Keep what was done with each picture, as lines of JSON."""
-    lines = (json.dumps({k: v for k, v in asdict(one).items() if v is not None}) for one in every)
+    lines = (to_json({k: v for k, v in asdict(one).items() if v is not None}) for one in every)
     write_atomically(folder / LIST, "".join(f"{line}\n" for line in lines))
 
 

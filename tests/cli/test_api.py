@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import equicli
 from equicli.data.decode import to_pixels
 from equicli.errors import EquicliError, UsageError
+from tests.told import Told
 from tests.training.small_runs import SIDE
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -69,6 +70,24 @@ def test_settings_are_those_of_recipes() -> None:
         equicli.adapt(network(), [], settings={"epoch": 1})
     with pytest.raises(UsageError, match="--group c0"):
         equicli.adapt(network(), [], group="c0")
+
+
+@pytest.mark.parametrize("settings", [{"policy": "mean"}, {"strict": True}, {"group": "c8"}, {"rotate": "input"}])
+def test_settings_that_would_do_nothing_are_refused(settings) -> None:
+    with pytest.raises(UsageError, match="settings: takes those of training, canonicalizer"):
+        equicli.adapt(network(), [], settings=settings)
+
+
+def test_what_learns_nothing_comes_back_as_ready_as_what_learns() -> None:
+    model = equicli.adapt(network().train(), [], settings={"canonicalizer": "none"})
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+
+
+def test_a_folder_is_a_path_too_and_what_is_left_out_of_it_is_told(workplace: Path) -> None:
+    Path("photos/ant/notes.txt").touch()
+    told = Told()
+    equicli.adapt(network(), Path("photos"), size=SIDE, settings={**SMALL, "epochs": 1}, progress=told)
+    assert any("left out" in line and ".txt" in line for line in told.lines)
 
 
 def test_the_readmes_lines_run_on_a_module_of_ones_own(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,19 @@ def test_what_is_evaluated_is_told_in_the_literatures_scenarios(run, cli):
     assert "clouds (b, n, 3)" in (run / "README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("predict", "run", "."), "predict: takes pictures; of clouds use model.predict(paths) in Python."),
+        (("export", "run", "-o", "model.onnx"), "--format onnx: is for networks of pictures"),
+    ],
+)
+def test_what_is_for_pictures_alone_says_so_in_one_line(run, cli, arguments, message):
+    result = cli(*arguments, cwd=run.parent)
+    assert result.returncode == 2 and message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
 def test_an_exported_file_predicts_clouds_of_any_size_at_any_rotation(run, cli, place):
     result = cli("export", "run", "--output", "model.safetensors", cwd=run.parent)
     assert result.returncode == 0, result.stderr

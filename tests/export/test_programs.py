@@ -7,24 +7,28 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import equicli
 from equicli.adapted import AdaptedModel
+from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.data.decode import read_picture
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
 from equicli.data.resampling import KERNELS, shrink_by_products, weights
 from equicli.data.small_view import shrink
 from equicli.errors import EquicliError, UsageError
-from equicli.export.export import write_program
+from equicli.export.export import check_program, write_program
 from equicli.export.graph import ImagesGraph, predict
 from equicli.export.parity import Case, compare
 from equicli.export.picture_graph import OnePicture
 from equicli.groups import parse_group
+from equicli.pipeline import _some_pictures
 from equicli.policy import Gate
 from equicli.prediction.inputs import Pictures
 from equicli.progress import Silent
 from tests.serving.conftest import *  # noqa: F403
+from tests.told import Told
 
 CPU = torch.device("cpu")
 D4 = parse_group("d4")
@@ -158,6 +162,25 @@ def test_what_a_program_cannot_be_is_refused(served: Path, tmp_path: Path, cli, 
         (("--opset", "18", "--output", "a.pt2"), "--opset: is not for --format torch-export"),
         (("--adapter-only", "--output", "a.onnx"), "--adapter-only"),
         (("--private",), "--push-to-hub"),
+        (("--no-hashes", "--output", "a.onnx"), "--no-hashes: is not for --format onnx"),
     ):
         done = cli("export", "run", *arguments, cwd=here)
         assert done.returncode == 2 and message in done.stderr, done.stderr
+
+
+def test_clouds_have_no_program(served: Path) -> None:
+    model = equicli.load(served / "run")
+    check_program(model, "onnx")
+    model.preprocess = CloudPreprocess()
+    with pytest.raises(UsageError, match="--format onnx: is for networks of pictures"):
+        check_program(model, "onnx")
+
+
+def test_what_is_left_out_of_pictures_to_compare_on_is_told(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "notes.txt").touch()
+    told = Told()
+    assert len(_some_pictures(None, str(tmp_path), told)) == 1
+    assert any("left out" in line and ".txt" in line for line in told.lines)
+    assert any(line.startswith("1 of 2 pictures to compare on are unreadable") for line in told.lines)

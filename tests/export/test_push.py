@@ -1,13 +1,16 @@
 """`export --push-to-hub`: what arrives on the Hub is whole, valid, and can be loaded and started from."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import errors as hub_errors
 
 import equicli
+from equicli.errors import EquicliError, UsageError
 from tests.serving.conftest import *  # noqa: F403
 
 
@@ -64,8 +67,52 @@ def test_the_licence_of_the_base_is_carried_over(hub, served: Path) -> None:
 
     hub({"acme/base": {"main": {"README.md": b"---\nlicense: apache-2.0\n---\n# base"}, "bare": {"README.md": b"# b"}}})
     assert licence_of({"repository": "acme/base"}) == "apache-2.0"
-    assert licence_of({"repository": "acme/base", "revision": "bare"}) is None
-    assert licence_of({"repository": "acme/gone"}) is None and licence_of({}) is None
+    for provenance, why in (
+        ({"repository": "acme/base", "revision": "bare"}, "acme/base names none"),
+        ({"repository": "acme/gone"}, "no such repository"),
+        ({}, "of no repository"),
+    ):
+        with pytest.raises(EquicliError, match=why):
+            licence_of(provenance)
+
+
+def test_what_exists_is_written_only_when_asked_and_stays_as_public_as_it_is(pushed, cli) -> None:
+    server, here = pushed
+    again = ("export", "run", "--push-to-hub", "acme/upright")
+    refused = cli(*again, cwd=here)
+    assert refused.returncode == 2 and "add --overwrite" in refused.stderr
+    refused = cli(*again, "--overwrite", "--private", cwd=here)
+    assert refused.returncode == 2 and "is public already" in refused.stderr
+    server.repositories["acme/upright"]["main"] = {}
+    done = cli(*again, "--overwrite", cwd=here)
+    assert done.returncode == 0 and "no licence of the base model" in done.stderr
+    assert "model.safetensors" in server.repositories["acme/upright"]["main"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"overrides": {"--data": "others"}}, {"precision": "bf16"}, {"reencode": "jpeg:75"}]
+)
+def test_a_card_tells_of_the_runs_own_metrics(served: Path, tmp_path: Path, change) -> None:
+    from equicli.pipeline import push_to_hub
+
+    run = shutil.copytree(served / "run", tmp_path / "run")
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps(metrics | change))
+    with pytest.raises(UsageError, match="run `equicli evaluate"):
+        push_to_hub(str(run), "acme/upright", private=False)
+
+
+@pytest.mark.parametrize("error", [hub_errors.OfflineModeIsEnabled("offline"), hub_errors.HTTPError("no route")])
+def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch, error) -> None:
+    from equicli.export.hub import push
+
+    def fail(*arguments, **options) -> None:
+        raise error
+
+    monkeypatch.setattr(HfApi, "create_repo", fail)
+    with pytest.raises(EquicliError, match="cannot be reached") as caught:
+        push("acme/upright", {}, private=False, overwrite=False)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_refusals_are_one_line(cli, hub, served: Path, tmp_path: Path, monkeypatch) -> None:
@@ -76,6 +123,7 @@ def test_refusals_are_one_line(cli, hub, served: Path, tmp_path: Path, monkeypat
         (("run", "--push-to-hub", "acme/upright"), 1, "HF_TOKEN must be a token"),
         (("run", "--push-to-hub", "upright"), 2, "owner/name"),
         (("run", "--push-to-hub", "acme/upright", "--format", "onnx"), 2, "--format: --push-to-hub"),
+        (("run", "--push-to-hub", "acme/upright", "--no-hashes"), 2, "--no-hashes: --push-to-hub"),
     ):
         done = cli("export", *arguments, cwd=here)
         assert done.returncode == code and message in done.stderr, done.stderr

@@ -3,14 +3,25 @@
 import csv
 import io
 import json
+import multiprocessing
+import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import equicli
-from equicli.serving.parts import Shard
+from equicli.data.clouds.preprocess import CloudPreprocess
+from equicli.data.decode import Decoder
+from equicli.errors import EquicliError, UsageError
+from equicli.serving import decoding
+from equicli.serving.decoding import workers_for
+from equicli.serving.parts import Shard, to_json
+from equicli.serving.predict import Served
+from equicli.tasks.registry import find_task
 
 
 def rows(text: str) -> list[dict[str, object]]:
@@ -106,6 +117,49 @@ def test_shards_joined_are_what_one_process_writes(cli, here) -> None:
     done = cli("join", "out.jsonl", cwd=here)
     assert done.returncode == 0 and done.stdout == "out.jsonl\n"
     assert (here / "out.jsonl").read_bytes() == (here / "whole.jsonl").read_bytes()
+
+
+def test_parts_of_other_work_are_neither_gone_on_with_nor_joined(cli, here) -> None:
+    photos = ("predict", "run", "photos/ant", "--output", "out.csv")
+    predict(cli, here, *photos[2:], "--shard", "1/2")
+    other = cli(*photos, "--shard", "1/2", "--resume", "--max-pixels", "5000", cwd=here)
+    assert other.returncode == 2 and "another --max-pixels" in other.stderr
+    other = cli(*photos, "--shard", "1/2", "--resume", "--precision", "bf16", cwd=here)
+    assert other.returncode == 2 and "another --precision" in other.stderr
+    predict(cli, here, *photos[2:], "--shard", "2/2", "--max-pixels", "5000")
+    mixed = cli("join", "out.csv", cwd=here)
+    assert mixed.returncode == 1 and "no part of the same work" in mixed.stderr
+    predict(cli, here, *photos[2:], "--shard", "1/1")
+    beside = cli("join", "out.csv", cwd=here)
+    assert beside.returncode == 2 and "lies beside" in beside.stderr
+
+
+def test_answers_that_are_not_finite_are_no_rows(here) -> None:
+    task = find_task("classification", {})
+    with pytest.raises(EquicliError, match="not finite"):
+        task.answers(torch.tensor([[1.0, float("nan")]]), ("ant", "bee"))
+    with pytest.raises(EquicliError, match="not finite"):
+        to_json({"sure": float("inf")})
+
+
+def test_clouds_are_for_python(here) -> None:
+    model, config = equicli.load(here / "run"), equicli.read_config(here / "run")
+    config = replace(config, preprocess=CloudPreprocess())
+    with pytest.raises(UsageError, match=r"of clouds use model.predict\(paths\)"):
+        Served.of(model, config, "", 9, "fp32")
+
+
+def test_where_the_system_knows_no_affinity_or_fork_server_others_serve(monkeypatch, tmp_path) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert workers_for(1000) == 3 and workers_for(1) == 0
+    asked = []
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    monkeypatch.setattr(
+        decoding, "DataLoader", lambda *a, multiprocessing_context, **k: asked.append(multiprocessing_context) or []
+    )
+    assert not list(decoding._in_processes(decoding._Files([], [], 1, 1, Decoder()), 2))
+    assert asked[0].get_start_method() == "spawn"
 
 
 @pytest.mark.parametrize("lines, message", [(slice(0, -1), "unfinished"), (slice(0, None), "twice")])

@@ -3,17 +3,22 @@
 import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 import equicli
 from equicli.data.decode import read_picture
 from equicli.data.orientation import D4, ELEMENTS, with_orientation
+from equicli.errors import UsageError
 from equicli.groups.action import act
+from equicli.progress import Silent
+from equicli.serving.inputs import find_inputs
 from equicli.serving.turning import CannotTurnError, turn_file
+from equicli.serving.upright import plan_outputs, turn_upright
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 40, 3)).astype(np.uint8))
 
@@ -75,6 +80,12 @@ def test_pixels_of_a_jpeg_are_compressed_again_upright_with_metadata_and_profile
     assert again.quantization == Image.open(io.BytesIO(content)).quantization
     expected = act(D4, 1, read(content, tmp_path)).float()
     assert (read(turned.content, tmp_path).float() - expected).abs().mean() < 12
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_pixels_keep_the_sampling_of_colours(subsampling) -> None:
+    turned = turn_file(encoded("JPEG", subsampling=subsampling), 2, "pixels")
+    assert JpegImagePlugin.get_sampling(Image.open(io.BytesIO(turned.content))) == subsampling
 
 
 def test_what_cannot_be_turned_says_why() -> None:
@@ -146,6 +157,35 @@ def test_nothing_is_overwritten_and_inputs_never(cli, turned) -> None:
     assert cli(*first, "--overwrite", cwd=turned).returncode == 0
     own = cli("upright", "run", "turned", "--output", "turned", "--overwrite", cwd=turned)
     assert own.returncode == 2 and "name another folder" in own.stderr
+
+
+def test_no_input_is_overwritten_by_another_ones_output(tmp_path, monkeypatch) -> None:
+    """Below the common folder, a/b/x.jpg goes to out/b/x.jpg, which is an input here."""
+    paths = ["a/b/x.jpg", "a/out/b/x.jpg"]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    (tmp_path / "link").symlink_to("a/out")
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a/out", "link"):
+        with pytest.raises(UsageError, match="is an input; name another folder"):
+            plan_outputs(paths, Path(folder), overwrite=True)
+    assert plan_outputs(paths, Path("new"), overwrite=False) == {path: Path("new", path[2:]) for path in paths}
+
+
+def test_one_file_by_two_names_is_one_input(tmp_path, monkeypatch) -> None:
+    (tmp_path / "a.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    names = ["a.jpg", "./a.jpg", str(tmp_path / "a.jpg")]
+    assert find_inputs(names, io.StringIO(), Silent()) == ["a.jpg"]
+
+
+def test_a_model_that_may_mirror_good_pictures_is_refused() -> None:
+    settings = {"epochs": 1, "canonicalizer.network": "conv", "canonicalizer.size": 16, "canonicalizer.width": 4}
+    model = equicli.adapt(torch.nn.Identity(), [PICTURE, PICTURE], "d4", settings=settings)
+    how = {"method": None, "sure": 0, "batch_size": 1, "workers": 0, "max_pixels": 9, "strict": False}
+    with pytest.raises(UsageError, match=r"d4 cannot tell handedness .* adapted with c4"):
+        list(turn_upright(model, ["a.jpg"], {}, **how, progress=Silent()))
 
 
 def test_a_canonicalizer_alone_is_enough(cli, here) -> None:

@@ -196,6 +196,7 @@ class Classification(Task):
 
     def answers(self, output: Any, names: Sequence[str]) -> list[dict[str, Any]]:
         """The likeliest class and its probability."""
+        _refuse_not_finite(output)
         scores, classes = output.float().softmax(dim=1).max(dim=1)
         labels = [names[k] if k < len(names) else str(k) for k in classes.tolist()]
         return [{"label": a, "score": round(b, 6)} for a, b in zip(labels, scores.tolist(), strict=True)]
@@ -207,8 +208,7 @@ class Classification(Task):
     def record(self, output: Any, targets: Sequence[Any]) -> dict[str, Tensor]:
         """`acc` and `top5` (bool) say whether the target was predicted, and among the TOP first; `confidence` is the
         probability of the prediction."""
-        if not output.isfinite().all():
-            raise EquicliError("the prediction network's outputs are not finite; check --mean, --std and --precision.")
+        _refuse_not_finite(output)
         logits, right = output.float(), torch.tensor(targets, device=output.device)
         prediction = logits.argmax(dim=1)
         top = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
@@ -256,6 +256,11 @@ def tell_chance_of(records: Records) -> list[str]:
     prediction = records["prediction"][:, 0]
     classes = len(torch.cat([target, prediction]).unique())  # a network may answer with others than are there
     return tell_chance(int((prediction == target).sum()), len(target), classes)
+
+
+def _refuse_not_finite(output: Tensor) -> None:
+    if not output.isfinite().all():
+        raise EquicliError("the prediction network's outputs are not finite; check --mean, --std and --precision.")
 
 
 def _sha256(prompts: Mapping[str, Sequence[str]]) -> str:
