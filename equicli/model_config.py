@@ -1,6 +1,7 @@
 """What an adapted model is made of, but for its weights: the artifact's header, and `config.json`."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
@@ -79,6 +80,19 @@ class ModelConfig:
     adapter_only: bool = False
     value_ranges: ValueRanges = AS_USUAL
     format: int = field(default=FORMAT)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each output stands for: its class of the folder, else its first name in words, else its number."""
+        own = {output: name for name, output in self.labels.items()}
+        count = max([len(self.class_names), *(output + 1 for output in own)], default=0)
+
+        def called(output: int) -> str:
+            known = self.class_names[output] if output < len(self.class_names) else ()
+            words = [name for name in known if not re.fullmatch(r"n\d{8}", name)]  # WordNet's number
+            return own.get(output) or next(iter((*words, *known)), str(output))
+
+        return tuple(called(output) for output in range(count))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)

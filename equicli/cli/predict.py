@@ -107,7 +107,7 @@ def predict_command(
     from equicli.devices import find_device, find_precision, place
     from equicli.prediction.checkpoint_files import sha256_of
     from equicli.serving.inputs import find_inputs
-    from equicli.serving.parts import Joined, Shard
+    from equicli.serving.parts import Joined, Shard, holds_all
     from equicli.serving.predict import Served, check_output, check_pictures, predict_files, predict_to
 
     out = Output(json=json, quiet=quiet)
@@ -115,8 +115,14 @@ def predict_command(
     check_pictures(config)  # before inputs are looked for: a folder of clouds has none
     chosen = find_device(device)
     part = None if shard is None else Shard.read(shard)
-    target = None if output is None else check_output(output, overwrite=overwrite)
+    target = None if output is None else check_output(output, overwrite=overwrite or resume)
     paths = find_inputs(names, sys.stdin, out)
+    if target is not None and target.is_file() and not overwrite:  # so the call that is gone on with had ended
+        if not holds_all(target, paths):
+            raise UsageError(f"--output {target}: exists, of other inputs; name another file or add --overwrite.")
+        out.say(f"{target} has every input already")
+        out.result(str(target), {"path": str(target), "inputs": len(paths)})
+        return
     loaded = artifact.load(file, network=own_network(model, model_arg), checkpoint=checkpoint)
     place(loaded, chosen)
     how = find_precision(precision.value, chosen)

@@ -213,6 +213,16 @@ def join(output: Path, parts: Sequence[Path], *, overwrite: bool) -> Joined:
     return Joined(count, unreadable)
 
 
+def holds_all(output: Path, paths: Sequence[str]) -> bool:
+    """Whether a finished output has just these inputs, in this order."""
+    try:
+        with output.open(encoding="utf-8", newline="") as file:
+            rows: Iterator[Any] = csv.DictReader(file) if output.suffix == ".csv" else map(json.loads, file)
+            return [row["path"] for row in rows] == list(paths)
+    except (KeyError, TypeError, ValueError):  # it is something else
+        return False
+
+
 def _wrong(path: Path, number: int, expected: int) -> str:
     if number < expected:
         return f"{path}: batch {number} is there twice. Make it again."

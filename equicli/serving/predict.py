@@ -46,7 +46,7 @@ class Served:
         """
         check_pictures(config)
         task = find_task(config.task, config.task_settings)
-        return cls(model, task, output_names(config), sha256, Decoder(model.value_ranges, max_pixels), precision)
+        return cls(model, task, config.names, sha256, Decoder(model.value_ranges, max_pixels), precision)
 
     def work(self, paths: Sequence[str], batch_size: int) -> Work:
         return Work.of(self.sha256, paths, batch_size, self.precision, self.decoder.max_pixels)
@@ -72,14 +72,6 @@ def check_pictures(config: ModelConfig) -> None:
     """
     if isinstance(config.preprocess, CloudPreprocess):
         raise UsageError("predict: takes pictures; of clouds use model.predict(paths) in Python.")
-
-
-def output_names(config: ModelConfig) -> tuple[str, ...]:
-    """What each output of a network is called: by the folders that it was adapted with, else as it calls it itself."""
-    own = {output: name for name, output in config.labels.items()}
-    count = max([len(config.class_names), *(output + 1 for output in own)], default=0)
-    given = [*(names[-1] for names in config.class_names), *map(str, range(len(config.class_names), count))]
-    return tuple(own.get(output, given[output]) for output in range(count))
 
 
 def describe_poses(model: AdaptedModel, pose: Pose | None, count: int) -> list[dict[str, Any]]:

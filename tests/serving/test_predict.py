@@ -215,3 +215,14 @@ def test_real_photos_are_answered(cli, here, real_data, tmp_path) -> None:
     # The small network takes pictures of any size.
     found = rows(predict(cli, here, str(tmp_path / "coco")).stdout)
     assert len(found) == 6 and all("label" in row for row in found)
+
+
+def test_resuming_what_has_ended_is_done_at_once_and_other_inputs_are_refused(cli, here) -> None:
+    for name in ("done.csv", "done.jsonl"):
+        predict(cli, here, "photos", "--output", name)
+        before = (here / name).read_bytes()
+        again = cli("predict", "run", "photos", "--output", name, "--resume", cwd=here)
+        assert again.returncode == 0 and "has every input already" in again.stderr
+        other = cli("predict", "run", "photos/ant", "--output", name, "--resume", cwd=here)
+        assert other.returncode == 2 and "of other inputs" in other.stderr
+        assert (here / name).read_bytes() == before
