@@ -24,8 +24,9 @@ from equicli.prediction.inputs import Pictures, Views
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.signature import asking
 from equicli.tasks.annotations.objects import Objects, encode
+from equicli.tasks.annotations.outputs import find_outputs
 from equicli.tasks.instances.answers import PARTS
-from equicli.tasks.instances.labels import count_outputs, find_outputs
+from equicli.tasks.instances.labels import count_outputs
 from equicli.tasks.instances.task import Instances
 from tests.evaluation.handmade import CPU, Motionless
 from tests.told import Told
