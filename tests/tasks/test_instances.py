@@ -238,6 +238,12 @@ def test_masks_need_no_second_axis_and_boxes_alone_are_enough() -> None:
     assert "masks" not in record and record["map"].tolist() == [1.0]
 
 
+def test_answers_say_classes_by_their_names() -> None:
+    said = found(torch.ones(2, 4, 4, dtype=torch.bool), [1, 3])
+    (row,) = Instances().answers([said], ("__background__", "cat"))
+    assert row["output"]["labels"] == ["cat", "3"] and row["output"]["boxes"] == [[0, 0, 4, 4]] * 2
+
+
 def test_numbers_that_are_not_finite_are_refused() -> None:
     said = {**KNOWN[0][1], "scores": torch.tensor([0.5, float("nan"), 0.1])}
     with pytest.raises(EquicliError, match="not finite"):

@@ -137,6 +137,14 @@ class Instances(Task):
         progress.say(f"labels: {len(labels)} classes are outputs {how}")
         return Binding(labels, class_names=names)
 
+    def answers(self, output: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Boxes, scores and masks as they are, and the name of each class."""
+        rows = super().answers(output, names)
+        for row in rows:
+            said = row["output"]
+            said["labels"] = [names[k] if k < len(names) else str(k) for k in said["labels"]]
+        return rows
+
     # Evaluation
 
     def targets_of(self, output: Any) -> list[Any]:

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from equicli.data.clouds.preprocess import CloudPreprocess, Draw, Points, Scale, Seed
+from equicli.data.clouds.preprocess import CloudPreprocess, Draw, Points, Seed
 from equicli.groups import Rotations
 from equicli.prediction.network import PretrainedNetwork
 from equicli.progress import Progress
@@ -24,15 +24,14 @@ class CloudSettings(Settings):
 
     points: Points = Field(1024, description="points that the network is shown of each cloud")
     draw: Draw = Field("random", description="which of them: random (seeded), first, or farthest from one another")
-    scale: Scale = Field("sphere", description="sphere: centred, the farthest point at a distance of 1; none")
     draw_seed: Seed = Field(0, description="of drawing points, and of sampling meshes")
 
 
 def prepare_for_clouds(found: PretrainedNetwork, settings: CloudSettings, progress: Progress) -> PretrainedNetwork:
     """Let a network be shown clouds as the settings say."""
-    preprocess = CloudPreprocess(settings.points, settings.draw, settings.scale, settings.draw_seed)
-    scaled = ", centred and scaled to the unit sphere" if preprocess.scale == "sphere" else ", as they are"
-    progress.say(f"clouds: {preprocess.points} points each, drawn {_DRAWN[preprocess.draw]}{scaled}")
+    preprocess = CloudPreprocess(settings.points, settings.draw, settings.draw_seed)
+    drawn = f"{preprocess.points} points each, drawn {_DRAWN[preprocess.draw]}"
+    progress.say(f"clouds: {drawn}, centred and scaled to the unit sphere")
     return replace(found, preprocess=preprocess)
 
 
