@@ -17,7 +17,6 @@ from equicli.claims import find_artifact, plan_export, short_name
 from equicli.comparison.compare import measure_systems
 from equicli.comparison.systems import Part, choose_reference
 from equicli.config import AdaptConfig
-from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.data.decode import MAX_PIXELS, UnreadableImageError, read_picture
 from equicli.data.reencode import NONE, find_encoding
 from equicli.devices import find_device, find_precision
@@ -29,17 +28,17 @@ from equicli.evaluation.turns import turns_for
 from equicli.export import hub
 from equicli.export.export import check_program, write_program
 from equicli.files import alone_in, check_writable, write_atomically
-from equicli.groups import PlanarGroup
 from equicli.model_config import ModelConfig
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.inputs import stays
 from equicli.prediction.signature import try_network
 from equicli.progress import Progress, Silent
-from equicli.reports import clouds, curve, markdown, overlays
 from equicli.reports import comparison as comparison_report
-from equicli.runs import RUNS, Run, become_latest
+from equicli.reports import curve, markdown
+from equicli.runs import FIGURES, RUNS, Run, become_latest
 from equicli.serving.inputs import find_inputs
 from equicli.tasks.registry import find_task, make_task
+from equicli.tasks.task import Figure
 from equicli.training.adapt import train_canonicalizer
 
 EVALUATION_BATCH = 32
@@ -199,19 +198,13 @@ def evaluate(
             latest=run.folder if run and path is None else None,
             progress=progress,
         )
-        drawn = None
-        if isinstance(model.preprocess, CloudPreprocess):
-            drawn = clouds.figure(model, [sample.path for sample in images.samples], turns)
-        metrics["figure"] = clouds.FIGURE if drawn else None
+        lost = [images.data.root / one["file"] for one in metrics["lost_most"]]
+        figure = task.figure(model, turns, [sample.path for sample in images.samples], lost, max_pixels)
+        metrics["figure"] = {"file": figure.file, "title": figure.title} if figure else None
         # The model card stays with what the run was made for.
         card = data is None and reencode is None and not overrides.by_flag() and precision == "fp32"
         with _shown(metrics, show):
-            if drawn:
-                write_atomically(folder / clouds.FIGURE, drawn)
-            _write_reports(run, folder, metrics, config, card=card and folder == file.parent)
-            if overlays.is_drawn(metrics) and isinstance(turns, PlanarGroup):
-                lost = [images.data.root / one["file"] for one in metrics["lost_most"]]
-                write_atomically(folder / overlays.FIGURE, overlays.figure(model, task, turns, lost, max_pixels))
+            _write_reports(run, folder, metrics, config, card=card and folder == file.parent, figure=figure)
         return metrics, folder
 
 
@@ -450,11 +443,26 @@ def _shown(document: dict[str, Any], show: Show) -> Iterator[None]:
         yield
 
 
-def _write_reports(run: Run | None, folder: Path, metrics: dict[str, Any], config: ModelConfig, *, card: bool) -> None:
+def _write_reports(
+    run: Run | None,
+    folder: Path,
+    metrics: dict[str, Any],
+    config: ModelConfig,
+    *,
+    card: bool,
+    figure: Figure | None = None,
+) -> None:
+    again = (folder / "metrics.json").exists()
     write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     write_atomically(folder / "report.md", markdown.report(metrics))
+    figures = {figure.file: figure.png} if figure else {}
     if curve.is_drawn(metrics):
-        write_atomically(folder / curve.FIGURE, curve.figure(metrics))
+        figures[curve.FIGURE] = curve.figure(metrics)
+    for name, png in figures.items():
+        write_atomically(folder / name, png)
+    for name in FIGURES if again else ():
+        if name not in figures:  # of an earlier evaluation
+            (folder / name).unlink(missing_ok=True)
     if run is not None:
         run.append_log({"metrics": metrics})
         if card:

@@ -18,12 +18,15 @@ from equicli.settings import EvaluationSettings, fault
 RUNS = Path("runs")
 LATEST = "latest"
 
+# Beside report.md; which of them there are, the last evaluation says.
+FIGURES = ("curve.png", "overlays.png", "clouds.png")
 # What a run writes into its folder, and all that starting anew there removes. The model goes first: without it a run
 # counts as unfinished.
 FILES = (
-    "model.safetensors training_state.safetensors features.safetensors start.safetensors config.json resolved.yaml "
-    "split.json log.jsonl metrics.json report.md curve.png overlays.png clouds.png README.md"
-).split()
+    *"model.safetensors training_state.safetensors features.safetensors start.safetensors config.json".split(),
+    *"resolved.yaml split.json log.jsonl metrics.json report.md README.md".split(),
+    *FIGURES,
+)
 
 
 class RecordedParts(BaseModel):

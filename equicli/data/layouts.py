@@ -15,7 +15,7 @@ from equicli.errors import EquicliError, UsageError, did_you_mean, shown
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 LABELLED = (TRAIN, VALIDATION, TEST)
-_FLAGS = {TRAIN: "--train-split", VALIDATION: "--val-split", TEST: "--test-split"}
+FLAGS = {TRAIN: "--train-split", VALIDATION: "--val-split", TEST: "--test-split"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def read_layout(tree: FileTree, names: SplitNames) -> Layout:
 
 
 def _read_given(tree: FileTree, given: Mapping[str, str], layout: Layout) -> None:
-    folders = {part: _resolve(tree.root, name, _FLAGS[part]) for part, name in given.items()}
+    folders = {part: _resolve(tree.root, name, FLAGS[part]) for part, name in given.items()}
     inside = [folder for folder in folders.values() if folder != tree.root]
     if folders.get(TRAIN) != tree.root:
         beside = {folder.parent for folder in folders.values()}
@@ -105,7 +105,7 @@ def _one(part: str, folders: Sequence[Path]) -> Path:
         first, second = folders[:2]
         raise EquicliError(
             f"{first}: '{shown(first.name)}' and '{shown(second.name)}' could both be the {part} images. "
-            f"Name one: {_FLAGS[part]} '{shown(first.name)}'."
+            f"Name one: {FLAGS[part]} '{shown(first.name)}'."
         )
     return folders[0]
 
@@ -122,11 +122,11 @@ def _read_splits(
         if not labelled:
             layout.remarks.append(
                 f"'{shown(named[0].name)}' is taken for a class, as '{shown(others[0].name)}' stands beside it; "
-                f"{_FLAGS[next(iter(splits))]} '{shown(named[0].name)}' says otherwise"
+                f"{FLAGS[next(iter(splits))]} '{shown(named[0].name)}' says otherwise"
             )
             return False
         if len(splits) == 1:
-            flag = _FLAGS[TEST if TRAIN in splits else TRAIN]
+            flag = FLAGS[TEST if TRAIN in splits else TRAIN]
             raise EquicliError(
                 f"{others[0]}: a class beside the split '{shown(named[0].name)}', or a split by another name. Move it "
                 f"into {shown(named[0].name)}, or away; or say {flag} '{shown(others[0].name)}'."
@@ -249,13 +249,13 @@ def _read_part(
     if len(inner_parts) > 1 and any(tree.folders(path) for paths in inner_parts.values() for path in paths):
         raise EquicliError(
             f"{base}: holds parts of its own ({_named(path.name for path in children)}). Name one with "
-            f"{_FLAGS[TRAIN]} and another with {_FLAGS[TEST]}, or name {shown(base.name)} as DATA."
+            f"{FLAGS[TRAIN]} and another with {FLAGS[TEST]}, or name {shown(base.name)} as DATA."
         )
     inside = sum(map(tree.count, children)) if loose else 0
     if not given and len(loose) > inside:
         layout.remarks.append(
             f"the {len(loose)} pictures in {shown(base.name)} itself are read, without labels, and not the {inside} in "
-            f"folders beside them ({_named(path.name for path in children)}); {_FLAGS[TRAIN]} . takes those for classes"
+            f"folders beside them ({_named(path.name for path in children)}); {FLAGS[TRAIN]} . takes those for classes"
         )
         return Part(base, {})
     if loose:
@@ -284,5 +284,5 @@ def _refuse_many(children: Sequence[Path], inside: int, loose: Sequence[Path]) -
     if len(loose) >= inside or len(children) == 1:
         raise EquicliError(
             f"{loose[0]}: an image beside class folders, as are {len(loose)}: as many as in these, or beside one "
-            f"alone. Move them into one of them, or away; {_FLAGS[TRAIN]} . leaves them out."
+            f"alone. Move them into one of them, or away; {FLAGS[TRAIN]} . leaves them out."
         )

@@ -17,8 +17,7 @@ from equicli.devices import arithmetic, place
 from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.curve import Ways, WaysWatch
 from equicli.evaluation.systems import SYMMETRIZED, Memory, Oracle, Turned, systems_of
-from equicli.evaluation.turns import acting
-from equicli.groups import Group, PlanarGroup, Turns, is_finite
+from equicli.groups import Group, PlanarGroup, Turns, acting, is_finite
 from equicli.groups.elements import Element, Frame, inverse, multiply
 from equicli.policy import posterior, temperature_of
 from equicli.prediction.inputs import Inputs, Pictures

@@ -10,8 +10,7 @@ from torch import Tensor
 from equicli.adapted import AdaptedModel, Prediction
 from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import Prior
-from equicli.evaluation.turns import acting
-from equicli.groups import Group, PlanarGroup, Turns
+from equicli.groups import Group, PlanarGroup, Turns, acting
 from equicli.groups.elements import Element
 from equicli.policy import average_outputs
 from equicli.prediction.inputs import Inputs, Views

@@ -1,10 +1,7 @@
 """By which elements test images are turned."""
 
-from torch import Tensor
-
 from equicli.errors import UsageError
 from equicli.groups import (
-    Group,
     MatrixGroup,
     PlanarGroup,
     Rotations,
@@ -13,7 +10,6 @@ from equicli.groups import (
     parse_group,
     parse_planar_group,
 )
-from equicli.groups.elements import Element
 
 # Rotations of each cloud, from each group that is drawn from.
 PER_CLOUD = 5
@@ -56,14 +52,3 @@ def _fitting(name: str) -> PlanarGroup:
     """What images are turned by unless somebody says otherwise: the group itself, where it is C_n or D_n."""
     group = parse_group(name)
     return group if isinstance(group, PlanarGroup) else PlanarGroup(4 if is_finite(group) else 8)
-
-
-def acting(turns: Turns, h: int, indices: Tensor) -> tuple[Group, Element]:
-    """Turn h as an element of a group: one for all inputs, or of clouds one for each.
-
-    Args:
-        indices: the inputs' numbers, int64 (b,).
-    """
-    if isinstance(turns, PlanarGroup):
-        return turns, h
-    return parse_group("so3"), turns.matrices(h, indices)

@@ -10,7 +10,7 @@ from equicli.errors import UsageError
 from equicli.groups.continuous import CONTINUOUS, MatrixGroup
 from equicli.groups.group import FiniteGroup, Group, as_finite, is_finite
 from equicli.groups.planar import MAX_ORDER, PlanarGroup, parse_planar
-from equicli.groups.rotations import Rotations, Turns
+from equicli.groups.rotations import Rotations, Turns, acting
 
 __all__ = [
     "FiniteGroup",
@@ -19,6 +19,7 @@ __all__ = [
     "PlanarGroup",
     "Rotations",
     "Turns",
+    "acting",
     "as_finite",
     "is_finite",
     "parse_group",

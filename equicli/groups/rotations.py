@@ -9,6 +9,9 @@ from equicli.groups.planar import PlanarGroup
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from equicli.groups.elements import Element
+    from equicli.groups.group import Group
+
 ABOUT_Z, ALL = CONTINUOUS["so2z"], CONTINUOUS["so3"]
 
 
@@ -88,3 +91,14 @@ class Rotations:
 
 # What test inputs are turned by: pictures by all elements of a group, clouds by a list.
 Turns: TypeAlias = PlanarGroup | Rotations
+
+
+def acting(turns: Turns, h: int, indices: "Tensor") -> "tuple[Group, Element]":
+    """Turn h as an element of a group: one for all inputs, or of clouds one for each.
+
+    Args:
+        indices: the inputs' numbers, int64 (b,).
+    """
+    if isinstance(turns, PlanarGroup):
+        return turns, h
+    return ALL, turns.matrices(h, indices)

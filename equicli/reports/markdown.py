@@ -6,7 +6,7 @@ from typing import Any
 from equicli.canonicalization.registry import kinds_for
 from equicli.errors import said_of
 from equicli.groups import parse_group
-from equicli.reports import curve, overlays, table
+from equicli.reports import curve, table
 from equicli.reports.card_metadata import front_matter
 from equicli.reports.templating import PLAIN
 
@@ -39,7 +39,6 @@ def _context(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "provenance": metrics["provenance"],
         "header": table.header(metrics),
         "lost": metrics.get("lost_most", []),
-        "drawn": overlays.FIGURE if overlays.is_drawn(metrics) else None,
         "rows": table.rows(metrics),
         "caption": table.caption(metrics),
         "facts": table.facts(metrics),

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,13 +12,26 @@ from torch import Tensor
 from equicli.data.folders import Dataset, Sample, open_folder
 from equicli.data.layouts import SplitNames
 from equicli.errors import EquicliError, said_of
-from equicli.groups import Turns
+from equicli.groups import PlanarGroup, Turns
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.plain import plain
 from equicli.prediction.signature import CLASSIFIER, Signature, split_batch, try_network
 from equicli.progress import Progress
 from equicli.settings import TaskSettings
 from equicli.tasks.intervals import clustered, wilson
+
+if TYPE_CHECKING:
+    from equicli.adapted import AdaptedModel
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture beside report.md: its file's name, one of `runs.FIGURES`, what it shows, and the PNG."""
+
+    file: str
+    title: str
+    png: bytes
+
 
 # By name for each sample and turn: a tensor (n, |R|, …); or, of what tensors cannot hold, n lists with |R| values each.
 Records = Mapping[str, Any]
@@ -274,6 +287,21 @@ class Task:
         Args:
             axes: of matplotlib, with the picture, in pixels. output: of a batch of one, in the frame of the picture.
         """
+
+    def figure(
+        self, model: "AdaptedModel", turns: Turns, paths: Sequence[Path], lost: Sequence[Path], max_pixels: int
+    ) -> Figure | None:
+        """What an evaluation is shown by, where it can be. Here what `draw` draws into pictures that lose most.
+
+        Args:
+            turns: by which samples were turned. paths: of all that were evaluated. lost: of those that lose most.
+            max_pixels: larger pictures are not read.
+        """
+        if not (self.draws and lost and isinstance(turns, PlanarGroup)):
+            return None
+        from equicli.tasks import overlays
+
+        return Figure(overlays.FILE, overlays.TITLE, overlays.figure(model, self.draw, turns, lost, max_pixels))
 
     def near_chance(self, records: Records) -> bool:
         """Whether the vanilla network's records are hardly better than guesses, where a task can tell."""

@@ -230,7 +230,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         model_config = replace(model_config, policy=model.policy)
     before = origin.pictures_seen() if origin else frozenset()
     write_artifact(run.model, model, model_config, pictures=None if before is None else before | learned)
-    tell_copies(split, images.fingerprints, progress)
+    tell_copies(split, images.fingerprints, decoder, progress)
     run.write(run.config.name, model_config.to_json() + "\n")
     _clear(run)
     return Adapted(model, model_config, data, readable, None if learned else before)

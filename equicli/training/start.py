@@ -13,7 +13,6 @@ from equicli.canonicalization.registry import kinds_for
 from equicli.config import AdaptConfig, names_code
 from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.decode import Decoder, UnreadableImageError
-from equicli.data.fingerprint import fingerprint
 from equicli.data.folders import Dataset, Sample, Split, match_recorded, recorded_split, split_folder
 from equicli.data.loading import in_threads
 from equicli.devices import place
@@ -164,16 +163,16 @@ def first_picture(split: Split, decoder: Decoder | CloudDecoder) -> Tensor:
     raise EquicliError(f"{split.train[0].path.parent}: none of {len(split.train)} training images can be read.")
 
 
-def tell_copies(split: Split, read: Mapping[Path, bytes], progress: Progress) -> None:
+def tell_copies(split: Split, read: Mapping[Path, bytes], decoder: Decoder | CloudDecoder, progress: Progress) -> None:
     """Say how many test images are copies of those that were trained on, or chose the epoch.
 
-    Only files whose size one of these has can be copies, and are opened.
+    Only files whose size one of these has can be copies, and are opened; rows of a file have no size of their own.
     """
-    sizes, seen = {path.stat().st_size for path in read if path.is_file()}, set(read.values())
+    sizes, seen = set(map(_size, read)), set(read.values())
 
     def is_copy(sample: Sample) -> bool:
         try:
-            return sample.path.stat().st_size in sizes and fingerprint(sample.path) in seen
+            return _size(sample.path) in sizes and decoder.fingerprint(sample.path) in seen
         except OSError:
             return False  # `evaluate` tells what cannot be read
 
@@ -184,6 +183,11 @@ def tell_copies(split: Split, read: Mapping[Path, bytes], progress: Progress) ->
             f"{len(copies)} of {len(split.test)} test images are copies of training or validation images, such as "
             f"{copies[0]}: figures on them will flatter; remove the copies"
         )
+
+
+def _size(path: Path) -> int | None:
+    """The bytes of a file; None of a row of one, and of what is gone."""
+    return path.stat().st_size if path.is_file() else None
 
 
 def check_resumed(run: Run, config: ModelConfig) -> None:

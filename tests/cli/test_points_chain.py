@@ -31,6 +31,7 @@ def run(place, cli, tmp_path_factory) -> Path:
 
 
 def test_what_is_evaluated_is_told_in_the_literatures_scenarios(run, cli):
+    (run / "overlays.png").write_bytes(b"old")
     result = cli("evaluate", "run", "--rotations", "2", "--json", cwd=run.parent)
     assert result.returncode == 0, result.stderr
     metrics = json.loads(result.stdout)
@@ -43,8 +44,9 @@ def test_what_is_evaluated_is_told_in_the_literatures_scenarios(run, cli):
     assert 0 <= adapted["identity_rate"] <= 1 and metrics["prior"] == ["upright"]
     low, high = metrics["vanilla"]["so3_acc_ci"]
     assert low <= metrics["vanilla"]["so3_acc"] <= high
+    assert not (run / "overlays.png").exists()  # of an earlier evaluation
     report = (run / "report.md").read_text()
-    assert "clouds.png" in report and "image" not in report and (run / "clouds.png").stat().st_size > 10_000
+    assert "](clouds.png)" in report and "image" not in report and (run / "clouds.png").stat().st_size > 10_000
     assert "clouds (b, n, 3)" in (run / "README.md").read_text()
 
 

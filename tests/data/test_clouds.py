@@ -9,6 +9,7 @@ import torch
 from equicli.data.clouds.decode import CloudDecoder, UnreadableCloudError
 from equicli.data.clouds.folders import open_clouds
 from equicli.data.clouds.preprocess import CloudPreprocess, farthest_points, unit_sphere
+from equicli.data.layouts import SplitNames
 from equicli.errors import EquicliError, UsageError
 from equicli.groups import parse_group
 from equicli.groups.action import act
@@ -134,7 +135,7 @@ def h5(path, labels, seed=0):
 
     points = np.random.default_rng(seed).normal(size=(len(labels), 16, 3)).astype(np.float32)
     with h5py.File(path, "w") as file:
-        file["data"], file["label"] = points, np.array(labels, dtype=np.uint8)[:, None]
+        file["data"], file["label"] = points, np.array(labels, dtype=np.float32)[:, None]
     return points
 
 
@@ -157,10 +158,50 @@ def test_damaged_h5_files_are_refused(tmp_path):
     with pytest.raises(EquicliError, match=r"train.h5: no h5 file with data \(n, points, 3\)"):
         open_clouds(tmp_path)
     (tmp_path / "train.h5").unlink()
+    h5(tmp_path / "main_split_train.h5", [0, 0.5])
+    with pytest.raises(EquicliError, match="labels are no whole numbers from 0 on"):
+        open_clouds(tmp_path)
     h5(tmp_path / "main_split_train.h5", [0, 5])
     (tmp_path / "shape_names.txt").write_text("only one\n")
     with pytest.raises(EquicliError, match="names 2 classes, but labels go up to 5"):
         open_clouds(tmp_path)
+
+
+def test_parts_of_h5_files_are_what_their_names_say_and_nothing_is_lost(tmp_path):
+    h5(tmp_path / "train.h5", [0, 1, 0])
+    h5(tmp_path / "val.h5", [1], seed=1)
+    saved(tmp_path / "beside.npy")
+    (tmp_path / "more").mkdir()
+    h5(tmp_path / "more" / "train.h5", [0])
+    found = open_clouds(tmp_path)
+    assert (len(found.train), found.validation, found.test) == (4, None, None)
+    assert found.remarks == ("no h5 file here has test clouds: all are divided anew",)
+    assert found.left_out.line() == "left out: 2 point clouds beside what is read (beside.npy, train.h5)"
+    with pytest.raises(UsageError, match=r"--val-split val: .* has h5 files"):
+        open_clouds(tmp_path, SplitNames(validation="val"))
+    h5(tmp_path / "test.h5", [1, 1], seed=2)
+    found = open_clouds(tmp_path)
+    assert (len(found.train), len(found.validation), len(found.test), found.remarks) == (3, 1, 2, ())
+    for name in ("train.h5", "test.h5"):
+        (tmp_path / name).unlink()
+    assert len(open_clouds(tmp_path).train) == 1
+    h5(tmp_path / "val.h5", [])
+    with pytest.raises(EquicliError, match="no clouds in its h5 files"):
+        open_clouds(tmp_path)
+
+
+def test_labels_of_points_are_whole_numbers(tmp_path):
+    path, decoder = tmp_path / "cloud.txt", CloudDecoder()
+    path.write_text("0 0 0 2\n1 0 0 5.0\n")
+    assert decoder.read_labels(path).tolist() == [2, 5]
+    path.write_text("0 0 0 0.1 0.2 0.97\n1 0 0 0 0 1\n")  # normals
+    with pytest.raises(EquicliError, match=r"cloud\.txt: labels in the last column are no whole numbers"):
+        decoder.read_labels(path)
+    np.savez(tmp_path / "named.npz", points=POINTS, label=np.array(["leg"] * 20))
+    with pytest.raises(EquicliError, match=r"named\.npz: labels are no whole numbers"):
+        decoder.read_labels(tmp_path / "named.npz")
+    (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04")
+    assert decoder.read_labels(tmp_path / "damaged.npz") is None and decoder.read_labels(tmp_path / "gone.txt") is None
 
 
 def test_drawn_points_are_centred_and_scaled_to_the_unit_sphere():
@@ -170,7 +211,7 @@ def test_drawn_points_are_centred_and_scaled_to_the_unit_sphere():
         assert found.shape == (12, 3) and found.dtype == torch.float32
         assert found.mean(dim=0).abs().max() < 1e-6 and abs(float(found.norm(dim=1).max()) - 1) < 1e-6
         assert torch.equal(found, CloudPreprocess(12, draw)(cloud))
-    assert torch.equal(CloudPreprocess(12, "first", "none")(cloud), cloud[:12].float())
+    assert torch.equal(CloudPreprocess(12, "first")(cloud), unit_sphere(cloud[:12]).float())
     assert not torch.equal(CloudPreprocess(12, seed=1)(cloud), CloudPreprocess(12)(cloud))
     few = CloudPreprocess(50)(cloud)
     assert len(few) == 50 and len(few.unique(dim=0)) == 20  # all of them, and some again

@@ -14,6 +14,7 @@ from equicli.errors import EquicliError
 from equicli.tasks.annotations.annotation import read_objects
 from equicli.tasks.annotations.objects import decode, encode, mask_areas, mask_boxes, outline, runs
 from equicli.tasks.instances.task import Instances
+from equicli.tasks.semantic.task import Semantic
 
 FRAMES = {"a": (20, 30), "b": (30, 20), "c": (24, 24)}
 
@@ -115,7 +116,22 @@ def test_an_object_that_cannot_be_used_is_left_out_and_counted(change: Any, told
 def test_where_some_objects_have_no_outline_only_boxes_are_evaluated_and_it_is_said(tmp_path: Path) -> None:
     data, objects = read(written(tmp_path, broken(segmentation=[])))
     assert objects["a"].masks is None and len(objects["a"]) == 3
-    assert "1 of 4 objects of annotations.json have no outline: only boxes are evaluated" in data.remarks
+    assert all(one.masks is None for one in objects.values())
+    assert "1 of 4 objects have no outline: only boxes are evaluated" in data.remarks
+
+
+def test_of_two_files_of_which_one_has_no_outlines_only_boxes_are_evaluated(tmp_path: Path) -> None:
+    content = coco()
+    first = {**content, "images": content["images"][:1], "annotations": content["annotations"][:3]}
+    second = {**content, "images": content["images"][1:], "annotations": content["annotations"][3:]}
+    del second["annotations"][0]["segmentation"]
+    written(tmp_path, second, "b_annotations.json")
+    data, objects = read(written(tmp_path, first, "a_annotations.json"))
+    assert [len(objects[name]) for name in "abc"] == [3, 1, 0]
+    assert all(one.masks is None for one in objects.values())
+    assert "1 of 4 objects have no outline: only boxes are evaluated" in data.remarks
+    with pytest.raises(EquicliError, match="1 of 4 objects have no outline, so that the classes of their pixels"):
+        Semantic().open(tmp_path)
 
 
 def changed(**change: Any) -> dict[str, Any]:
@@ -192,6 +208,9 @@ def test_files_of_masks_number_the_objects_of_each_picture(tmp_path: Path) -> No
     assert data.classes == ("object",) and set(objects) == {"a", "b"} and len(objects["b"]) == 0
     assert objects["a"].boxes.tolist() == [[3, 2, 9, 8], [0, 10, 5, 20]]
     assert mask_areas(objects["a"].masks).tolist() == [36, 50]
+    opaque = Image.merge("LA", [Image.fromarray(numbers), Image.new("L", (30, 20), 255)])
+    opaque.save(tmp_path / "PedMasks" / "a_mask.png")
+    assert read(tmp_path)[1]["a"].boxes.tolist() == [[3, 2, 9, 8], [0, 10, 5, 20]]  # alpha is no number
     Image.fromarray(numbers[:, :-1]).save(tmp_path / "PedMasks" / "a_mask.png")
     with pytest.raises(EquicliError, match=r"a_mask\.png: 29x20 pixels, but its picture has 30x20"):
         read(tmp_path)
@@ -209,10 +228,14 @@ def test_lines_of_yolo_are_boxes_or_outlines_and_a_picture_without_a_file_has_no
     assert data.classes == ("cat", "dog")
     assert np.allclose(objects["a"].boxes, [[12, 5, 18, 15], [0, 0, 15, 10]])
     assert objects["a"].labels.tolist() == [2, 1] and objects["a"].masks is None
-    assert objects["b"].boxes.tolist() == [[0, 0, 20, 30]] and len(objects["b"].masks) == 1
+    assert objects["b"].boxes.tolist() == [[0, 0, 20, 30]] and objects["b"].masks is None  # as others have none
     assert len(objects["c"]) == 0
+    assert "2 of 3 objects have no outline: only boxes are evaluated" in data.remarks
     assert "lines of YOLO's files that are no class with a box or an outline: 2 left out" in data.remarks
     assert "pictures without a file of labels, beside others: 1, without objects" in data.remarks
+    (labels / "a.txt").write_text("")
+    data, objects = read(tmp_path)
+    assert len(objects["b"].masks) == 1 and not any("outline:" in remark for remark in data.remarks)
     (labels / "b.txt").write_text("5 0 0 1 0 1 1\n")
     with pytest.raises(EquicliError, match=r"data\.yaml: lists no class 5"):
         read(tmp_path)

@@ -24,8 +24,9 @@ from equicli.prediction.inputs import Pictures, Views
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.signature import asking
 from equicli.tasks.annotations.objects import Objects, encode
+from equicli.tasks.annotations.outputs import find_outputs
 from equicli.tasks.instances.answers import PARTS
-from equicli.tasks.instances.labels import count_outputs, find_outputs
+from equicli.tasks.instances.labels import count_outputs
 from equicli.tasks.instances.task import Instances
 from tests.evaluation.handmade import CPU, Motionless
 from tests.told import Told
@@ -235,6 +236,12 @@ def test_masks_need_no_second_axis_and_boxes_alone_are_enough() -> None:
     boxes = {key: value for key, value in said.items() if key != "masks"}
     record = Instances().record([boxes], right)
     assert "masks" not in record and record["map"].tolist() == [1.0]
+
+
+def test_answers_say_classes_by_their_names() -> None:
+    said = found(torch.ones(2, 4, 4, dtype=torch.bool), [1, 3])
+    (row,) = Instances().answers([said], ("__background__", "cat"))
+    assert row["output"]["labels"] == ["cat", "3"] and row["output"]["boxes"] == [[0, 0, 4, 4]] * 2
 
 
 def test_numbers_that_are_not_finite_are_refused() -> None:

@@ -13,8 +13,10 @@ from equicli.canonicalization.points.base import PointCanonicalizer
 from equicli.canonicalization.points.frame import best_of
 from equicli.devices import in_float64
 from equicli.groups import Group, MatrixGroup
+from equicli.groups.action import act
 from equicli.groups.continuous import about_z
 from equicli.groups.cover import cover
+from equicli.groups.elements import inverse
 from equicli.settings import CanonicalizerSettings
 
 Width = Annotated[int, Field(ge=1, le=512)]
@@ -79,8 +81,8 @@ class PointOptimizedCanonicalizer(PointCanonicalizer):
         """Find the pose of clouds x (b, n, 3)."""
         candidates = self.cover.to(x).expand(len(x), *self.cover.shape)
         if self.training:
-            candidates = compose(self.group.sample(len(x)).to(x)[:, None], candidates)
-        scores = torch.stack([self.network(turned_back(g, x)) for g in candidates.unbind(1)], dim=1)
+            candidates = self.group.compose(self.group.sample(len(x)).to(x)[:, None], candidates)
+        scores = torch.stack([self.network(self._back(g, x)) for g in candidates.unbind(1)], dim=1)
         pose = best_of(scores, candidates)
         return pose if self.training or not self.spec.rounds else self._refine(x, pose)
 
@@ -93,18 +95,22 @@ class PointOptimizedCanonicalizer(PointCanonicalizer):
         rows = torch.arange(len(x), device=x.device)
         best = pose.scores.argmax(dim=1)
         start, scores = pose.element, pose.scores[rows, best]
-        seen = turned_back(start, x)
+        seen = self._back(start, x)
         turn = torch.eye(3, dtype=x.dtype, device=x.device).expand(len(x), 3, 3)
         for number in range(self.spec.rounds):
             near = self._steps(FIRST_STEP / 2**number).to(x)
-            tried = [compose(turn, step) for step in near]
-            found = torch.stack([scores, *(self.network(turned_back(g, seen)) for g in tried)], dim=1)
+            tried = [self.group.compose(turn, step) for step in near]
+            found = torch.stack([scores, *(self.network(self._back(g, seen)) for g in tried)], dim=1)
             chosen = found.argmax(dim=1)
             turn, scores = torch.stack([turn, *tried], dim=1)[rows, chosen], found[rows, chosen]
-        element = compose(start, turn)
+        element = self.group.compose(start, turn)
         every, refined = pose.candidates.clone(), pose.scores.clone()
         every[rows, best], refined[rows, best] = element, scores
         return Pose(element, refined, candidates=every)
+
+    def _back(self, g: Tensor, x: Tensor) -> Tensor:
+        """g⁻¹·x of matrices (b, 3, 3) and clouds (b, n, 3). Signed permutations round nothing."""
+        return act(self.group, inverse(self.group, g), x, "points")
 
     def _steps(self, degrees: float) -> Tensor:
         """Rotations by an angle about each axis, both ways, (k, 3, 3)."""
@@ -132,13 +138,3 @@ class ViewScore(nn.Module):
         pooled = torch.cat([features.amax(dim=1), mean], dim=1)
         scores: Tensor = self.head(pooled)[:, 0]
         return scores
-
-
-def compose(g: Tensor, h: Tensor) -> Tensor:
-    """gh of matrices that broadcast; products and sums, as a matmul would be rounded under mixed precision."""
-    return (g[..., :, :, None] * h[..., None, :, :]).sum(-2)
-
-
-def turned_back(g: Tensor, x: Tensor) -> Tensor:
-    """g⁻¹·x of matrices (b, 3, 3) and clouds (b, n, 3). Signed permutations round nothing."""
-    return (g[:, None] * x[..., None]).sum(-2)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from equicli.data.decode import UnreadableImageError
 from equicli.data.fingerprint import fingerprint, fingerprint_of
-from equicli.errors import UsageError, reason
+from equicli.errors import EquicliError, UsageError, reason
 
 Array = NDArray[Any]
 # What `predict` takes of a network of clouds: a file, or points (n, 3).
@@ -72,13 +73,22 @@ class CloudDecoder:
     def read_labels(self, path: Path) -> Tensor | None:
         """The part of each point of a file, int64 (n,), in the order of `read`; None where it says none.
 
-        Of text the last of four or more columns; of .npz `label` or `pid`; of a row in an h5 file `pid`.
+        Of text the last of four or more columns; of .npz `label` or `pid`; of a row in an h5 file `pid`. None, too, of
+        a file that cannot be read, which is told where the cloud is read.
+
+        Raises:
+            EquicliError: the labels are no whole numbers, as normals are.
         """
         try:
             found = self._labels(path)
-        except Exception:  # of any library, on any file: told where the cloud is read
+        except (OSError, EOFError, ValueError, LookupError, BadZipFile):  # what the libraries raise on damaged files
             return None
-        return None if found is None else torch.from_numpy(np.asarray(found).reshape(-1).astype(np.int64))
+        if found is None:
+            return None
+        if found.dtype.kind not in "biuf" or not (np.isfinite(found).all() and (found == np.round(found)).all()):
+            where = " in the last column" if path.suffix.lower() in TEXT else ""
+            raise EquicliError(f"{path}: labels{where} are no whole numbers. Mend or remove them.")
+        return torch.from_numpy(found.reshape(-1).astype(np.int64))
 
     def _labels(self, path: Path) -> Array | None:
         if path.parent.is_file():
@@ -91,8 +101,10 @@ class CloudDecoder:
             columns = len(rows[0].split()) if rows else 0
             return np.loadtxt(rows, usecols=(columns - 1,), ndmin=1) if columns > 3 else None
         if path.suffix.lower() == ".npz":
-            found = np.load(path, allow_pickle=False)
-            return next((np.asarray(found[name]) for name in ("label", "pid") if name in found.files), None)
+            with path.open("rb") as file:
+                found = np.load(file, allow_pickle=False)
+                names = getattr(found, "files", ())  # none where it is a lone array by another name
+                return next((np.asarray(found[name]) for name in ("label", "pid") if name in names), None)
         return None
 
     def read_all(self, sources: Any) -> list[Tensor]:

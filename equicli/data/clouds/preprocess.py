@@ -14,7 +14,6 @@ from equicli.data.clouds.decode import CloudDecoder
 from equicli.errors import UsageError
 
 Draw = Literal["random", "first", "farthest"]
-Scale = Literal["sphere", "none"]
 Points = Annotated[int, Field(ge=1, le=1 << 17)]
 Seed = Annotated[int, Field(ge=0)]
 
@@ -33,20 +32,19 @@ class AsItIs:
 
 @dataclass(frozen=True)
 class CloudPreprocess:
-    """Draw points from a cloud, then centre and scale what was drawn.
+    """Draw points from a cloud, then move their mean to the origin and the farthest of them to a distance of 1.
+
+    So PointNet and its successors are trained.
 
     points: how many are drawn. Of a cloud that has fewer, some are taken twice.
     draw: `random`; `first`, as the files of ModelNet40 in h5 are used; `farthest`, each as far as can be from those
         before, which is slow and even.
-    scale: `sphere`, the drawn points' mean is moved to the origin and the farthest of them to a distance of 1, as
-        PointNet and its successors are trained; `none`.
     seed: of drawing, and of sampling meshes. The same number of points always gives the same choice, so that turning a
         cloud does not change which points are drawn.
     """
 
     points: Points = 1024
     draw: Draw = "random"
-    scale: Scale = "sphere"
     seed: Seed = 0
 
     # Of pictures, what they are resized to.
@@ -60,8 +58,7 @@ class CloudPreprocess:
 
     def __call__(self, cloud: Tensor) -> Tensor:
         """From points (n, 3) of floating point to (points, 3), float32."""
-        drawn = cloud[self.indices(cloud)].double()
-        return (unit_sphere(drawn) if self.scale == "sphere" else drawn).float()
+        return unit_sphere(cloud[self.indices(cloud)].double()).float()
 
     def batch(self, clouds: Sequence[Tensor], device: torch.device) -> Tensor:
         """The same for several: (b, points, 3) on a device."""
@@ -101,7 +98,7 @@ class CloudPreprocess:
         given = {"--preprocess none": mode == "none", "--mean": mean, "--std": std, "--image-size": image_size}
         for flag, value in given.items():
             if value:
-                raise UsageError(f"{flag}: is for pictures; of clouds say --set task.points, task.draw or task.scale.")
+                raise UsageError(f"{flag}: is for pictures; of clouds say --set task.points or task.draw.")
         return self
 
     def restore(self, output: Any, kinds: object, frame: object) -> Any:

@@ -18,10 +18,14 @@ class Annotation(Protocol):
     """The target of a sample, as long as nobody has asked what is right for it.
 
     categories: the name of each class by the number that the file gives it.
+    outlined: of each object that the file lists, whether it has an outline; empty where only pixels number objects.
     """
 
     @property
     def categories(self) -> Mapping[int, str]: ...
+
+    @property
+    def outlined(self) -> Sequence[bool]: ...
 
     def objects(self, frame: Frame, outputs: Mapping[str, int]) -> Objects:
         """What is there.
@@ -45,6 +49,13 @@ def read_objects(samples: Sequence[Sample], outputs: Mapping[str, int]) -> list[
         return None if frame is None else target.objects(frame, outputs)
 
     return in_threads(read, samples)
+
+
+def count_outlines(samples: Sequence[Sample]) -> tuple[int, int]:
+    """How many objects have an outline, and how many have none."""
+    targets: list[Annotation] = [sample.target for sample in samples if sample.target is not None]
+    flags = [flag for target in targets for flag in target.outlined]
+    return sum(flags), len(flags) - sum(flags)
 
 
 def annotated(

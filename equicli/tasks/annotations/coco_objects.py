@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +41,10 @@ class CocoAnnotation:
     categories: Mapping[int, str]
     frame: Frame
     entries: tuple[Entry, ...]
+
+    @property
+    def outlined(self) -> Sequence[bool]:
+        return [entry.shape is not None for entry in self.entries]
 
     def objects(self, frame: Frame, outputs: Mapping[str, int]) -> Objects:
         if frame != self.frame:
@@ -101,7 +105,6 @@ def read_entries(
             else:
                 left[entry] += 1
         seen.add(number)
-    _same_shapes(entries, path, remarks)
     remarks += [f"objects of {path.name} {why}: {count} left out" for why, count in left.items()]
     return entries
 
@@ -149,16 +152,6 @@ def _shape(raw: Any, frame: Frame) -> Any:
     if not all(len(polygon) % 2 == 0 and all(map(_finite, polygon)) for polygon in raw):
         return NO_OUTLINE
     return [polygon for polygon in raw if len(polygon) >= 6] or NO_OUTLINE
-
-
-def _same_shapes(entries: dict[int, list[Entry]], path: Path, remarks: list[str]) -> None:
-    """Drop outlines where only some objects have one: masks cannot be compared then."""
-    every = [entry for of in entries.values() for entry in of]
-    without = sum(entry.shape is None for entry in every)
-    if 0 < without < len(every):
-        remarks.append(f"{without} of {len(every)} objects of {path.name} have no outline: only boxes are evaluated")
-        for number, of in entries.items():
-            entries[number] = [entry._replace(shape=None) for entry in of]
 
 
 def _finite(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """Masks as picture files: one beside each picture, whose values are numbers of objects or of classes, 0 for neither."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +35,15 @@ class MaskAnnotation:
     def categories(self) -> Mapping[int, str]:
         return {1: self.category}
 
+    @property
+    def outlined(self) -> Sequence[bool]:
+        return ()
+
     def objects(self, frame: Frame, outputs: Mapping[str, int]) -> Objects:
         numbers = torch.from_numpy(read_mask(self.file, frame))
         with Image.open(self.file) as image:
             each = numbers.unique()
-            each = each[each != BORDER] if image.mode == "P" else each
+            each = each[each != BORDER] if image.mode in ("P", "PA") else each
         masks = encode(numbers == each[each > 0][:, None, None])
         return Objects(
             mask_boxes(masks),
@@ -125,7 +129,7 @@ def read_mask(path: Path, frame: Frame) -> NDArray[np.int64]:
     """
     try:
         with Image.open(path) as image:
-            values = np.asarray(image)
+            values = np.asarray(image.getchannel(0) if image.mode in ("LA", "PA") else image)  # without alpha
     except Exception as error:  # on broken files, Pillow's plugins raise nearly anything
         raise EquicliError(f"{path}: cannot be read ({reason(error)}). Mend or remove it, with its picture.") from error
     if values.ndim not in (2, 3) or values.dtype.kind not in "biu":

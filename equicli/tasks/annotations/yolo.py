@@ -26,6 +26,10 @@ class YoloAnnotation:
     categories: Mapping[int, str]
     lines: tuple[tuple[int, tuple[float, ...]], ...]
 
+    @property
+    def outlined(self) -> Sequence[bool]:
+        return [len(values) > 4 for _, values in self.lines]
+
     def objects(self, frame: Frame, outputs: Mapping[str, int]) -> Objects:
         height, width = frame
         boxes, drawn = [], []

@@ -1,6 +1,7 @@
 """The task: what detectors take and return, what is to be found, and how average precision is made of it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,21 +12,21 @@ from torch import Tensor
 
 from equicli.data.folders import Dataset, Sample
 from equicli.data.preprocess import AS_THEY_ARE
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import UsageError
 from equicli.groups import Turns
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import Signature, try_network
 from equicli.progress import Progress
 from equicli.settings import LocalPath, Share, TaskSettings
-from equicli.tasks.annotations.annotation import Annotation, read_objects
+from equicli.tasks.annotations.annotation import Annotation, count_outlines, read_objects
 from equicli.tasks.annotations.coco import find_coco, read_coco
 from equicli.tasks.annotations.mask_files import find_masks, read_mask_files
 from equicli.tasks.annotations.objects import decode
+from equicli.tasks.annotations.outputs import bind_outputs, check_known
 from equicli.tasks.annotations.yolo import find_yolo, read_yolo
-from equicli.tasks.classification.class_map import read_class_map
 from equicli.tasks.instances.answers import PARTS, check_answer, objects_in
 from equicli.tasks.instances.figures import alone, mean, numbers, pools_of, told
-from equicli.tasks.instances.labels import count_outputs, find_outputs
+from equicli.tasks.instances.labels import count_outputs
 from equicli.tasks.instances.precision import match, resampled
 from equicli.tasks.resampling import by_turns
 from equicli.tasks.task import Binding, Records, Task
@@ -79,7 +80,14 @@ class Instances(Task):
     # Data
 
     def open(self, root: Path) -> Dataset:
-        data = super().open(root)
+        data = self._annotated(super().open(root))
+        drawn, without = count_outlines(data.samples)
+        if not (drawn and without):
+            return data
+        only = f"{without} of {drawn + without} objects have no outline: only boxes are evaluated"
+        return replace(data, remarks=(*data.remarks, only))
+
+    def _annotated(self, data: Dataset) -> Dataset:
         if files := find_coco(data):
             return read_coco(data, files)
         if masks := find_masks(data):
@@ -92,13 +100,13 @@ class Instances(Task):
         annotations = super().targets(samples, data, labels)
         if annotations is None or not labels:
             return None
-        unknown = [name for name in data.classes if name not in labels]
-        if unknown:
-            raise EquicliError(
-                f"class '{unknown[0]}' ({len(unknown)} such) is none of the {len(labels)} classes that this model was "
-                "adapted to. Leave them out, or adapt to them."
-            )
-        return read_objects(samples, labels)
+        check_known(data, labels)
+        found = read_objects(samples, labels)
+        _, without = count_outlines(data.samples)
+        if not without:
+            return found
+        # AP of masks over some of the pictures would pass for one over all.
+        return [None if one is None else replace(one, masks=None) for one in found]
 
     # The network
 
@@ -125,13 +133,17 @@ class Instances(Task):
             )
             return Binding({}, class_names=names)
         outputs = count_outputs(found.network)
-        if self.settings.class_map is not None:
-            labels = read_class_map(self.settings.class_map, data.classes, outputs or 1 << 30)
-            how = f"as {Path(self.settings.class_map).name} says"
-        else:
-            labels, how = find_outputs(found, target.categories, outputs)
+        labels, how = bind_outputs(found, target.categories, outputs, self.settings.class_map)
         progress.say(f"labels: {len(labels)} classes are outputs {how}")
         return Binding(labels, class_names=names)
+
+    def answers(self, output: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Boxes, scores and masks as they are, and the name of each class."""
+        rows = super().answers(output, names)
+        for row in rows:
+            said = row["output"]
+            said["labels"] = [names[k] if k < len(names) else str(k) for k in said["labels"]]
+        return rows
 
     # Evaluation
 

@@ -1,18 +1,24 @@
 """What the tasks of point clouds have in common: how clouds are prepared, and scores by how test clouds are turned."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from equicli.data.clouds.preprocess import CloudPreprocess, Draw, Points, Scale, Seed
-from equicli.groups import Rotations
+from equicli.data.clouds.preprocess import CloudPreprocess, Draw, Points, Seed
+from equicli.groups import Rotations, Turns
 from equicli.prediction.network import PretrainedNetwork
 from equicli.progress import Progress
 from equicli.settings import Settings
 from equicli.tasks.intervals import clustered
+from equicli.tasks.task import Figure
+
+if TYPE_CHECKING:
+    from equicli.adapted import AdaptedModel
 
 # What the scenarios of the literature call the turns of test clouds.
 SCENARIOS = {"so2z": "z", "so3": "so3"}
@@ -24,16 +30,23 @@ class CloudSettings(Settings):
 
     points: Points = Field(1024, description="points that the network is shown of each cloud")
     draw: Draw = Field("random", description="which of them: random (seeded), first, or farthest from one another")
-    scale: Scale = Field("sphere", description="sphere: centred, the farthest point at a distance of 1; none")
     draw_seed: Seed = Field(0, description="of drawing points, and of sampling meshes")
 
 
 def prepare_for_clouds(found: PretrainedNetwork, settings: CloudSettings, progress: Progress) -> PretrainedNetwork:
     """Let a network be shown clouds as the settings say."""
-    preprocess = CloudPreprocess(settings.points, settings.draw, settings.scale, settings.draw_seed)
-    scaled = ", centred and scaled to the unit sphere" if preprocess.scale == "sphere" else ", as they are"
-    progress.say(f"clouds: {preprocess.points} points each, drawn {_DRAWN[preprocess.draw]}{scaled}")
+    preprocess = CloudPreprocess(settings.points, settings.draw, settings.draw_seed)
+    drawn = f"{preprocess.points} points each, drawn {_DRAWN[preprocess.draw]}"
+    progress.say(f"clouds: {drawn}, centred and scaled to the unit sphere")
     return replace(found, preprocess=preprocess)
+
+
+def clouds_figure(model: "AdaptedModel", turns: Turns, paths: Sequence[Path]) -> Figure | None:
+    """Clouds as they come, and their canonical forms; None where none can be read."""
+    from equicli.tasks.points import figure
+
+    png = figure.figure(model, paths, turns)
+    return None if png is None else Figure(figure.FILE, figure.TITLE, png)
 
 
 def averaged(values: Tensor, elements: Rotations, score: str) -> dict[str, Any]:

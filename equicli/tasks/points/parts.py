@@ -16,8 +16,8 @@ from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import Signature, split_batch
 from equicli.progress import Progress
 from equicli.settings import TaskSettings
-from equicli.tasks.points.clouds import CloudSettings, averaged, prepare_for_clouds
-from equicli.tasks.task import Records, Task
+from equicli.tasks.points.clouds import CloudSettings, averaged, clouds_figure, prepare_for_clouds
+from equicli.tasks.task import Figure, Records, Task
 
 
 class PartSettings(TaskSettings, CloudSettings):
@@ -81,6 +81,11 @@ class PointParts(Task):
         pairs = list(zip(split_batch(output), split_batch(reference), strict=True))
         changed = [bool((a.argmax(dim=1) != b.argmax(dim=1)).any()) for a, b in pairs]
         return torch.tensor(changed), max(float((a.float() - b.float()).abs().max()) for a, b in pairs)
+
+    def figure(
+        self, model: Any, turns: Turns, paths: Sequence[Path], lost: Sequence[Path], max_pixels: int
+    ) -> Figure | None:
+        return clouds_figure(model, turns, paths)
 
     def measure(self, records: Records, elements: Turns) -> dict[str, Any]:
         measured = super().measure(records, elements)

@@ -1,6 +1,6 @@
 """The task: one class for each point cloud."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +13,15 @@ from equicli.prediction.signature import Signature
 from equicli.progress import Progress
 from equicli.tasks.classification.order import better_order
 from equicli.tasks.classification.task import Classification, ClassificationSettings, tell_chance_of
-from equicli.tasks.points.clouds import SCENARIOS, CloudSettings, averaged, class_mean, prepare_for_clouds
-from equicli.tasks.task import Records
+from equicli.tasks.points.clouds import (
+    SCENARIOS,
+    CloudSettings,
+    averaged,
+    class_mean,
+    clouds_figure,
+    prepare_for_clouds,
+)
+from equicli.tasks.task import Figure, Records
 
 
 class PointSettings(ClassificationSettings, CloudSettings):
@@ -68,6 +75,11 @@ class PointClassification(Classification):
             "avg_class_acc": by_class[f"{SCENARIOS[elements.name]}_class_acc"],
             **by_class,
         }
+
+    def figure(
+        self, model: Any, turns: Turns, paths: Sequence[Path], lost: Sequence[Path], max_pixels: int
+    ) -> Figure | None:
+        return clouds_figure(model, turns, paths)
 
     def warnings(self, records: Records, elements: Turns, labels: Mapping[str, int]) -> list[str]:
         return better_order(records, labels) or tell_chance_of(records)

@@ -18,12 +18,11 @@ from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import Signature, try_network
 from equicli.progress import Progress
 from equicli.settings import LocalPath, TaskSettings
-from equicli.tasks.annotations.annotation import Annotation
+from equicli.tasks.annotations.annotation import Annotation, count_outlines
 from equicli.tasks.annotations.coco import find_coco, read_coco
 from equicli.tasks.annotations.mask_files import ClassFile, find_masks, read_class_files, read_mask_files
 from equicli.tasks.annotations.objects import Objects, decode
-from equicli.tasks.classification.class_map import read_class_map
-from equicli.tasks.instances.labels import find_outputs
+from equicli.tasks.annotations.outputs import bind_outputs, check_known
 from equicli.tasks.resampling import by_turns, drawn_weights
 from equicli.tasks.semantic.confusion import Matrix, confusion
 from equicli.tasks.task import Binding, Records, Task
@@ -75,7 +74,14 @@ class Semantic(Task):
     def open(self, root: Path) -> Dataset:
         data, settings = super().open(root), self.settings
         if files := find_coco(data):
-            return read_coco(data, files)
+            data = read_coco(data, files)
+            drawn, without = count_outlines(data.samples)
+            if without:
+                raise EquicliError(
+                    f"{root}: {without} of {drawn + without} objects have no outline, so that the classes of their "
+                    "pixels are not known. Draw or remove them."
+                )
+            return data
         if masks := find_masks(data):
             if settings.numbers == "objects":
                 return read_mask_files(data, masks, settings.category)
@@ -86,12 +92,7 @@ class Semantic(Task):
         annotations = super().targets(samples, data, labels)
         if annotations is None or (data.classes and not labels):
             return None
-        unknown = [name for name in data.classes if name not in labels]
-        if unknown:
-            raise EquicliError(
-                f"class '{unknown[0]}' ({len(unknown)} such) is none of the {len(labels)} classes that this model was "
-                "adapted to. Leave them out, or adapt to them."
-            )
+        check_known(data, labels)
         return [_Target(sample, labels) for sample in samples]
 
     # The network
@@ -117,11 +118,7 @@ class Semantic(Task):
         if isinstance(target, ClassFile):
             progress.say("labels: numbers in the files of masks are outputs")
             return Binding({name: output for output, (name, *_) in enumerate(names)}, class_names=names)
-        if self.settings.class_map is not None:
-            labels = read_class_map(self.settings.class_map, data.classes, outputs or 1 << 30)
-            how = f"as {Path(self.settings.class_map).name} says"
-        else:
-            labels, how = find_outputs(found, target.categories, outputs)
+        labels, how = bind_outputs(found, target.categories, outputs, self.settings.class_map)
         progress.say(f"labels: {len(labels)} classes are outputs {how}, and 0 where none is")
         return Binding(labels, class_names=names)
 

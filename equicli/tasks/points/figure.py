@@ -10,10 +10,10 @@ from torch import Tensor
 from equicli.adapted import AdaptedModel
 from equicli.data.decode import UnreadableImageError
 from equicli.data.value_range import AS_USUAL
-from equicli.evaluation.turns import acting
-from equicli.groups import Turns
+from equicli.groups import Turns, acting
 
-FIGURE = "clouds.png"
+FILE = "clouds.png"
+TITLE = "How clouds come, and what the network is shown of them"
 # Clouds and turns of each that are drawn, and points of each.
 CLOUDS, TURNS, POINTS = 2, 4, 600
 

@@ -1,7 +1,7 @@
 """Answers drawn into a picture at every turn, the network alone beside the adapted model."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,26 @@ from equicli.groups import PlanarGroup
 from equicli.groups.action import act
 from equicli.prediction.inputs import Views
 from equicli.prediction.signature import asking
-from equicli.tasks.task import Task
 
-FIGURE = "overlays.png"
+FILE = "overlays.png"
+TITLE = "Pictures that lose most at every turn, the network alone above the adapted model"
 # Pictures and turns that are drawn.
 PICTURES, TURNS = 3, 4
 
 
-def is_drawn(metrics: Mapping[str, Any]) -> bool:
-    """Whether there is a figure; the report that closes a training has none."""
-    return bool(metrics.get("lost_most")) and metrics["split"] != "validation"
-
-
 @torch.inference_mode()
-def figure(model: AdaptedModel, task: Task, elements: PlanarGroup, paths: Sequence[Path], max_pixels: int) -> bytes:
-    """A PNG with two rows for each of the first pictures, and a column for each of the first turns, as they came."""
+def figure(
+    model: AdaptedModel,
+    draw: Callable[[Any, Any], None],
+    elements: PlanarGroup,
+    paths: Sequence[Path],
+    max_pixels: int,
+) -> bytes:
+    """A PNG with two rows for each of the first pictures, and a column for each of the first turns, as they came.
+
+    Args:
+        draw: see `Task.draw`.
+    """
     paths = paths[:PICTURES]
     from matplotlib.figure import Figure
 
@@ -45,7 +50,7 @@ def figure(model: AdaptedModel, task: Task, elements: PlanarGroup, paths: Sequen
             for below, (name, output) in enumerate((("vanilla", alone), ("adapted", model.answer(inputs, ask).output))):
                 axes = grid[2 * row + below][column]
                 axes.imshow(turned.permute(1, 2, 0).numpy())
-                task.draw(axes, output)
+                draw(axes, output)
                 axes.set_title(f"{name}, {elements.label(h)}", fontsize=8)
                 axes.set_axis_off()
     file = io.BytesIO()
