@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from threading import Thread
@@ -45,6 +44,7 @@ def test_quickstart_ends_with_the_table_and_the_next_commands(quickstart: Quicks
     for word in ("vanilla", "adapted", "symmetrized", "oracle", "identity rate"):
         assert word in quickstart.stdout
     assert "equicli adapt --model" in quickstart.stderr
+    assert "gate: asking the network about the 4 likeliest poses of 130 validation images" in quickstart.stderr
     assert {p.name for p in quickstart.folder.iterdir()} == {"data", "network.safetensors", "run", "model.safetensors"}
 
 
@@ -351,12 +351,11 @@ def test_the_shipped_shell_script_runs_the_whole_pipeline(here: Path, path_of_co
 @pytest.mark.parametrize(
     ("flags", "order"),
     [
-        (("--canonicalizer", "equivariant", "--canonicalizer-size", "17", "--padding", "zeros"), 4),
+        (("--canonicalizer", "equivariant", "--canonicalizer-size", "17", "--padding", "zeros", "--prior", "r90"), 4),
         (("--group", "so2", "--canonicalizer-size", "17"), 8),
         (("--canonicalizer", "energy", "--group", "d4"), 8),
-        (("--group", "c8", "--prior", "r90", "--canonicalizer-size", "16"), 8),
     ],
-    ids=["equivariant", "so2", "energy", "prior"],
+    ids=["equivariant", "so2", "energy"],
 )
 def test_every_kind_goes_from_adapt_to_a_loaded_file(cli, fewer: Path, flags, order) -> None:
     here = fewer
@@ -400,24 +399,3 @@ def test_so2_is_not_evaluated_on_all_of_its_elements(cli, fewer: Path) -> None:
     refused = cli("evaluate", "out", "--elements", "group", cwd=fewer)
     assert refused.returncode == 2
     assert "--elements group: so2 has infinitely many elements; use --rotations" in refused.stderr
-
-
-def test_a_gate_asks_again_where_it_is_not_sure_and_every_turn_is_counted_alike(
-    cli, quickstart, tmp_path: Path
-) -> None:
-    here = quickstart.folder  # as few images do not tell for sure that asking again pays
-    arguments = ("--checkpoint", here / "network.safetensors", "--epochs", "1", "--passes", "1.5", "-o", "out")
-    adapted = cli("adapt", here / "data", "--recipe", "quickstart", *arguments, cwd=tmp_path)
-    assert adapted.returncode == 0, adapted.stderr
-    assert "about the 4 likeliest poses of" in adapted.stderr
-    assert re.search(r"1\.[0-4]\d passes an image", adapted.stderr)
-    evaluated = json.loads(cli("evaluate", "out", "--json", cwd=tmp_path).stdout)["adapted"]
-    counts = [element["correct"] for element in evaluated["per_element"]]
-    assert max(counts) - min(counts) <= evaluated["ties"]
-    assert 1 < evaluated["passes"] < 2 and evaluated["identity_rate"] is not None
-    header = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert header["policy"]["kind"] == "gate"
-    assert "likeliest poses" in cli("inspect", "out", cwd=tmp_path).stdout
-    exported = cli("export", "out", "-o", "model.safetensors", cwd=tmp_path)
-    assert exported.returncode == 0, exported.stderr
-    assert asdict(equicli.load(tmp_path / "model.safetensors").policy) == header["policy"]

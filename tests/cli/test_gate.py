@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import equicli
 from equicli.artifact import write_artifact
 from equicli.policy import Gate, posterior
 from tests.training.small_runs import VIEWS, run_adapt
@@ -32,6 +33,10 @@ def test_pictures_are_counted_alike_at_every_turn_by_90_degrees(group, changes, 
     counts = {e["element"]: e["correct"] for e in adapted["per_element"]}
     for orbit in [counts] if group != "c8" else [dict([*counts.items()][start::2]) for start in (0, 1)]:
         assert len(set(orbit.values())) == 1
+
+    assert "likeliest poses" in cli("inspect", "out", cwd=workplace).stdout
+    exported = cli("export", "out", "-o", "model.safetensors", cwd=workplace)
+    assert exported.returncode == 0 and equicli.load(workplace / "model.safetensors").policy == gate
 
     points = {point["way"]: point for point in metrics["curve"]["points"] if point["way"] != "gate" or point["own"]}
     for system, way in (("adapted", "gate"), ("symmetrized", "symmetrized")):
