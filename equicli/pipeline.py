@@ -1,48 +1,41 @@
-"""The verbs as functions: adapt, evaluate, compare, export. Each joins the rooms and writes what a user keeps."""
+"""The verbs as functions: adapt, evaluate, compare. Each joins the rooms and writes what a user keeps."""
 
-import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from equicli import artifact
-from equicli.claims import find_artifact, plan_export, short_name
+from equicli.claims import find_artifact, short_name
 from equicli.comparison.compare import measure_systems
 from equicli.comparison.systems import Part, choose_reference
 from equicli.config import AdaptConfig
-from equicli.data.decode import MAX_PIXELS, UnreadableImageError, read_picture
+from equicli.data.decode import MAX_PIXELS
 from equicli.data.reencode import NONE, find_encoding
 from equicli.devices import find_device, find_precision
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import UsageError
 from equicli.evaluation.images import Batches, find_samples
 from equicli.evaluation.overrides import Overrides
 from equicli.evaluation.run import evaluate_images
 from equicli.evaluation.turns import turns_for
-from equicli.export import hub
-from equicli.export.export import check_program, write_program
 from equicli.files import alone_in, check_writable, write_atomically
 from equicli.model_config import ModelConfig
-from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.inputs import stays
 from equicli.prediction.signature import try_network
 from equicli.progress import Progress, Silent
 from equicli.reports import comparison as comparison_report
 from equicli.reports import curve, markdown
 from equicli.runs import FIGURES, RUNS, Run, become_latest
-from equicli.serving.inputs import find_inputs
 from equicli.tasks.registry import find_task, make_task
 from equicli.tasks.task import Figure
 from equicli.training.adapt import train_canonicalizer
 
 EVALUATION_BATCH = 32
-REAL_PICTURES = 8  # that an exported program is compared on
 SILENT = Silent()
 # What is done with a document before it is written, such as printing it.
 Show = Callable[[dict[str, Any]], object]
@@ -206,155 +199,6 @@ def evaluate(
         with _shown(metrics, show):
             _write_reports(run, folder, metrics, config, card=card and folder == file.parent, figure=figure)
         return metrics, folder
-
-
-def export(
-    path: str | None,
-    output: str | None,
-    *,
-    form: str | None = None,
-    adapter_only: bool = False,
-    hashes: bool = True,
-    data: str | None = None,
-    image_size: int | None = None,
-    with_preprocessing: bool = False,
-    half: bool = False,
-    opset: int | None = None,
-    network: nn.Module | None = None,
-    overwrite: bool = False,
-    progress: Progress = SILENT,
-) -> dict[str, Any]:
-    """Write a run's model as one file.
-
-    Args:
-        form: one of `claims.FORMATS`; see `plan_export`.
-        hashes: of safetensors, with the fingerprints of the pictures that training saw, where there are any.
-        data: pictures that a program is compared on; None takes test images of the run.
-        image_size, with_preprocessing, half, opset: of programs; see `export.write_program`.
-
-    Returns:
-        path, sha256 and bytes of the file, whether it is an adapter only, and the Python that loads it; of a program
-        what it takes and how it compares.
-    """
-    file, target, form = plan_export(path, output, form, adapter_only=adapter_only, overwrite=overwrite)
-    _, run = find_artifact(path)
-    if form != "safetensors":
-        program = artifact.load(file, network=network)
-        check_program(program, form)
-        document = write_program(
-            target,
-            program,
-            artifact.read_config(file),
-            form,
-            pictures=_some_pictures(run, data, progress),
-            image_size=image_size,
-            with_preprocessing=with_preprocessing,
-            half=half,
-            opset=opset,
-            new=not overwrite,
-            progress=progress,
-        )
-        return {"path": str(target), "sha256": sha256_of(target), "bytes": target.stat().st_size, **document}
-    checkpoint = run.read_settings().get("network", {}).get("checkpoint") if run and adapter_only else None
-    config = artifact.read_config(file)
-    model = artifact.load(file, network=network)
-    pictures = artifact.read_pictures_seen(file) if hashes else None
-    try:
-        artifact.write_artifact(target, model, config, adapter_only=adapter_only, pictures=pictures, new=not overwrite)
-    except FileExistsError:  # another process was faster
-        raise UsageError(f"--output {target}: exists; name another file or add --overwrite.") from None
-    return {
-        "path": str(target),
-        "sha256": sha256_of(target),
-        "bytes": target.stat().st_size,
-        "adapter_only": adapter_only,
-        "load": artifact.load_call(target, config, adapter_only=adapter_only, checkpoint=checkpoint),
-    }
-
-
-def push_to_hub(
-    path: str | None,
-    repository: str,
-    *,
-    private: bool,
-    adapter_only: bool = False,
-    network: nn.Module | None = None,
-    overwrite: bool = False,
-    progress: Progress = SILENT,
-) -> dict[str, Any]:
-    """Put a run on the Hub: model.safetensors, config.json and the card, with the base model's licence.
-
-    Args:
-        private: of a repository that is made.
-        adapter_only: leave the prediction network out.
-        overwrite: the repository may exist.
-
-    Returns:
-        The repository, the commit, and the Python that loads it.
-
-    Raises:
-        UsageError: it is no run, its metrics are not its own, or the repository is none or may not be written.
-        EquicliError: the Hub refuses it.
-    """
-    hub.check_name(repository)
-    file, run = find_artifact(path)
-    metrics = None if run is None else run.read_metrics()
-    if run is None or metrics is None:
-        raise UsageError(f"--push-to-hub: {file} is no run folder with metrics, of which the card is made; name one.")
-    if other := _other_than_recorded(run, metrics):
-        raise UsageError(
-            f"--push-to-hub: the last metrics of {run.folder} are of {', '.join(other)}, not what the card tells of; "
-            f"run `equicli evaluate {run.folder}` first."
-        )
-    config = artifact.read_config(file)
-    licence, unknown = None, None
-    try:
-        licence = hub.licence_of(config.provenance)
-    except EquicliError as error:
-        unknown = error
-    card = markdown.model_card(metrics, asdict(config), licence)
-    with TemporaryDirectory(prefix="equicli-") as folder:
-        model = Path(folder) / "model.safetensors"
-        # Without the fingerprints of training pictures: what is pushed may be public.
-        artifact.write_artifact(model, artifact.load(file, network=network), config, adapter_only=adapter_only)
-        files: dict[str, Path | bytes] = {
-            model.name: model,
-            "config.json": config.to_json().encode(),
-            "README.md": card.encode(errors="backslashreplace"),
-        }
-        commit = hub.push(repository, files, private=private, overwrite=overwrite)
-    if unknown is not None:
-        progress.say(f"the card names no licence of the base model: {unknown}")
-    return {"repository": repository, "commit": commit, "load": f"equicli.load({repository!r})"}
-
-
-def _other_than_recorded(run: Run, metrics: Mapping[str, Any]) -> list[str]:
-    """The flags by which metrics were measured otherwise than a run's settings say."""
-    usual = run.recorded().evaluation
-    encoding = str(find_encoding(usual.reencode, usual.rotate) or NONE)
-    others = {"--precision": metrics["precision"] != "fp32", "--reencode": metrics["reencode"] != encoding}
-    return [*metrics["overrides"], *(flag for flag, other in others.items() if other)]
-
-
-def _some_pictures(run: Run | None, data: str | None, progress: Progress) -> list[Tensor]:
-    """A few real pictures, those of the run's own test set where nobody names others."""
-    if data is not None:
-        paths = [Path(path) for path in find_inputs([data], io.StringIO(), progress)]
-    else:
-        folder = None if run is None or not run.split.is_file() else Path(run.recorded().data)
-        paths = [folder / name for name in run.read_split()["test"]] if run and folder else []
-    chosen = paths[:: max(1, len(paths) // REAL_PICTURES)][:REAL_PICTURES]
-    found, unreadable = [], []
-    for path in chosen:
-        try:
-            found.append(read_picture(path))
-        except UnreadableImageError as error:
-            unreadable.append(error)
-    if unreadable:
-        progress.say(f"{len(unreadable)} of {len(chosen)} pictures to compare on are unreadable: {unreadable[0]}")
-    if not found:
-        progress.say("no pictures to compare on but random ones; name a folder with --data")
-    return found
 
 
 def compare(

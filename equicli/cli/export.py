@@ -121,10 +121,10 @@ def export_command(
         for flag, value in of_files.items():
             if value:
                 raise UsageError(f"{flag}: --push-to-hub uploads safetensors and writes no file; leave it out.")
-        from equicli import pipeline
+        from equicli import sharing
 
         out = Output(json=json, quiet=quiet)
-        pushed = pipeline.push_to_hub(
+        pushed = sharing.push_to_hub(
             run,
             push_to_hub,
             private=private,
@@ -144,10 +144,10 @@ def export_command(
             raise UsageError(f"{flag}: is not for --format {chosen}; leave it out.")
     if not hashes and chosen != "safetensors":
         raise UsageError(f"--no-hashes: is not for --format {chosen}, which holds none; leave it out.")
-    from equicli import pipeline
+    from equicli import sharing
 
     out = Output(json=json, quiet=quiet)
-    exported = pipeline.export(
+    exported = sharing.export(
         run,
         output,
         form=chosen,

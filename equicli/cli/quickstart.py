@@ -32,7 +32,7 @@ def quickstart_command(
     """
     from pathlib import Path
 
-    from equicli import pipeline
+    from equicli import pipeline, sharing
     from equicli.claims import claim_new
     from equicli.config import build_config
     from equicli.errors import UsageError
@@ -72,7 +72,7 @@ def quickstart_command(
         out.say(f"\n$ {commands[1]}")
         pipeline.evaluate(str(run.folder), progress=out, show=out.metrics)
         out.say(f"\n$ {commands[2]}")
-        pipeline.export(str(run.folder), f"{folder}/model.safetensors", overwrite=overwrite)
+        sharing.export(str(run.folder), f"{folder}/model.safetensors", overwrite=overwrite)
     if points:
         further = (
             f"  equicli compare --recipe {recipe} --checkpoint {weights} --seeds 1 --systems points {folder}/data\n"

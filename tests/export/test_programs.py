@@ -23,10 +23,10 @@ from equicli.export.graph import ImagesGraph, predict
 from equicli.export.parity import Case, compare
 from equicli.export.picture_graph import OnePicture
 from equicli.groups import parse_group
-from equicli.pipeline import _some_pictures
 from equicli.policy import Gate
 from equicli.prediction.inputs import Pictures
 from equicli.progress import Silent
+from equicli.sharing import _some_pictures
 from tests.serving.conftest import *  # noqa: F403
 from tests.told import Told
 

@@ -93,7 +93,7 @@ def test_what_exists_is_written_only_when_asked_and_stays_as_public_as_it_is(pus
     "change", [{"overrides": {"--data": "others"}}, {"precision": "bf16"}, {"reencode": "jpeg:75"}]
 )
 def test_a_card_tells_of_the_runs_own_metrics(served: Path, tmp_path: Path, change) -> None:
-    from equicli.pipeline import push_to_hub
+    from equicli.sharing import push_to_hub
 
     run = shutil.copytree(served / "run", tmp_path / "run")
     metrics = json.loads((run / "metrics.json").read_text())
