@@ -107,13 +107,19 @@ class ViewCanonicalizer(Canonicalizer):
 
         return cls(spec, context, build_canonicalization_network(spec.network))
 
-    def see(self, x: Tensor) -> Tensor:
-        """What the network says of g⁻¹·x for every g, float32 (b, |G|, d), of small views x."""
+    def see(self, x: Tensor, drawn: Tensor | None = None) -> Tensor:
+        """What the network says of g⁻¹·x for every g, float32 (b, |G|, d), of small views x.
+
+        Args:
+            drawn: of these g alone, (b, n).
+        """
         if self.disc is None:
             stacked = views(self.group, x)
         else:
             assert isinstance(self.group, PlanarGroup)
             stacked = sharp_views(self.group, x, self.disc)
+        if drawn is not None:
+            stacked = stacked[torch.arange(len(x), device=x.device)[:, None], drawn]
         seen = self.network(stacked.flatten(0, 1).contiguous(memory_format=torch.channels_last))
         vectors: Tensor = seen.float().unflatten(0, stacked.shape[:2])
         return vectors
