@@ -8,24 +8,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from equicli.canonicalization.canonicalizer import Canonicalizer, Context
-from equicli.canonicalization.registry import kinds_for
 from equicli.config import AdaptConfig, names_code
 from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.decode import Decoder, UnreadableImageError
 from equicli.data.folders import Dataset, Sample, Split, match_recorded, recorded_split, split_folder
 from equicli.data.loading import in_threads
 from equicli.devices import place
-from equicli.errors import EquicliError, UsageError, reason
-from equicli.groups import Group
+from equicli.errors import EquicliError, UsageError
 from equicli.model_config import ModelConfig
 from equicli.origin import Origin, find_origin
-from equicli.prediction.clouds import inputs_from_samples
 from equicli.prediction.identity import state_sha256
 from equicli.prediction.load import load_network
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.python_source import refuse_lazy
-from equicli.prediction.signature import asking
 from equicli.progress import Progress
 from equicli.runs import Run
 from equicli.settings import NetworkSettings
@@ -105,35 +100,6 @@ def open_origin(config: AdaptConfig, run: Run, *, resume: bool) -> Origin | None
         recorded = run.read_config().get("canonicalizer", {}).get("source", {})
         return Origin(run.start, str(recorded.get("name")), str(recorded.get("sha256")))
     return find_origin(config.start_from)
-
-
-def make_canonicalizer(
-    config: AdaptConfig,
-    group: Group,
-    origin: Origin | None,
-    found: PretrainedNetwork,
-    task: Task,
-    picture: Tensor,
-    device: torch.device,
-) -> Canonicalizer:
-    """Make a new canonicalizer, or take that of `origin`, and find one pose before anything is read or written: a size
-    may not be for it.
-    """
-    torch.manual_seed(config.seed)
-    kind = kinds_for(group)[config.canonicalizer.kind]
-    context = Context(group, found.preprocess.normalization.rgb())
-    canonicalizer = origin.load(group) if origin else kind.create(config.canonicalizer, context)
-    canonicalizer.to(device).eval()
-    if not canonicalizer.finds_poses:
-        return canonicalizer
-    try:
-        with torch.inference_mode():
-            inputs = inputs_from_samples([picture], found.preprocess, device, config.padding)
-            canonicalizer.find(inputs, asking(found.network, task.signature))
-    except Exception as error:  # of any network, also of somebody's own
-        remedy = " Try another --canonicalizer-size." if canonicalizer.learns else ""
-        raise EquicliError(f"--canonicalizer {config.canonicalizer.kind}: fails ({reason(error)}).{remedy}") from error
-    return canonicalizer
 
 
 def load_own_code(wanted: NetworkSettings) -> nn.Module | None:

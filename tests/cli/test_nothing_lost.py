@@ -62,7 +62,7 @@ def test_what_is_stopped_after_training_goes_on_with_its_reports(cli, here: Path
     evaluated = cli("evaluate", "-o", "measured", cwd=here)  # the latest run, whose model is whole
     assert evaluated.returncode == 0, evaluated.stderr
     assert (here / "runs/latest").resolve().name == "second"
-    monkeypatch.setattr("equicli.training.adapt.fit", lambda *_, **__: pytest.fail("it is trained"))
+    monkeypatch.setattr("equicli.training.teaching.fit", lambda *_, **__: pytest.fail("it is trained"))
     resumed = cli("adapt", "--resume", "runs/second", cwd=here)
     assert resumed.returncode == 0 and "only its reports are missing" in resumed.stderr
     assert (here / "runs/second/model.safetensors").read_bytes() == second
@@ -123,7 +123,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(cli, here
     (here / "locked").mkdir()
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked" and access(path, mode))
-    for room in ("equicli.training.adapt.open_data", "equicli.artifact.load", "equicli.quickstart.prepare"):
+    for room in ("equicli.training.setup.open_data", "equicli.artifact.load", "equicli.quickstart.prepare"):
         monkeypatch.setattr(room, lambda *_, **__: pytest.fail("work was begun"))
     output = "locked/model.safetensors" if command[0] == "export" else "locked"
     result = cli(*command, "-o", output, cwd=here)
