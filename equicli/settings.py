@@ -102,6 +102,12 @@ class TrainingSettings(Settings):
         description="crop training images at random. zoom: to 60-100 % of the side; shift: by up to an eighth of it, "
         "which does not blur; default: shift where the prediction network sees them (task_weight), else zoom",
     )
+    crop_size: float = Field(
+        1.0,
+        ge=0.25,
+        le=1.0,
+        description="side that zoomed crops are shown at ÷ what the canonicalizer looks at: things in crops look larger",
+    )
     prior_weight: Weight = Field(description="default: 1 where poses are found")
     contrast_weight: Weight = Field(description="default: 0.1 where views are compared")
     artifact_weight: Weight = Field(0.0, description="makes poses off the grid agree, at the cost of a second pass")

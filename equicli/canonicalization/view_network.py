@@ -117,7 +117,8 @@ class ViewCanonicalizer(Canonicalizer):
             stacked = views(self.group, x)
         else:
             assert isinstance(self.group, PlanarGroup)
-            stacked = sharp_views(self.group, x, self.disc)
+            size = x.shape[-1]  # in training other than evaluation's, maybe
+            stacked = sharp_views(self.group, x, self.disc if size == self.view.size else inscribed_disc(size))
         if drawn is not None:
             stacked = stacked[torch.arange(len(x), device=x.device)[:, None], drawn]
         seen = self.network(stacked.flatten(0, 1).contiguous(memory_format=torch.channels_last))

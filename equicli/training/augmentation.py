@@ -14,7 +14,13 @@ MAX_NOISE = 0.06  # standard deviation, of the range of pixels
 
 
 def vary(
-    images: Tensor, generator: torch.Generator, *, crop: str, mirror: bool, aspects: Tensor | None
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    crop: str,
+    mirror: bool,
+    aspects: Tensor | None,
+    size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Crop at random, which leaves poses as they are.
 
@@ -28,9 +34,10 @@ def vary(
             MAX_SHIFT of the side: a network that is to stay as sharp-eyed as it is sees no pixel between others.
         mirror: mirror left-right at random, too, which leaves poses as the prior has them if it is symmetric.
         aspects: (b,), width ÷ height of the pictures that were squashed; None where shapes are to be left alone.
+        size: side t in pixels of what is returned; by default s.
 
     Returns:
-        float32 (b, 3, s, s) in [0, 1], and which of them were mirrored, bool (b,).
+        float32 (b, 3, t, t) in [0, 1], and which of them were mirrored, bool (b,).
     """
     b, side = len(images), images.shape[-1]
     scale = (1 - (MAX_ZOOM if crop == "zoom" else 0) * torch.rand(b, generator=generator)).expand(2, b)
@@ -43,7 +50,8 @@ def vary(
     zero = torch.zeros(b)
     wide, high = scale
     affine = torch.stack([torch.stack([flip * wide, zero, shift[0]], 1), torch.stack([zero, high, shift[1]], 1)], 1)
-    grid = functional.affine_grid(affine.to(images.device), list(images.shape), align_corners=False)
+    shape = [b, images.shape[1], size or side, size or side]
+    grid = functional.affine_grid(affine.to(images.device), shape, align_corners=False)
     varied = functional.grid_sample(images.float() / 255, grid, padding_mode="reflection", align_corners=False)
     return varied, flip < 0
 

@@ -224,7 +224,9 @@ class _Trainer:
         if self.canonicalizer.group.dimension == 3:
             return vary_clouds(taken.pixels, generator, mirror=self.mirrors), None
         aspects = taken.aspects if self.objective.small and self.canonicalizer.view.whole else None
-        x, flipped = vary(taken.pixels, generator, crop=self.settings.crop, mirror=self.mirrors, aspects=aspects)
+        side, crop = taken.pixels.shape[-1], self.settings.crop
+        size = max(1, round(self.settings.crop_size * side)) if self.objective.small and crop == "zoom" else side
+        x, flipped = vary(taken.pixels, generator, crop=crop, mirror=self.mirrors, aspects=aspects, size=size)
         poses = taken.poses
         if poses is not None:
             flipped = flipped[:, None].to(poses.device)
