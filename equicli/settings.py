@@ -106,7 +106,7 @@ class TrainingSettings(Settings):
         1.0,
         ge=0.25,
         le=1.0,
-        description="side that zoomed crops are shown at ÷ what the canonicalizer looks at: things in crops look larger",
+        description="side that zoomed crops are shown at ÷ side that it looks at: in crops, things look larger",
     )
     prior_weight: Weight = Field(description="default: 1 where poses are found")
     contrast_weight: Weight = Field(description="default: 0.1 where views are compared")

@@ -164,7 +164,7 @@ def compiled(model):
 
 @pytest.mark.parametrize(
     ("group", "copied"),
-    [("c4", copy.deepcopy), ("d4", pickled), ("c8", compiled)],
+    [("c4", copy.deepcopy), ("d4", pickled), pytest.param("c8", compiled, marks=pytest.mark.slow)],
 )
 @torch.inference_mode()
 def test_a_copied_or_compiled_model_gives_the_same_output(group, copied):
@@ -282,7 +282,7 @@ def test_an_energy_model_runs_in_half_precision():
         ("equivariant", "c4", copy.deepcopy),
         ("steerable", "so2", pickled),
         ("steerable", "o2", copy.deepcopy),
-        ("steerable", "o2", compiled),
+        pytest.param("steerable", "o2", compiled, marks=pytest.mark.slow),
     ],
 )
 @torch.inference_mode()

@@ -47,8 +47,8 @@ def figure(metrics: Mapping[str, Any]) -> bytes:
     """The same as a PNG: the gate's curve, the other ways as points, and as a line the network alone, upright."""
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = drawing.subplots()
+    drawing = Figure(figsize=(8, 4.5))
+    axes = drawing.subplots(gridspec_kw={"left": 0.09, "right": 0.76, "bottom": 0.13, "top": 0.96})
     score, points = metrics["score"], metrics["curve"]["points"]
 
     def place(point: Point) -> tuple[float, float]:

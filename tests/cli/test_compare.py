@@ -8,6 +8,7 @@ import pytest
 
 from equicli.comparison.systems import TITLES
 from equicli.training import loop
+from tests.cli.conftest import thinned
 
 CHOSEN = "vanilla,oracle,augmentation,equioptadapt,symmetrization,equituning"
 
@@ -22,7 +23,7 @@ def compared(cli, few: Path, shared) -> Path:
     """The comparison's folder, in a folder that has the data, too; all that is made of it again is the same."""
 
     def make(here: Path) -> None:
-        shutil.copytree(few, here, dirs_exist_ok=True)
+        thinned(few, here)
         result = cli(*command(), cwd=here)
         assert result.returncode == 0, result.stderr
         assert "augmentation" in result.stdout and "few: accuracies are uncertain" in result.stdout
@@ -32,7 +33,7 @@ def compared(cli, few: Path, shared) -> Path:
 
 def rows_of(folder: Path) -> dict[str, dict]:
     document = json.loads((folder / "compare.json").read_text())
-    assert document["n"] == 9 * 5 and document["rotations"] == 4
+    assert document["n"] == 9 * 2 and document["rotations"] == 4
     return {row["system"]: row for row in document["systems"]}
 
 
@@ -88,8 +89,8 @@ def test_a_run_of_the_comparison_says_what_it_is(cli, compared: Path, tmp_path: 
     assert "at all poses" not in plain and "fine-tuned" not in plain
 
 
-def test_all_systems_are_counted_on_pictures_that_are_compressed_again(cli, few: Path, tmp_path: Path) -> None:
-    shutil.copytree(few, tmp_path, dirs_exist_ok=True)
+def test_all_systems_are_counted_on_pictures_that_are_compressed_again(cli, fewer: Path, tmp_path: Path) -> None:
+    shutil.copytree(fewer, tmp_path, dirs_exist_ok=True)
     result = cli(*command("--systems", "energy", "--reencode", "jpeg:5", "--json"), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
@@ -112,7 +113,7 @@ def test_what_is_finished_is_taken_over(cli, compared: Path, tmp_path: Path) -> 
 
 
 def test_an_interrupted_comparison_goes_on_to_the_same_accuracies(
-    cli, compared: Path, few: Path, tmp_path: Path, monkeypatch
+    cli, compared: Path, fewer: Path, tmp_path: Path, monkeypatch
 ) -> None:
     save, calls = loop._Trainer.save, []
 
@@ -124,47 +125,47 @@ def test_an_interrupted_comparison_goes_on_to_the_same_accuracies(
 
     monkeypatch.setattr(loop._Trainer, "save", interrupt)
     one = command("--systems", "augmentation,equioptadapt", "--seeds", "1", "-o", tmp_path / "other")
-    stopped = cli(*one, cwd=few)
+    stopped = cli(*one, cwd=fewer)
     assert stopped.returncode == 130 and "give the same command again" in stopped.stderr
     monkeypatch.setattr(loop._Trainer, "save", save)
-    assert cli(*one, cwd=few).returncode == 0
+    assert cli(*one, cwd=fewer).returncode == 0
     whole, resumed = rows_of(compared), rows_of(tmp_path / "other")
     assert list(resumed) == ["vanilla", "oracle", "augmentation", "equioptadapt"]
     for name, row in resumed.items():
         assert [run["correct"] for run in row["runs"]] == [whole[name]["runs"][0]["correct"]]
 
 
-def test_runs_of_other_settings_are_taken_over_or_replaced_only_if_asked(cli, few: Path, tmp_path: Path) -> None:
+def test_runs_of_other_settings_are_taken_over_or_replaced_only_if_asked(cli, fewer: Path, tmp_path: Path) -> None:
     base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors")
     chosen = ("--systems", "equioptadapt", "--seeds", "1", "--epochs", "1", "-o", tmp_path / "o")
-    assert cli(*base, *chosen, cwd=few).returncode == 0
+    assert cli(*base, *chosen, cwd=fewer).returncode == 0
     model = tmp_path / "o" / "equioptadapt-seed0" / "model.safetensors"
     before = model.read_bytes()
-    refused = cli(*base, *chosen, "--batch-size", "32", cwd=few)
+    refused = cli(*base, *chosen, "--batch-size", "32", cwd=fewer)
     assert refused.returncode == 2 and "other settings (batch_size = 64, now 32)" in refused.stderr
     assert "--overwrite" in refused.stderr
     # Nothing is lost where the new run cannot be made.
     (tmp_path / "no").write_bytes(b"no weights")
-    failed = cli(*base, *chosen, "--overwrite", "--checkpoint", tmp_path / "no", cwd=few)
+    failed = cli(*base, *chosen, "--overwrite", "--checkpoint", tmp_path / "no", cwd=fewer)
     assert failed.returncode and model.read_bytes() == before
-    assert cli(*base, *chosen, "--batch-size", "32", "--overwrite", cwd=few).returncode == 0
+    assert cli(*base, *chosen, "--batch-size", "32", "--overwrite", cwd=fewer).returncode == 0
     assert model.read_bytes() != before
 
 
-def test_runs_that_others_could_have_been_tested_on_are_refused(cli, few: Path, tmp_path: Path) -> None:
+def test_runs_that_others_could_have_been_tested_on_are_refused(cli, fewer: Path, tmp_path: Path) -> None:
     """An image that came between two calls must not move a part's test images."""
     base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
     chosen = ("--systems", "equioptadapt", "--seeds", "1", "-o", tmp_path / "o")
-    assert cli(*base, *chosen, cwd=few).returncode == 0
+    assert cli(*base, *chosen, cwd=fewer).returncode == 0
     split = tmp_path / "o" / "equioptadapt-seed0" / "split.json"
     parts = json.loads(split.read_text())
     split.write_text(json.dumps({**parts, "test": parts["test"][1:]}))
-    refused = cli(*base, *chosen, cwd=few)
+    refused = cli(*base, *chosen, cwd=fewer)
     assert refused.returncode == 2 and "other test images" in refused.stderr
     split.write_text(json.dumps(parts))
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "notes.txt").write_text("mine")
-    refused = cli(*base, "--systems", "energy", "-o", tmp_path / "elsewhere", cwd=few)
+    refused = cli(*base, "--systems", "energy", "-o", tmp_path / "elsewhere", cwd=fewer)
     assert refused.returncode == 2 and "holds no comparison" in refused.stderr
 
 
@@ -192,8 +193,8 @@ def test_images_without_labels_are_compared_by_what_needs_none(cli, few: Path, t
     assert none.returncode == 2 and "no labels, which all of these --systems train on" in none.stderr
 
 
-def test_a_sweep_is_a_table_and_a_figure(cli, few: Path, tmp_path: Path) -> None:
-    here = shutil.copytree(few, tmp_path / "here")
+def test_a_sweep_is_a_table_and_a_figure(cli, fewer: Path, tmp_path: Path) -> None:
+    here = shutil.copytree(fewer, tmp_path / "here")
     base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
     swept = (
         "--systems",

@@ -165,9 +165,12 @@ def begun(cli, here: Path, monkeypatch) -> Path:
 DAMAGE = {"empty": b"", "binary": b"\x00\xff" * 50, "json": b"[1, 2]", "torn": None}
 
 
-@pytest.mark.parametrize("how", DAMAGE)
 @pytest.mark.parametrize(
-    "name", ["split.json", "config.json", "resolved.yaml", "training_state.safetensors", "model.safetensors"]
+    ("name", "how"),
+    [
+        *((name, how) for name in ("split.json", "training_state.safetensors") for how in DAMAGE),
+        *((name, how) for name in ("config.json", "resolved.yaml", "model.safetensors") for how in ("binary", "torn")),
+    ],
 )
 def test_a_damaged_file_of_a_run_is_named_with_a_remedy(cli, here: Path, monkeypatch, name, how) -> None:
     trained = name == "model.safetensors"

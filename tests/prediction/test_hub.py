@@ -72,6 +72,7 @@ def test_weights_are_taken_from_the_commit_of_the_configuration(hub) -> None:
     assert "HEAD /acme/tiny/resolve/main/model.safetensors" not in server.requests
 
 
+@pytest.mark.slow
 def test_a_cached_repository_loads_in_a_new_process_after_the_server_is_gone(hub, tmp_path: Path) -> None:
     server = hub({"acme/tiny": {"main": repository()}})
     found = load_network(TINY)

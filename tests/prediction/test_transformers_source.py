@@ -127,7 +127,7 @@ def test_a_network_gives_the_logits_of_transformers_own_and_is_rebuilt_from_json
             assert torch.equal(network(images()), logits)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["ViT", "Swinv2", "ConvNext", "ResNet", "Beit", "Dinov2", "MobileNetV2", "Levit"])
 def test_the_head_is_found_and_replaced(tmp_path: Path, family: str) -> None:
     network = load_network(f"transformers:{folder_of(written(family), tmp_path / 'network')}").network
     head = network.get_submodule(find_head(network))

@@ -42,7 +42,7 @@ def test_the_network_is_trained_and_the_artifact_gives_it_back(workplace, change
         write_artifact(workplace / "adapter.safetensors", adapted.model, config, adapter_only=True)
 
 
-@pytest.mark.parametrize("changes", SYSTEMS.values(), ids=SYSTEMS)
+@pytest.mark.parametrize("changes", [SYSTEMS[name] for name in ("lambda", "sgd")], ids=str)
 def test_a_killed_run_resumes_to_the_same_artifact(workplace, changes) -> None:
     whole, _ = run_adapt("whole", train_base=True, **changes)
     with pytest.raises(Killed):

@@ -20,7 +20,7 @@ from equicli.errors import EquicliError, UsageError
 from equicli.groups import parse_group
 from equicli.groups.action import act
 from equicli.progress import Silent
-from equicli.training import adapt, loop
+from equicli.training import loop, teaching
 from equicli.training.upright import read_upright
 from tests.told import Told
 from tests.training.small_runs import configuration, resume, run_adapt
@@ -69,7 +69,7 @@ def trained_on(monkeypatch):
         counts.append((len(train), len(validation)))
         return fit(canonicalizer, train, validation, *rest, **options)
 
-    monkeypatch.setattr(adapt, "fit", counting)
+    monkeypatch.setattr(teaching, "fit", counting)
     return counts
 
 
