@@ -194,7 +194,7 @@ def test_upright_pictures_are_turned_to_the_pose_of_the_training_images(more, mo
         given.append(turn)
         return read_upright(samples, known, test, turn=turn, **options)
 
-    monkeypatch.setattr(adapt, "read_upright", keeping)
+    monkeypatch.setattr(teaching, "read_upright", keeping)
     run_adapt("out", upright="more", prior="r90,r270")
     picture = torch.randint(256, (3, 4, 6), dtype=torch.uint8)
     assert torch.equal(given[0](picture), act(parse_group("c4"), 1, picture))
