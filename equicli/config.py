@@ -348,6 +348,13 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
         f"{artifact}: {flag} learns no poses; leave it out": (
             training.artifact_weight and not (kind.finds_poses and kind.learns)
         ),
+        f"{tree.name('training.views')}: {flag} needs all views of an image; leave it out": (
+            training.views is not None and not kind.trains_on_few_views
+        ),
+        f"{tree.name('training.crop_size')}: only of zoomed crops, where {flag} takes any size; leave it out": (
+            training.crop_size < 1
+            and not (kind.takes_any_size and training.crop == "zoom" and not training.task_weight)
+        ),
         f"{task}: {flag} trains nothing; leave it out, or add --train-base": (
             training.task_weight and not kind.learns and not training.train_base
         ),

@@ -108,6 +108,11 @@ class TrainingSettings(Settings):
         le=1.0,
         description="side that zoomed crops are shown at ÷ side that it looks at: in crops, things look larger",
     )
+    views: int | None = Field(
+        None,
+        ge=1,
+        description="of consensus: how many views of each image a training step asks, at random; default: all",
+    )
     prior_weight: Weight = Field(description="default: 1 where poses are found")
     contrast_weight: Weight = Field(description="default: 0.1 where views are compared")
     artifact_weight: Weight = Field(0.0, description="makes poses off the grid agree, at the cost of a second pass")

@@ -443,6 +443,14 @@ def test_defaults_fit_the_group(group: str, kind: str, prior: tuple[str], contra
     assert (training.task_weight, config.padding, training.crop) == (0, "edge", "zoom")
 
 
+def test_smaller_crops_and_fewer_views_are_for_canonicalizers_that_can_train_on_them() -> None:
+    training = settings_of("c4", canonicalizer="consensus", crop_size=0.8, views=1).training
+    assert (training.crop_size, training.views) == (0.8, 1)
+    assert "views: --canonicalizer optimized needs all views" in error_of("canonicalizer.kind=optimized", "views=1")
+    for other in ("crop=shift", "canonicalizer.kind=equivariant", "task_weight=1"):
+        assert "crop_size: only of zoomed crops" in error_of("crop_size=0.8", other)
+
+
 def test_a_prediction_network_sees_no_blurred_crops_unless_asked() -> None:
     assert settings_of("c4", task_weight=1).training.crop == "shift"
     assert settings_of("c4", train_base=True).training.crop == "shift"

@@ -68,10 +68,13 @@ class Canonicalizer(nn.Module):
     finds_poses: whether it finds poses at all; False for the baseline that has none to find.
     trains_further: whether one that was stored can be trained again.
     compares_views: whether its poses have `vectors`, on which the contrast loss acts.
+    trains_on_few_views: whether `training_views` of each input are enough to train on.
+    takes_any_size: whether it can be trained on views of other sizes than `view` has.
     learning_rate: by default; networks that can only start untrained want a higher one.
     view: what it looks at. `__init__` calls `super().__init__(context)`, which takes SIZE pixels, normalized as for the
         prediction network; one that looks otherwise sets `self.view = self.look(size, normalization)`.
     passes: of the prediction network, for each input, to find its pose.
+    training_views: how many views of each input are asked in training; None for all.
     remarks: a line on each thing that `create` decided, for the user.
     """
 
@@ -82,12 +85,15 @@ class Canonicalizer(nn.Module):
     finds_poses: ClassVar[bool] = True
     trains_further: ClassVar[bool] = True
     compares_views: ClassVar[bool] = False
+    trains_on_few_views: ClassVar[bool] = False
+    takes_any_size: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 1e-3
 
     group: Group
     view: SmallView
     spec: Any = Nothing()
     passes: int = 0
+    training_views: int | None = None
     remarks: tuple[str, ...] = ()
 
     def __init__(self, context: Context) -> None:

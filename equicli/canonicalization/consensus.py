@@ -21,9 +21,6 @@ class ConsensusSettings(ViewSettings):
 
     kind: Literal["consensus"] = "consensus"
     vector_size: int = Field(128, ge=2, le=4096, description="length of the vector that poses are told by")
-    training_views: int | None = Field(
-        None, ge=1, description="how many views of each picture a training step asks, drawn at random; default: all"
-    )
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class ConsensusCanonicalizer(ViewCanonicalizer):
 
     Settings = ConsensusSettings
     Spec = ConsensusSpec
-    training_views: int | None = None
+    trains_on_few_views = True
     method = "consensus of all views, each of which is asked for its own pose (ours)"
 
     def __init__(self, spec: ConsensusSpec, context: Context, network: nn.Module) -> None:
@@ -93,21 +90,20 @@ class ConsensusCanonicalizer(ViewCanonicalizer):
             found.provenance,
         )
         made = cls(spec, context, found.network)
-        made.training_views = settings.training_views
         made.remarks = found.remarks
         return made
 
     def forward(self, x: Tensor) -> Pose:
         """Find the pose of small views x; see `Canonicalizer`."""
-        if self.training and self.training_views is not None and self.training_views < self.group.order:
-            return self._ask_some(x, self.training_views)
+        if self.training and self.training_views and self.training_views < self.group.order:
+            return self._ask_few(x, self.training_views)
         opinions = self.pose_logits(self.see(x)).float()  # (b, |G|, outputs): of each view, of each pose
         # Summed in the order of k, which is the same however x comes turned: so the sum rounds the same.
         scores = opinions[:, self.view_of, self.output_of].sum(dim=2)  # (b, |G|)
         return Pose(scores.argmax(dim=1), scores)
 
-    def _ask_some(self, x: Tensor, count: int) -> Pose:
-        """The poses by so many views of each picture, drawn at random. Each has an opinion of all poses."""
+    def _ask_few(self, x: Tensor, count: int) -> Pose:
+        """The poses by so many views of each picture, drawn at random: each has an opinion of all poses."""
         drawn = torch.rand(len(x), self.group.order).argsort(dim=1)[:, :count]  # v
         opinions = self.pose_logits(self.see(x, drawn.to(x.device))).float()[..., self.output_of]  # (b, count, |G|)
         # A view v of x in pose g stands in pose k = v⁻¹·g.

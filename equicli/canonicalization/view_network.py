@@ -81,6 +81,7 @@ class ViewSpec(Protocol):
 class ViewCanonicalizer(Canonicalizer):
     """Equivariant for any network, because acting on x only permutes the views."""
 
+    takes_any_size = True
     group: FiniteGroup
 
     def __init__(self, spec: ViewSpec, context: Context, network: nn.Module) -> None:

@@ -225,7 +225,7 @@ class _Trainer:
             return vary_clouds(taken.pixels, generator, mirror=self.mirrors), None
         aspects = taken.aspects if self.objective.small and self.canonicalizer.view.whole else None
         side, crop = taken.pixels.shape[-1], self.settings.crop
-        size = max(1, round(self.settings.crop_size * side)) if self.objective.small and crop == "zoom" else side
+        size = max(1, round(self.settings.crop_size * side))
         x, flipped = vary(taken.pixels, generator, crop=crop, mirror=self.mirrors, aspects=aspects, size=size)
         poses = taken.poses
         if poses is not None:

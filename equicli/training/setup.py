@@ -130,6 +130,7 @@ def make_canonicalizer(setup: Setup) -> Canonicalizer:
     origin = setup.origin
     canonicalizer = origin.load(group) if origin else kind.create(config.canonicalizer, context)
     canonicalizer.to(setup.device).eval()
+    canonicalizer.training_views = config.training.views
     if canonicalizer.finds_poses:
         try:
             with torch.inference_mode():
@@ -140,6 +141,18 @@ def make_canonicalizer(setup: Setup) -> Canonicalizer:
             raise EquicliError(
                 f"--canonicalizer {config.canonicalizer.kind}: fails ({reason(error)}).{remedy}"
             ) from error
+    if config.training.crop_size < 1:
+        _try_crops(canonicalizer, config.training.crop_size, setup.device)
     for remark in (*canonicalizer.remarks, *(origin.remarks(group) if origin else ())):
         setup.progress.say(remark)
     return canonicalizer
+
+
+def _try_crops(canonicalizer: Canonicalizer, share: float, device: torch.device) -> None:
+    """Refuse crops of another size than the canonicalizer looks at where its network takes one size alone."""
+    size = max(1, round(share * canonicalizer.view.size))
+    try:
+        with torch.inference_mode():
+            canonicalizer(torch.zeros(1, 3, size, size, device=device))
+    except Exception as error:  # of any network
+        raise EquicliError(f"--set crop_size={share:g}: its network fails ({reason(error)}). Leave it out.") from error

@@ -78,3 +78,24 @@ def test_only_what_is_learned_is_stored():
     stored = create("consensus", "c4", size=16, width=4).state_dict()
     own = {key for key in stored if not key.startswith("network.")}
     assert own == {"pose_logits.weight", "pose_logits.bias"}
+
+
+@pytest.mark.parametrize(("group", "poses"), [("c4", "c4"), ("d2", "d4"), ("c4", "d4")])
+def test_few_views_have_opinions_of_all_poses_which_add_up_to_those_of_all_views(group, poses):
+    module = consensus(group, nn.Flatten(), poses)
+    order = parse_group(poses).order
+    module.pose_logits = nn.Linear(3 * SIZE * SIZE, order)
+    x, whole = noise(5, SIZE), []
+    scores = module(x).scores
+    module.train()
+    for count in (1, module.group.order - 1):
+        module.training_views = count
+        assert not torch.allclose(module(x).scores, scores)
+        torch.manual_seed(0)
+        mean = torch.stack([module(x).scores for _ in range(300)]).mean(dim=0) * module.group.order / count
+        torch.testing.assert_close(mean, scores, atol=0.5 * scores.std().item(), rtol=0)
+        whole.append(mean)
+    module.training_views = module.group.order
+    assert torch.equal(module(x).scores, scores)
+    module.training_views = 1
+    assert torch.equal(module.eval()(x).scores, scores)  # where it is used, all are asked
