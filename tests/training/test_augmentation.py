@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from equicli.training.augmentation import BLURRED, GREY, MAX_ZOOM, MIN_SIDE, degrade, stretch, vary
 
@@ -162,3 +163,16 @@ def test_so_many_pictures_lose_their_colour_and_their_sharpness():
     assert ((red - blue).abs() < 0.02).float().mean() == pytest.approx(GREY, abs=0.06)
     contrast = (found[..., ::2] - found[..., 1::2]).amax(dim=1).mean(dim=(1, 2))
     assert (contrast < 0.17).float().mean() > BLURRED / 2
+
+
+@pytest.mark.parametrize("size", [24, 40])
+def test_crops_of_another_size_show_the_same(size):
+    x = torch.linspace(0, 255, 32, dtype=torch.float64)
+    images = torch.stack([x.expand(32, 32), x.expand(32, 32).T, x.flip(0).expand(32, 32)]).to(torch.uint8)
+    images = images.expand(8, -1, -1, -1)
+    options = {"crop": "zoom", "mirror": True, "aspects": torch.full((8,), 1.5)}
+    (as_large, flipped), (other, again) = (
+        vary(images, torch.Generator().manual_seed(0), size=side, **options) for side in (None, size)
+    )
+    assert other.shape == (8, 3, size, size) and torch.equal(flipped, again)
+    torch.testing.assert_close(functional.interpolate(other, size=32, mode="bilinear"), as_large, atol=0.02, rtol=0)
