@@ -89,8 +89,8 @@ def test_a_run_of_the_comparison_says_what_it_is(cli, compared: Path, tmp_path: 
     assert "at all poses" not in plain and "fine-tuned" not in plain
 
 
-def test_all_systems_are_counted_on_pictures_that_are_compressed_again(cli, fewer: Path, tmp_path: Path) -> None:
-    shutil.copytree(fewer, tmp_path, dirs_exist_ok=True)
+def test_all_systems_are_counted_on_pictures_that_are_compressed_again(cli, few: Path, tmp_path: Path) -> None:
+    shutil.copytree(few, tmp_path, dirs_exist_ok=True)
     result = cli(*command("--systems", "energy", "--reencode", "jpeg:5", "--json"), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
