@@ -51,6 +51,7 @@ def fit(
     seed: int,
     *,
     base: nn.Module | None = None,
+    trained_before: bool = False,
     state: Path | None,
     log: Callable[[Mapping[str, Any]], None],
     progress: Progress,
@@ -61,17 +62,20 @@ def fit(
         train, validation: images as the objective wants them; see `Objective.normalization`.
         seed: of shuffling and augmentation.
         base: the prediction network, where it is trained, too; it is the one of the objective's task.
+        trained_before: whether the weights are of an earlier training, and so may be the best.
         state: file that holds the last whole epoch; where it exists, training goes on from it to the same weights. None
             keeps none.
         log: takes one entry an epoch.
 
     Returns:
-        The best epoch, counted from 1, and its scores on the validation images.
+        The best epoch, counted from 1, or 0 for the weights of before, and its scores on the validation images.
     """
     trainer = _Trainer(canonicalizer, objective, settings, seed, base)
     if state is not None and state.is_file():
         trainer.restore(state)
         progress.say(f"going on after epoch {trainer.epoch} of {settings.epochs}")
+    elif trained_before:
+        trainer.keep_if_best(trainer.measure(validation))
     while trainer.epoch < settings.epochs:
         start = time.monotonic()
         with full_float32(trainer.device):  # also of gradients
@@ -296,7 +300,7 @@ class _Trainer:
                 raise ValueError("moments of another shape")
         self.scaler.load_state_dict({name: value.item() for name, value in parts["scaler"].items()})
         own = {name: value.shape for name, value in self.trained.state_dict().items()}
-        if {name: value.shape for name, value in parts["best"].items()} != own or not 1 <= best_epoch <= epoch:
+        if {name: value.shape for name, value in parts["best"].items()} != own or not 0 <= best_epoch <= epoch:
             raise ValueError("no weights of the best epoch")
         self.epoch = int(epoch)
         self.best = int(best_epoch), Scores(identity_rate, best_loss), parts["best"]

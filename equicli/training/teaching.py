@@ -101,6 +101,7 @@ def _fit(setup: Setup, canonicalizer: Canonicalizer, train: Source, validation: 
         training,
         config.seed,
         base=network if training.train_base else None,
+        trained_before=setup.origin is not None,
         state=run.state,
         log=run.append_log,
         progress=progress,
@@ -131,5 +132,6 @@ def _kept(setup: Setup, objective: Objective, epoch: int, scores: Scores, n: int
         rate = f"of {of} {scores.identity_rate:.1%} are found as the prior says, near chance"
         return f"keeping epoch {epoch}, though training learned next to nothing: {rate}"
     by_rate = objective.judged_by_identity_rate
+    which = f"epoch {epoch}" if epoch else "the weights that it started from"
     best = f"identity rate {scores.identity_rate:.1%}" if by_rate else f"loss {scores.loss:.3f}"
-    return f"keeping epoch {epoch}, the best by its {best} on {of}"
+    return f"keeping {which}, the best by its {best} on {of}"

@@ -17,6 +17,7 @@ from equicli.errors import EquicliError, UsageError
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.progress import Silent
 from equicli.resume import resume_config
+from equicli.training import loop
 from equicli.training.adapt import train_canonicalizer
 from tests.told import Told
 from tests.training.small_runs import VIEWS, new_run, run_adapt, write_images
@@ -99,6 +100,14 @@ def test_trained_further_it_begins_with_those_weights_and_has_seen_both_folders(
     own = {fingerprint(workplace / "others" / name) for part in ("train", "validation") for name in split[part]}
     assert read_pictures_seen(run.model) == read_pictures_seen(source.model) | own
     assert any(line.startswith("canonicalizer: that of source (sha256 ") for line in told.lines)
+
+
+def test_training_that_makes_it_no_better_is_not_kept(source, monkeypatch):
+    told, scores = Told(), iter([loop.Scores(0.9, 0.1), loop.Scores(0.8, 0.2), loop.Scores(0.9, 0.2)])
+    monkeypatch.setattr(loop, "measure", lambda *_, **__: next(scores))
+    run, _ = attach("out", epochs=2, progress=told)
+    assert same(canonicalizer_of(run), canonicalizer_of(source))
+    assert any("keeping the weights that it started from, the best by its identity rate 90.0%" in x for x in told.lines)
 
 
 def test_other_groups_get_a_model_of_their_own(source):
