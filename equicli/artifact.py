@@ -136,13 +136,19 @@ def read_pictures_seen(path: Path) -> frozenset[bytes] | None:
     return from_tensor(found)
 
 
-def load_canonicalizer(path: Path, group: Group) -> Canonicalizer:
+def load_canonicalizer(path: Path, group: Group, size: int | None = None) -> Canonicalizer:
     """Load the canonicalizer of an artifact alone, for a group that it serves, in the form that is shipped.
+
+    Args:
+        size: what it is to look at, in pixels, where its kind takes any; None for its own.
 
     Raises:
         EquicliError: see `load`.
     """
     config = read_config(path)
+    if size is not None:
+        stored = config.canonicalizer
+        config = replace(config, canonicalizer=replace(stored, spec={**stored.spec, "size": size}))
     weights = {key.removeprefix(_CANONICALIZER): value for key, value in _canonicalizer_weights(path).items()}
     try:
         with Allowance(weights):

@@ -31,6 +31,7 @@ from equicli.settings import (
     Settings,
     Share,
     SplitSettings,
+    StartedSettings,
     TaskSettings,
     TrainingSettings,
     fault,
@@ -107,8 +108,7 @@ def resolve(tree: Tree) -> AdaptConfig:
         raise UsageError("--model is missing: name it on the command line or in a recipe.")
     kinds = {name: {"kind": kind_of(name, values), **values.get(name, {})} for name in ("canonicalizer", "task")}
     training = _fill_training(values.get("training", {}), kind)
-    # One to start from has all others.
-    settings = kind.Settings if values.get(START_FROM) is None else CanonicalizerSettings
+    settings = kind.Settings if values.get(START_FROM) is None else StartedSettings
     config = _validate(
         AdaptConfig,
         {

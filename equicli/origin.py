@@ -37,9 +37,9 @@ class Origin:
         """The group whose elements it has learned to tell apart."""
         return parse_group(_trained_for(artifact.read_config(self.path)))
 
-    def load(self, group: Group) -> Canonicalizer:
+    def load(self, group: Group, size: int | None) -> Canonicalizer:
         """Load the canonicalizer for a group that it serves; see `artifact.load_canonicalizer`."""
-        return artifact.load_canonicalizer(self.path, group)
+        return artifact.load_canonicalizer(self.path, group, size)
 
     def pictures_seen(self) -> frozenset[bytes] | None:
         """Fingerprints of the pictures that it was trained on; None where the file has none."""
@@ -89,17 +89,20 @@ def with_origin(tree: Tree) -> Tree:
     name = tree.get(START_FROM)
     if not isinstance(name, str) or not name:
         return tree  # `resolve` says what is wrong
-    own = next((g for g in tree.given if g.key.startswith("canonicalizer.") and g.key != "canonicalizer.kind"), None)
-    if own is not None:
-        raise UsageError(f"{own.written}: comes from --start-from {name}; leave it out.")
     path, _ = _locate(name)
     config = artifact.read_config(path)
     kind, wanted = config.canonicalizer.kind, tree.get("canonicalizer.kind")
+    trained = parse_group(_trained_for(config))
+    of = kinds_for(trained)[kind]
+    free = ("canonicalizer.kind", *(["canonicalizer.size"] if of.takes_any_size else []))
+    said = [given for given in tree.given if given.key.startswith("canonicalizer.") and given.value is not None]
+    own = next((given for given in said if given.key not in free), None)
+    if own is not None:
+        raise UsageError(f"{own.written}: comes from --start-from {name}; leave it out.")
     if wanted not in (None, kind):
         raise UsageError(f"{tree.name('canonicalizer.kind')} {wanted}: --start-from {name} holds {kind}; leave it out.")
     group = tree.get("group") or config.group
-    trained = parse_group(_trained_for(config))
-    if not kinds_for(trained)[kind].serves(trained, parse_group(str(group))):
+    if not of.serves(trained, parse_group(str(group))):
         raise UsageError(
             f"--group {group}: --start-from {name} holds {kind} for {_trained_for(config)}, which cannot serve that "
             "group; leave --group out, or --start-from."

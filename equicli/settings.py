@@ -48,6 +48,12 @@ class CanonicalizerSettings(Settings):
     kind: str
 
 
+class StartedSettings(CanonicalizerSettings):
+    """What can be said of a canonicalizer that exists; it has all else."""
+
+    size: int | None = Field(None, ge=8, le=1024, description="side in pixels of what it looks at; default: its own")
+
+
 class TaskSettings(Settings):
     """What every task's settings have, of its data; each kind adds its own."""
 

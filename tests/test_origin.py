@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from equicli.canonicalization.canonicalizer import CanonicalizerSettings
 from equicli.config import build_config
 from equicli.errors import EquicliError, UsageError
 from equicli.files import open_tensors
@@ -16,6 +15,7 @@ from equicli.origin import Origin, find_origin
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.resume import resume_config
 from equicli.runs import Run
+from equicli.settings import StartedSettings
 from equicli.training.start import open_origin
 from tests.training.small_runs import VIEWS, make_workplace, run_adapt
 
@@ -102,18 +102,23 @@ def test_a_path_is_not_looked_for_on_the_hub(here, name):
 def test_kind_group_and_all_else_come_from_the_file(here):
     for name, kind, group in (("c8", "optimized", "c8"), ("kernels", "equivariant", "c4")):
         config = build(name, epochs=0)
-        assert (config.group, config.canonicalizer) == (group, CanonicalizerSettings(kind=kind))
+        assert (config.group, config.canonicalizer) == (group, StartedSettings(kind=kind))
         assert config.start_from == str(here / name)
         again = build_config({}, [], config.model_dump(mode="json"))
         assert again == config
 
 
 def test_settings_beside_it_that_the_file_decides_are_refused_but_a_recipe_gives_way(here, tmp_path):
-    assert "canonicalizer.size: comes from --start-from c4; leave it out" in refused("c4", "canonicalizer.size=32")
+    assert "canonicalizer.width: comes from --start-from c4; leave it out" in refused("c4", "canonicalizer.width=32")
     assert "canonicalizer.network" in refused("c4", **{"canonicalizer.network": "resnet18"})
     assert "canonicalizer.kind equivariant: --start-from c4 holds optimized" in refused(
         "c4", **{"canonicalizer.kind": "equivariant"}
     )
+    # Kernels have one size; a network that scores views may look at larger ones.
+    assert "canonicalizer.size: comes from --start-from kernels" in refused(
+        "kernels", "canonicalizer.size=33", epochs=0
+    )
+    assert build("c4", "canonicalizer.size=48").canonicalizer == StartedSettings(kind="optimized", size=48)
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("canonicalizer: {kind: equivariant, size: 33}\nlearning_rate: 0.5\n")
     config = build("c4", recipe=str(recipe))

@@ -27,6 +27,7 @@ from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.signature import asking
 from equicli.progress import Progress
 from equicli.runs import Run
+from equicli.settings import StartedSettings
 from equicli.tasks.registry import make_task
 from equicli.tasks.task import Binding, Task
 from equicli.training.start import first_picture, load_frozen, open_data, open_origin
@@ -128,7 +129,11 @@ def make_canonicalizer(setup: Setup) -> Canonicalizer:
     kind = kinds_for(group)[config.canonicalizer.kind]
     context = Context(group, found.preprocess.normalization.rgb())
     origin = setup.origin
-    canonicalizer = origin.load(group) if origin else kind.create(config.canonicalizer, context)
+    if origin:
+        assert isinstance(config.canonicalizer, StartedSettings)
+        canonicalizer = origin.load(group, config.canonicalizer.size)
+    else:
+        canonicalizer = kind.create(config.canonicalizer, context)
     canonicalizer.to(setup.device).eval()
     canonicalizer.training_views = config.training.views
     if canonicalizer.finds_poses:

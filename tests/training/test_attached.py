@@ -102,6 +102,14 @@ def test_trained_further_it_begins_with_those_weights_and_has_seen_both_folders(
     assert any(line.startswith("canonicalizer: that of source (sha256 ") for line in told.lines)
 
 
+def test_it_may_look_at_larger_pictures_than_it_was_trained_on(source):
+    run, adapted = attach("larger", **{"canonicalizer.size": 40})
+    assert same(canonicalizer_of(run), canonicalizer_of(source))
+    before, after = (read_config(of.model).canonicalizer.spec for of in (source, run))
+    assert {**before, "size": 40} == after and adapted.model.canonicalizer.view.size == 40
+    assert load(run.model).canonicalizer.view.size == 40
+
+
 def test_training_that_makes_it_no_better_is_not_kept(source, monkeypatch):
     told, scores = Told(), iter([loop.Scores(0.9, 0.1), loop.Scores(0.8, 0.2), loop.Scores(0.9, 0.2)])
     monkeypatch.setattr(loop, "measure", lambda *_, **__: next(scores))
