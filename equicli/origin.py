@@ -37,7 +37,7 @@ class Origin:
         """The group whose elements it has learned to tell apart."""
         return parse_group(_trained_for(artifact.read_config(self.path)))
 
-    def load(self, group: Group, size: int | None) -> Canonicalizer:
+    def load(self, group: Group, size: int | None = None) -> Canonicalizer:
         """Load the canonicalizer for a group that it serves; see `artifact.load_canonicalizer`."""
         return artifact.load_canonicalizer(self.path, group, size)
 
