@@ -13,6 +13,7 @@ from equicli.data.folders import Dataset, Sample, open_folder
 from equicli.data.layouts import SplitNames
 from equicli.errors import EquicliError, said_of
 from equicli.groups import PlanarGroup, Turns
+from equicli.prediction.inputs import Inputs
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.plain import plain
 from equicli.prediction.signature import CLASSIFIER, Signature, split_batch, try_network
@@ -210,6 +211,14 @@ class Task:
         return [{"output": plain(row, self.signature.outputs)} for row in split_batch(output)]
 
     # Evaluation
+
+    def prompted(self, inputs: Inputs, targets: Sequence[Any] | None) -> Inputs:
+        """Samples with what a network that answers prompts is asked about them. Here they are as they are.
+
+        Args:
+            targets: what is right for each, in its frame; None where nothing says.
+        """
+        return inputs
 
     def targets_of(self, output: Any) -> list[Any]:
         """Take what the network says of upright pictures for right, where no target is known: one a sample."""

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from equicli.data.folders import Dataset, Sample
 from equicli.data.preprocess import AS_THEY_ARE
-from equicli.errors import UsageError
+from equicli.errors import EquicliError, UsageError
 from equicli.groups import Turns
 from equicli.prediction.network import PretrainedNetwork
+from equicli.prediction.promptable import takes_prompts
+from equicli.prediction.published_files import architecture_in
 from equicli.prediction.signature import Signature, try_network
 from equicli.progress import Progress
 from equicli.settings import LocalPath, Share, TaskSettings
@@ -26,7 +28,7 @@ from equicli.tasks.annotations.outputs import bind_outputs, check_known
 from equicli.tasks.annotations.yolo import find_yolo, read_yolo
 from equicli.tasks.instances.answers import PARTS, check_answer, objects_in
 from equicli.tasks.instances.figures import alone, mean, numbers, pools_of, told
-from equicli.tasks.instances.labels import count_outputs
+from equicli.tasks.instances.labels import count_outputs, first_label
 from equicli.tasks.instances.precision import match, resampled
 from equicli.tasks.resampling import by_turns
 from equicli.tasks.task import Binding, Records, Task
@@ -71,7 +73,7 @@ class Instances(Task):
     def is_for(cls, model: str) -> bool:
         source, _, name = model.partition(":")
         if source != "torchvision":
-            return False
+            return architecture_in(model).endswith("ForObjectDetection")
         # Here, so that checking any other configuration imports no library of networks.
         from equicli.prediction.torchvision_source import DETECTORS, kind_of
 
@@ -123,6 +125,8 @@ class Instances(Task):
     def bind(
         self, found: PretrainedNetwork, data: Dataset, example: Any, show: Callable[[Sample], Any], progress: Progress
     ) -> Binding:
+        if takes_prompts(found.network):
+            raise EquicliError(f"--model: {type(found.network).__name__} answers prompts; write --task prompted.")
         check_answer(try_network(found.network, self.signature, example))
         names = found.class_names or ()
         target: Annotation | None = next((s.target for s in data.samples if s.target is not None), None)
@@ -133,7 +137,8 @@ class Instances(Task):
             )
             return Binding({}, class_names=names)
         outputs = count_outputs(found.network)
-        labels, how = bind_outputs(found, target.categories, outputs, self.settings.class_map)
+        first = first_label(found.network)
+        labels, how = bind_outputs(found, target.categories, outputs, self.settings.class_map, first)
         progress.say(f"labels: {len(labels)} classes are outputs {how}")
         return Binding(labels, class_names=names)
 

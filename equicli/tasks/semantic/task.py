@@ -1,6 +1,5 @@
 """The task: a class for every pixel, and how mean intersection over union is made of it."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from equicli.errors import EquicliError
 from equicli.groups import Turns
 from equicli.groups.elements import Frame
 from equicli.prediction.network import PretrainedNetwork
+from equicli.prediction.published_files import architecture_in
 from equicli.prediction.signature import Signature, try_network
 from equicli.progress import Progress
 from equicli.settings import LocalPath, TaskSettings
@@ -67,7 +67,7 @@ class Semantic(Task):
             from equicli.prediction.torchvision_source import SEGMENTERS, kind_of
 
             return kind_of(name) == SEGMENTERS
-        return _architecture(Path(name if source == "transformers" else model)).endswith("ForSemanticSegmentation")
+        return architecture_in(model).endswith("ForSemanticSegmentation")
 
     # Data
 
@@ -200,12 +200,3 @@ def _painted(objects: Objects, frame: Frame) -> Tensor:
     for i in (-objects.areas).argsort(kind="stable"):
         classes[masks[i]] = int(objects.labels[i])
     return classes
-
-
-def _architecture(folder: Path) -> str:
-    """The class that a folder's `config.json` names; nothing where there is none."""
-    try:
-        named = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"][0]
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return ""
-    return str(named)
