@@ -41,7 +41,7 @@ from equicli.training.gate import calibrate, make_gate
 from equicli.training.images import NO_IMAGES, TrainingImages, read_training_images
 from equicli.training.loop import fit
 from equicli.training.objective import Objective, TaskLoss
-from equicli.training.pose_targets import find_pose_targets
+from equicli.training.pose_targets import find_pose_costs, find_pose_targets
 from equicli.training.start import (
     check_resumed,
     first_picture,
@@ -291,7 +291,7 @@ def _read(
     return read_training_images(
         split,
         preprocess,
-        None if training.task_weight else canonicalizer.view,
+        canonicalizer.view if not training.task_weight or make_task(config.task).has_pose_costs else None,
         look=_look(config, canonicalizer, preprocess),
         keep=keep,
         features_of=features_of,
@@ -349,6 +349,20 @@ def _targets(
             progress=progress,
         )
 
+    if config.training.task_weight and task.has_pose_costs:
+        assert right is not None
+        poses = find_pose_costs(
+            found,
+            task,
+            as_finite(parse_group(config.group)),
+            read,
+            right,
+            padding=config.padding,
+            device=images.train.pixels.device,
+            decoder=decoder,
+            progress=progress,
+        )
+
     def part(of: Resident, rows: slice) -> Resident:
         return replace(of, targets=targets[rows], poses=None if poses is None else poses[rows])
 
@@ -374,12 +388,13 @@ def _train(
     if training.train_base:
         progress.say("training the prediction network, too: the artifact holds other weights than were loaded")
     loss = None
-    if training.task_weight:
+    if training.task_weight and not task.has_pose_costs:
         normalization = found.preprocess.normalization
         ask = asking(network, task.signature)
         signature = task.signature
         loss = TaskLoss(ask, normalization, policy_of(config.policy), task.loss, signature.outputs, signature.inputs)
-    objective = Objective.of(training, prior, config.padding, loss, config.prior == MODEL)
+    costs = bool(training.task_weight) and task.has_pose_costs
+    objective = Objective.of(training, prior, config.padding, loss, config.prior == MODEL, costs)
     epoch, scores = fit(
         canonicalizer,
         *images,

@@ -57,6 +57,7 @@ class Prompted(Instances):
     signature = Signature(INPUTS, PARTS, lists=True)
     words = "COCO's average precision, of masks that were asked for by prompts made of the annotations,"
     columns = shown = (("avg mask IoU", "avg_mask_iou"),)
+    has_pose_costs = False
     tag = "mask-generation"
 
     def stored(self) -> dict[str, Any]:

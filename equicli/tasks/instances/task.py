@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from equicli.data.folders import Dataset, Sample
 from equicli.data.preprocess import AS_THEY_ARE
 from equicli.errors import EquicliError, UsageError
-from equicli.groups import Turns
+from equicli.groups import FiniteGroup, Turns
 from equicli.prediction.network import PretrainedNetwork
 from equicli.prediction.promptable import takes_prompts
 from equicli.prediction.published_files import architecture_in
@@ -26,9 +26,11 @@ from equicli.tasks.annotations.mask_files import find_masks, read_mask_files
 from equicli.tasks.annotations.objects import decode
 from equicli.tasks.annotations.outputs import bind_outputs, check_known
 from equicli.tasks.annotations.yolo import find_yolo, read_yolo
+from equicli.tasks.fitting import check_fits
 from equicli.tasks.instances.answers import PARTS, check_answer, objects_in
 from equicli.tasks.instances.figures import alone, mean, numbers, pools_of, told
 from equicli.tasks.instances.labels import count_outputs, first_label
+from equicli.tasks.instances.losses import pose_costs
 from equicli.tasks.instances.precision import match, resampled
 from equicli.tasks.resampling import by_turns
 from equicli.tasks.task import Binding, Records, Task
@@ -64,6 +66,7 @@ class Instances(Task):
     words = "COCO's average precision, of masks where there are any, else of boxes,"
     baselines = ("vanilla", "oracle")
     labels_from = "annotations"
+    has_pose_costs = True
     tag = "object-detection"
 
     def stored(self) -> dict[str, Any]:
@@ -127,6 +130,7 @@ class Instances(Task):
     ) -> Binding:
         if takes_prompts(found.network):
             raise EquicliError(f"--model: {type(found.network).__name__} answers prompts; write --task prompted.")
+        check_fits(found.network, self.name, example)
         check_answer(try_network(found.network, self.signature, example))
         names = found.class_names or ()
         target: Annotation | None = next((s.target for s in data.samples if s.target is not None), None)
@@ -141,6 +145,9 @@ class Instances(Task):
         labels, how = bind_outputs(found, target.categories, outputs, self.settings.class_map, first)
         progress.say(f"labels: {len(labels)} classes are outputs {how}")
         return Binding(labels, class_names=names)
+
+    def pose_costs(self, network: nn.Module, inputs: Any, group: FiniteGroup, targets: Sequence[Any]) -> Tensor:
+        return pose_costs(network, inputs, group, targets)
 
     def answers(self, output: Any, names: Sequence[str]) -> list[dict[str, Any]]:
         """Boxes, scores and masks as they are, and the name of each class."""
@@ -181,7 +188,7 @@ class Instances(Task):
         turns = {of: list(map(numbers, each)) for of, each in pools.items()}
         values = torch.tensor([turn["map"] for turn in turns[kind]], dtype=torch.float64)
         return {
-            **by_turns("map", values, resampled(pools[kind]), elements),
+            **by_turns("map", values, resampled(pools[kind]), elements, len(records[kind])),
             "of": kind,
             **{
                 of: {
