@@ -42,7 +42,7 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
                     for key in (score, f"avg_{score}")
                 ),
                 f"{100 * system[f'worst_{score}']:.2f}",
-                *(f"{100 * system[key]:.2f}" for _, key in metrics.get("shown", ())),
+                *(f"{100 * system[key]:.2f}" if key in system else "-" for _, key in metrics.get("shown", ())),
                 *counts,
                 f"{system['passes']:.3g}",
             ]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from equicli.errors import EquicliError
+from equicli.prediction.promptable import takes_prompts
 from equicli.prediction.signature import Signature, try_network
 
 _ASKED = (Signature(), Signature(lists=True))
@@ -21,6 +22,8 @@ def check_fits(network: nn.Module, task: str, example: Tensor) -> None:
     Raises:
         EquicliError: it is; says which task fits.
     """
+    if takes_prompts(network):
+        raise EquicliError(f"--model: {type(network).__name__} answers prompts; write --task prompted.")
     for signature in _ASKED:
         try:
             found = _task_of(try_network(network, signature, example))

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from equicli.data.folders import Dataset, Sample
 from equicli.data.preprocess import AS_THEY_ARE
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import UsageError
 from equicli.groups import FiniteGroup, Turns
 from equicli.prediction.network import PretrainedNetwork
-from equicli.prediction.promptable import takes_prompts
 from equicli.prediction.published_files import architecture_in
 from equicli.prediction.signature import Signature, try_network
 from equicli.progress import Progress
@@ -128,8 +127,6 @@ class Instances(Task):
     def bind(
         self, found: PretrainedNetwork, data: Dataset, example: Any, show: Callable[[Sample], Any], progress: Progress
     ) -> Binding:
-        if takes_prompts(found.network):
-            raise EquicliError(f"--model: {type(found.network).__name__} answers prompts; write --task prompted.")
         check_fits(found.network, self.name, example)
         check_answer(try_network(found.network, self.signature, example))
         names = found.class_names or ()
