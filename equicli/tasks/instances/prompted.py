@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from equicli.data.folders import Dataset, Sample
@@ -154,6 +153,8 @@ def grid(frame: Frame) -> dict[str, Tensor]:
 
 def inner_points(objects: Objects) -> Tensor:
     """Of each object the pixel that lies deepest in its mask, float32 (n, 2); without masks the middle of its box."""
+    from scipy.ndimage import distance_transform_edt  # here: it takes half a second
+
     middles = torch.from_numpy((objects.boxes[:, :2] + objects.boxes[:, 2:]) / 2).float()
     for i, mask in enumerate(objects.masks or ()):
         pixels = decode([mask], (int(mask["size"][0]), int(mask["size"][1])))[0].numpy()
