@@ -209,7 +209,7 @@ def test_without_annotations_right_is_what_is_found_in_the_upright_picture() -> 
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [
-        (torch.zeros(1, 5), "it returns a?.*Tensor"),
+        (torch.zeros(1, 5, 2), "it returns a?.*Tensor"),
         ([torch.zeros(3)], "it returns a list of 1, not a list with a mapping"),
         ([{"boxes": torch.zeros(0, 4)}], "mappings without labels"),
         (
