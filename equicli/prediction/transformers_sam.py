@@ -93,7 +93,7 @@ def create(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
 class PromptedMasks(Before):
     """Put before SAM: takes images of any sizes, each with its prompts, and returns a mask for each prompt.
 
-    An image is resized so that its longer edge (of SAM 2 both edges) fits the network, by transformers' own processor.
+    An image is resized so that its longer edge (of SAM 2 both edges) fits, as transformers' processors do it.
     transformers counts pixels by their centres and adds the half to each coordinate; `promptable` says what comes here.
     """
 
