@@ -32,11 +32,11 @@ class Before(nn.Module):
 
 
 @cache
-def put_before(mixin: type[Before], kind: type) -> Any:
+def put_before(mixin: Any, kind: Any) -> Any:
     """A class made of both.
 
     Args:
-        kind: of transformers'.
+        mixin: a subclass of `Before`. kind: a class of transformers'.
     """
     return type(kind.__name__, (mixin, kind), {"__module__": kind.__module__})
 

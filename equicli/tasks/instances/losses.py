@@ -37,7 +37,7 @@ def pose_costs(network: nn.Module, inputs: Pictures, group: FiniteGroup, targets
         if isinstance(layer, _NORMS):
             layer.eval()
     try:
-        for g in group.elements():
+        for g in range(group.order):
             images = inputs.at(group, g)
             undo = inverse(group, g)
             seen = frames_after(group, undo, frames, "grow")

@@ -69,10 +69,9 @@ class Prompted(Instances):
     def bind(
         self, found: PretrainedNetwork, data: Dataset, example: Any, show: Callable[[Sample], Any], progress: Progress
     ) -> Binding:
-        if not takes_prompts(found.network):
-            raise EquicliError(
-                f"--model: {type(found.network).__name__} answers no prompts; name SAM, or another --task."
-            )
+        network = found.network
+        if not takes_prompts(network):
+            raise EquicliError(f"--model: {type(network).__name__} answers no prompts; name SAM, or another --task.")
         height, width = example.shape[-2:]
         try_network(found.network, self.signature, example, {"boxes": torch.tensor([[0.0, 0.0, width, height]])})
         target: Any = next((s.target for s in data.samples if s.target is not None), None)

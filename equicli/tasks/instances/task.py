@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class Instances(Task):
     """
 
     name = "instances"
-    Settings = InstancesSettings
+    Settings: ClassVar[type[TaskSettings]] = InstancesSettings
     signature = Signature("image", PARTS, lists=True)
     score, title = "map", "AP"
     words = "COCO's average precision, of masks where there are any, else of boxes,"
