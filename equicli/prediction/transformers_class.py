@@ -41,6 +41,6 @@ def put_before(mixin: Any, kind: Any) -> Any:
     return type(kind.__name__, (mixin, kind), {"__module__": kind.__module__})
 
 
-def _blank(mixin: type[Before], kind: type) -> Any:
+def _blank(mixin: Any, kind: Any) -> Any:
     made = put_before(mixin, kind)
     return made.__new__(made)

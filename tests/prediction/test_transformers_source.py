@@ -275,14 +275,20 @@ def test_a_folder_that_is_not_there_is_a_wrong_command_line() -> None:
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ({"architectures": ["ViTModel"]}, ["ViTModel", "no network that equicli can load"]),
-        ({"architectures": ["ViTForMaskedImageModeling"]}, ["no network that equicli can load"]),
-        ({"architectures": ["os.system"]}, ["no network that equicli can load"]),
+        ({"architectures": ["ViTModel"]}, ["ViTModel", "no network that equicli"]),
+        ({"architectures": ["ViTForMaskedImageModeling"]}, ["no network that equicli"]),
+        ({"architectures": ["os.system"]}, ["no network that equicli"]),
         ({"architectures": [{}]}, ["names no network"]),
         ({"architectures": None}, ["names no network"]),
-        ({"architectures": ["PerceiverForImageClassificationLearned"], "model_type": "perceiver"}, ["no image class"]),
-        ({"architectures": ["TimmWrapperForImageClassification"], "model_type": "timm_wrapper"}, ["no image class"]),
-        ({"model_type": "bert"}, ["no network that equicli can load"]),
+        (
+            {"architectures": ["PerceiverForImageClassificationLearned"], "model_type": "perceiver"},
+            ["no network that equicli"],
+        ),
+        (
+            {"architectures": ["TimmWrapperForImageClassification"], "model_type": "timm_wrapper"},
+            ["no network that equicli"],
+        ),
+        ({"model_type": "bert"}, ["no network that equicli"]),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, ["quantized"]),
         ({"hidden_size": "big"}, ["hidden_size"]),
         ({"hidden_act": "os.system"}, ["cannot build"]),
