@@ -107,7 +107,7 @@ def resolve(tree: Tree) -> AdaptConfig:
     if "model" not in values.get("network", {}):
         raise UsageError("--model is missing: name it on the command line or in a recipe.")
     kinds = {name: {"kind": kind_of(name, values), **values.get(name, {})} for name in ("canonicalizer", "task")}
-    training = _fill_training(values.get("training", {}), kind)
+    training = _fill_training(values.get("training", {}), kind, task)
     settings = kind.Settings if values.get(START_FROM) is None else StartedSettings
     config = _validate(
         AdaptConfig,
@@ -231,7 +231,7 @@ def _fill(section: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     return {**section, **{key: value for key, value in defaults.items() if section.get(key) is None}}
 
 
-def _fill_training(section: Mapping[str, Any], kind: type[Canonicalizer]) -> dict[str, Any]:
+def _fill_training(section: Mapping[str, Any], kind: type[Canonicalizer], task: type[Task]) -> dict[str, Any]:
     filled = _fill(
         section,
         {
@@ -241,7 +241,7 @@ def _fill_training(section: Mapping[str, Any], kind: type[Canonicalizer]) -> dic
             "learning_rate": kind.learning_rate,
         },
     )
-    return _fill(filled, {"crop": "shift" if filled["task_weight"] else "zoom"})
+    return _fill(filled, {"crop": "shift" if filled["task_weight"] and not task.has_pose_costs else "zoom"})
 
 
 def _policy_of(group: Group, kind: type[Canonicalizer], task: type[Task], training: Mapping[str, Any]) -> str:
@@ -283,6 +283,7 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
     )
     exact = group.dimension == 3 or (is_finite(group) and group.exact)
     asked = TASKS[config.task.kind]
+    of_inputs = training.task_weight > 0 and not asked.has_pose_costs  # images are then as the network takes them
     moves = "turns points" if group.dimension == 3 else "permutes pixels"
     outputs = asked.signature.outputs
     policy = Gate.fitting(outputs) if config.policy.kind == "gate" else policy_of(config.policy)
@@ -334,7 +335,17 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
             config.policy.kind == "gate" and not kind.finds_poses
         ),
         f"{task}: the task {config.task.kind} has no loss to train with; leave it out": (
-            training.task_weight and not (asked.has_loss and stays(asked.signature.outputs))
+            training.task_weight and not (asked.has_pose_costs or (asked.has_loss and stays(asked.signature.outputs)))
+        ),
+        f"{task}: the network's own loss is asked for in every pose of a finite group, of a canonicalizer that scores "
+        "them; take --group c4, or leave it out": (
+            training.task_weight and asked.has_pose_costs and not (is_finite(group) and kind.finds_poses)
+        ),
+        f"{task} and --prior model are both of what the network says in each pose; leave one out": (
+            training.task_weight and asked.has_pose_costs and config.prior == "model"
+        ),
+        "--train-base: trains classifiers; a detector's own loss trains the canonicalizer alone": (
+            training.train_base and asked.has_pose_costs
         ),
         f"{augment}: {flag} learns from the poses that images have; leave it out": (
             training.augment and kind.finds_poses
@@ -352,8 +363,7 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
             training.views is not None and not kind.trains_on_few_views
         ),
         f"{tree.name('training.crop_size')}: only of zoomed crops, where {flag} takes any size; leave it out": (
-            training.crop_size < 1
-            and not (kind.takes_any_size and training.crop == "zoom" and not training.task_weight)
+            training.crop_size < 1 and not (kind.takes_any_size and training.crop == "zoom" and not of_inputs)
         ),
         f"{task}: {flag} trains nothing; leave it out, or add --train-base": (
             training.task_weight and not kind.learns and not training.train_base

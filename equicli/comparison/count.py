@@ -144,7 +144,7 @@ def _plain(measured: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _intervals(measured: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    return {name: value for name, value in measured.items() if name.endswith("_ci")}
+    return {name: value for name, value in measured.items() if name.endswith("_ci") and value is not None}
 
 
 def _alignment(found: Evaluation, rows: Tensor, config: ModelConfig) -> dict[str, float | None]:

@@ -16,7 +16,7 @@ class Images(NamedTuple):
     targets: what is right for each, as the task has it.
     looks: float32 (b, 3, t, t), the normalized views that a canonicalizer is shown of each where a model is evaluated;
         None where they are not kept.
-    poses: float32 (b, |G|), how right each pose is for each; None where the prior says.
+    poses: float32 (b, |G|), how right each pose is for each, or what it costs; None where nothing is known.
     """
 
     pixels: Tensor

@@ -128,7 +128,9 @@ def record_images(
     sample: list[Inputs] = []
 
     def tracked() -> Iterator[InputBatch]:
-        for batch in progress.track(batches, label, len(batches.samples), size=lambda batch: len(batch.indices)):
+        for read in progress.track(batches, label, len(batches.samples), size=lambda batch: len(batch.indices)):
+            right = None if targets is None else [targets[i] for i in read.indices.tolist()]
+            batch = InputBatch(read.indices, task.prompted(read.inputs, right))
             if not sample:
                 shown = batch.inputs.at(model.canonicalizer.group, None)
                 few = shown[:COST_BATCH]

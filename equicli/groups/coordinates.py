@@ -28,6 +28,18 @@ def turn_boxes(group: Group, element: Element, boxes: Tensor, frame: Frame, canv
     return torch.cat([corners.amin(-2), corners.amax(-2)], dim=-1)
 
 
+def boxes_around(masks: Tensor) -> Tensor:
+    """The smallest boxes around masks, bool (n, h, w): float32 (n, 4), of an empty one 0, 0, 0, 0."""
+    ends = []
+    for axis in (1, 2):
+        hit = masks.any(dim=axis)
+        first = hit.to(torch.uint8).argmax(dim=1)
+        last = hit.shape[1] - hit.flip(1).to(torch.uint8).argmax(dim=1)
+        ends.append((first, torch.where(hit.any(dim=1), last, first)))
+    (left, right), (top, bottom) = ends
+    return torch.stack([left, top, right, bottom], dim=1).float()
+
+
 def turn_points(group: Group, element: Element, points: Tensor) -> Tensor:
     """Act on vectors (..., 3) about the origin; see `action.act`."""
     turn = matrix(group, element)

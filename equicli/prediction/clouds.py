@@ -80,7 +80,7 @@ def inputs_from_samples(
     if isinstance(preprocess, CloudPreprocess):
         nearest = [preprocess.nearest(cloud).to(device) for cloud in samples] if outputs == "per-point" else None
         return Clouds(preprocess.batch(samples, device), nearest)
-    return Pictures(samples, preprocess, device, padding, lists)
+    return Pictures(samples, preprocess, device, padding, lists, grows=not stays(outputs))
 
 
 def inputs_from_tensors(x: Any, normalization: Normalization | Any, kinds: Kinds, padding: str) -> Inputs:

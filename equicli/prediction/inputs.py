@@ -11,10 +11,12 @@ from equicli.data.loading import in_threads
 from equicli.data.normalization import Normalization
 from equicli.data.preprocess import Preprocess
 from equicli.data.small_view import SmallView
-from equicli.groups import Group
-from equicli.groups.action import STAYING, act
+from equicli.groups import Group, is_finite
+from equicli.groups.action import STAYING, Canvas, act
+from equicli.groups.coordinates import boxes_around
 from equicli.groups.elements import Element, Frame, act_on_frame, inverse, singles
 from equicli.groups.transport import Frames, Kinds, frames_after, transport
+from equicli.prediction.promptable import PROMPTS
 from equicli.prediction.signature import Ask, join_batch, split_batch, take_rows
 
 Self = TypeVar("Self", bound="Inputs")
@@ -138,6 +140,8 @@ class Pictures:
     """Pictures, uint8 (3, h, w) of any sizes. They are turned before anything crops or resizes them.
 
     preprocess: the network's own. device: where the network is. lists: whether it takes and returns lists.
+    grows: whether what is turned off the grid is held whole, on a canvas that grows: where answers lie in the picture.
+    prompts: what the network is asked about beside each picture, in its frame; see `promptable`.
     """
 
     pictures: Sequence[Tensor]
@@ -145,6 +149,8 @@ class Pictures:
     device: torch.device
     padding: str = "edge"
     lists: bool = False
+    grows: bool = False
+    prompts: Sequence[Mapping[str, Tensor]] | None = None
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -154,50 +160,111 @@ class Pictures:
         return torch.stack(in_threads(view.of_picture, self.pictures)).to(self.device)
 
     def at(self, group: Group, element: Element | None) -> Any:
-        def show(picture: Tensor, undo: Element | None) -> Tensor:
-            return self.preprocess(picture if undo is None else act(group, undo, picture, padding=self.padding))
-
         n = len(self.pictures)
-        undone = [None] * n if element is None else singles(group, inverse(group, element), n)
-        shown = in_threads(show, self.pictures, undone)
-        pixels = shown if self.lists else join_batch(shown)
+        shown: Any = self if element is None else self.turned(group, inverse(group, element))
+        pixels: Any = in_threads(self.preprocess, shown.pictures)
+        pixels = pixels if self.lists else join_batch(pixels)
         normalize = self.preprocess.normalization
         if isinstance(pixels, Tensor):
             return normalize(pixels.to(self.device))
-        return [normalize(one.to(self.device)) for one in pixels]
+        images = [normalize(one.to(self.device)) for one in pixels]
+        if shown.prompts is None:
+            return images
+        beside = [{name: value.to(self.device) for name, value in one.items()} for one in shown.prompts]
+        return [{"image": images[i], **beside[i]} for i in range(n)]
 
     def back(self, group: Group, element: Element | None, output: Any, kinds: Kinds) -> Any:
         if stays(kinds):
             return output
         before = self.frames()
-        seen = before if element is None else frames_after(group, inverse(group, element), before)
+        seen = before if element is None else frames_after(group, inverse(group, element), before, self._canvas)
         rows = split_batch(output)
         restored = [self.preprocess.restore(row, kinds, frame) for row, frame in zip(rows, seen, strict=True)]
         if element is not None:
-            restored = transport(group, element, restored, kinds, frames=seen, canvas=before, padding=self.padding)
+            restored = moved(group, element, restored, kinds, seen, before, self.padding)
         return restored if self.lists else join_batch(restored)
 
     def turned(self, group: Group, element: Element) -> "Pictures":
-        turned = in_threads(lambda picture: act(group, element, picture, padding=self.padding), self.pictures)
-        return replace(self, pictures=turned)
+        def turn(picture: Tensor, one: Element, canvas: Frame) -> Tensor:
+            return act(group, one, picture, padding=self.padding, canvas=canvas)
+
+        frames, elements = self.frames(), singles(group, element, len(self.pictures))
+        canvases = frames_after(group, element, frames, self._canvas)
+        pictures = in_threads(turn, self.pictures, elements, canvases)
+        prompts = self.prompts
+        if prompts is not None:
+            listed = [dict(one) for one in prompts]
+            prompts = moved(group, element, listed, PROMPTS, frames, canvases, self.padding)
+        return replace(self, pictures=pictures, prompts=prompts)
 
     def carried_back(self, group: Group, element: Element, output: Any, kinds: Kinds) -> Any:
-        return _carry_back(group, element, output, kinds, self.frames(), self.padding)
+        return _carry_back(group, element, output, kinds, self.frames(), self.padding, self._canvas)
 
     def take(self, rows: Tensor) -> "Pictures":
-        return replace(self, pictures=[self.pictures[row] for row in rows.tolist()])
+        chosen = rows.tolist()
+        prompts = None if self.prompts is None else [self.prompts[row] for row in chosen]
+        return replace(self, pictures=[self.pictures[row] for row in chosen], prompts=prompts)
+
+    def asked(self, prompts: Sequence[Mapping[str, Tensor]]) -> "Pictures":
+        """The same with prompts in each picture."""
+        return replace(self, prompts=prompts)
+
+    @property
+    def _canvas(self) -> Canvas:
+        return "grow" if self.grows else "same"
 
     def frames(self) -> list[Frame]:
         return [(picture.shape[-2], picture.shape[-1]) for picture in self.pictures]
 
 
-def _carry_back(group: Group, element: Element, output: Any, kinds: Kinds, frames: list[Frame], padding: str) -> Any:
+def _carry_back(
+    group: Group,
+    element: Element,
+    output: Any,
+    kinds: Kinds,
+    frames: list[Frame],
+    padding: str,
+    canvas: Canvas = "same",
+) -> Any:
     if stays(kinds):
         return output
-    seen = frames_after(group, element, frames)
-    back = inverse(group, element)
-    rows = transport(group, back, split_batch(output), kinds, frames=seen, canvas=frames, padding=padding)
+    seen = frames_after(group, element, frames, canvas)
+    rows = moved(group, inverse(group, element), split_batch(output), kinds, seen, frames, padding)
     return rows if isinstance(output, list) else join_batch(rows)
+
+
+def moved(
+    group: Group,
+    element: Element,
+    rows: list[Any],
+    kinds: Kinds,
+    frames: list[Frame],
+    canvases: list[Frame],
+    padding: str = "zeros",
+) -> list[Any]:
+    """Transport of a list. Off the grid the upright box around a turned box is larger than what it holds: boxes beside
+    masks become those around the turned masks, where these are not empty.
+
+    Args:
+        frames, canvases: (height, width) of each picture before and after it.
+    """
+    # Outside of a picture is nothing: of what is said of it, and of masks that prompt.
+    inner = padding if kinds == "mask" else "zeros"
+    turned: list[Any] = transport(group, element, rows, kinds, frames=frames, canvas=canvases, padding=inner)
+    exact = is_finite(group) and group.exact
+    if exact or not isinstance(kinds, Mapping) or not {"boxes", "masks"} <= kinds.keys():
+        return turned
+    return [_tight(row) for row in turned]
+
+
+def _tight(row: Any) -> Any:
+    """A row with the boxes around its masks in place of its own."""
+    if "boxes" not in row or row.get("masks") is None:
+        return row
+    masks = row["masks"][:, 0] if row["masks"].ndim == 4 else row["masks"]
+    inside = masks if masks.dtype == torch.bool else masks > 0.5
+    around = boxes_around(inside).to(row["boxes"])
+    return {**row, "boxes": torch.where(inside.flatten(1).any(dim=1)[:, None], around, row["boxes"])}
 
 
 def stays(kinds: Kinds) -> bool:

@@ -23,6 +23,20 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     return content
 
 
+def architecture_in(model: str) -> str:
+    """The class that the `config.json` of a local folder names; nothing where there is none.
+
+    Args:
+        model: the name of a network, perhaps with its source.
+    """
+    source, _, name = model.partition(":")
+    try:
+        named = read_json(Path(name if source == "transformers" else model) / "config.json", "")["architectures"][0]
+    except (EquicliError, KeyError, IndexError, TypeError):
+        return ""
+    return str(named)
+
+
 def refuse_other_problems(config: Mapping[str, Any], name: str) -> None:
     """Refuse a configuration that says that the network is no classifier of one class an image."""
     inner = config.get("pretrained_cfg")

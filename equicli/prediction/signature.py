@@ -85,15 +85,21 @@ def asking(network: nn.Module, signature: Signature) -> Ask:
     return ask
 
 
-def try_network(network: nn.Module, signature: Signature, example: Tensor) -> Any:
+def try_network(
+    network: nn.Module, signature: Signature, example: Tensor, beside: Mapping[str, Tensor] | None = None
+) -> Any:
     """Ask a network about one image (1, 3, h, w).
+
+    Args:
+        beside: what else it takes of a sample, by name.
 
     Raises:
         EquicliError: it fails, told in one line.
     """
     try:
         with torch.inference_mode():
-            return asking(network, signature)([example[0]] if signature.lists else example)
+            one = example[0] if beside is None else {"image": example[0], **beside}
+            return asking(network, signature)([one] if signature.lists else example)
     except Exception as error:  # any network, also the user's own
         size, taken = f"{example.shape[-1]}x{example.shape[-2]}", first_channels(network)
         if taken is not None and taken not in (1, 3):

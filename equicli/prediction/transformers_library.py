@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from equicli.errors import EquicliError, UsageError, reason
+from equicli.prediction.classes import imagenet_class_names
 
 # Older files hold these beside the parameters, for networks that have no use for them any more.
 _LEFT_ASIDE = re.compile(r"(^|\.)(position_ids|relative_position_index|num_batches_tracked|pooler\.dense\.\w+)$")
@@ -81,6 +82,15 @@ def description(value: Any) -> Any:
     return {k: description(v) for k, v in value.items() if not k.startswith("_") and k not in _common_entries()}
 
 
+def configuration(published: Mapping[str, Any]) -> dict[str, Any]:
+    """A published configuration, or a part of one; of a backbone's in it stays which of transformers' own that is."""
+    plain: dict[str, Any] = description(dict(published))
+    backbone = published.get("backbone_config")
+    if isinstance(backbone, dict) and isinstance(backbone.get("model_type"), str):
+        plain["backbone_config"]["model_type"] = backbone["model_type"]
+    return plain
+
+
 def translate(kind: Any, config: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Translate a published state dict, whose names may be an older version's, to the names that `kind` has now.
 
@@ -104,3 +114,23 @@ def translate(kind: Any, config: Any, weights: Mapping[str, Tensor]) -> dict[str
     own = {key: value for key, value in loaded.state_dict().items() if key not in missing}
     own |= {key: torch.empty(shape, device="meta") for key, shape, *_ in report["mismatched_keys"]}
     return own | {key: plain[key] for key in report["unexpected_keys"] if not _LEFT_ASIDE.search(key)}
+
+
+def class_names_of(labels: object, outputs: int) -> tuple[tuple[str, ...], ...] | None:
+    """For each output the names that a configuration gives it; None where they are missing or only numbers.
+
+    ImageNet's get their WordNet ids beside them: folders are named so.
+    """
+    if not isinstance(labels, dict) or len(labels) != outputs or {str(i) for i in range(outputs)} != set(labels):
+        return None
+    texts = [str(labels[str(i)]) for i in range(outputs)]
+    if all(re.fullmatch(r"(?i:label[ _]?)?\d+", text) for text in texts):
+        return None
+    names = [tuple(dict.fromkeys((text, *(word.strip() for word in text.split(","))))) for text in texts]
+    first = outputs - 1000  # some have "background" before ImageNet's thousand
+    imagenet = imagenet_class_names(1000) if first in (0, 1) else None
+    if imagenet is not None:
+        same = [bool(set(names[first + i]) & set(known)) for i, known in enumerate(imagenet)]
+        if sum(same) >= 900:  # some words differ between the lists that people copied
+            names[first:] = [tuple(dict.fromkeys((*known, *names[first + i]))) for i, known in enumerate(imagenet)]
+    return tuple(names)

@@ -62,6 +62,30 @@ def read_preprocess(
     return preprocess if image_size is None else preprocess.resized(image_size), tuple(remarks)
 
 
+def find_normalization(files: PublishedFiles, default: Normalization) -> tuple[Normalization, tuple[str, ...]]:
+    """Mean and std alone, of networks that resize by themselves, and a line on what is missing.
+
+    Raises:
+        EquicliError: they make no sense.
+    """
+    found = files.find(PROCESSOR_FILES)
+    published = read_json(found, f"{files.name}: {found.name}") if found else {}
+    inner = published.get("image_processor")
+    published = inner if isinstance(inner, dict) else published
+    if published.get("do_normalize") is False:
+        return Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), ()
+    mean, std = published.get("image_mean"), published.get("image_std")
+    if mean is None or std is None:
+        return default, (f"{files.name}: nothing says how its pictures are normalized; taking mean {default.mean}",)
+    try:
+        (r, g, b), (s, t, u) = map(float, mean), map(float, std)
+        if min(s, t, u) <= 0:
+            raise ValueError("image_std must be positive")
+    except (TypeError, ValueError) as error:
+        raise EquicliError(f"{files.name}: its preprocessor_config.json makes no sense ({reason(error)}).") from error
+    return Normalization((r, g, b), (s, t, u)), ()
+
+
 def _native_size(config: Any) -> int | None:
     size = getattr(getattr(config, "vision_config", config), "image_size", None)
     first = size[0] if isinstance(size, list | tuple) and size else size

@@ -16,13 +16,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from equicli.errors import EquicliError, reason
-from equicli.prediction import zero_shot
+from equicli.prediction import transformers_detectors, transformers_sam, zero_shot
 from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights
 from equicli.prediction.checkpoint_files import WEIGHT_FILES, sha256_of
-from equicli.prediction.classes import imagenet_class_names
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
 from equicli.prediction.published_files import open_files, read_json, refuse_other_problems
-from equicli.prediction.transformers_library import description, entries, quiet, transformers, translate
+from equicli.prediction.transformers_class import Before, put_before
+from equicli.prediction.transformers_library import class_names_of, description, entries, quiet, transformers
 from equicli.prediction.transformers_preprocess import find_preprocess
 
 # They take something else than a batch of pictures, or are another library's networks.
@@ -43,6 +43,10 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     architecture = _architecture(published, files.name)
     if architecture in zero_shot.PROMPTS:
         return zero_shot.load(files, published, request)
+    if architecture in transformers_sam.NETWORKS:
+        return transformers_sam.load(files, published, architecture, request)
+    if architecture in transformers_detectors.NETWORKS:
+        return transformers_detectors.load(files, published, architecture, request)
     refuse_other_problems(published, files.name)
     arguments = {**_published_arguments(architecture, published), **request.arguments}
     if "num_classes" in arguments:  # what timm calls it
@@ -60,7 +64,7 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
         load_checkpoint(network, weights, f"{files.name}, {path.name}")
         provenance |= {files.weights_are: path.name, "sha256": sha256_of(path)}
     preprocess, remarks = find_preprocess(files, config, request.image_size)
-    class_names = _class_names(published.get("id2label"), config.num_labels)
+    class_names = class_names_of(published.get("id2label"), config.num_labels)
     spec = NetworkSpec("transformers", architecture, arguments)
     return PretrainedNetwork(network, spec, preprocess, class_names, provenance, remarks)
 
@@ -77,6 +81,10 @@ def create(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
     """
     if architecture in zero_shot.PROMPTS:
         return zero_shot.create(architecture, arguments)
+    if architecture in transformers_sam.NETWORKS:
+        return transformers_sam.create(architecture, arguments)
+    if architecture in transformers_detectors.NETWORKS:
+        return transformers_detectors.create(architecture, arguments)
     kind = _kind(architecture)
     if kind is None:
         raise EquicliError(f"transformers {transformers().__version__} has no image classifier '{architecture}'.")
@@ -88,7 +96,7 @@ def create(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise EquicliError(f"{architecture}: num_labels is {outputs!r}; a classifier has a number of outputs.")
     try:
         with quiet():
-            network: nn.Module = _returning_logits(kind)(kind.config_class(**copy.deepcopy(dict(arguments))))
+            network: nn.Module = put_before(_Logits, kind)(kind.config_class(**copy.deepcopy(dict(arguments))))
     except Exception as error:  # constructors fail in any way
         raise EquicliError(
             f"{architecture}: transformers cannot build it ({reason(error)}). Check --model-arg."
@@ -96,46 +104,22 @@ def create(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
     return network.eval()
 
 
-class _Logits(nn.Module):
+class _Logits(Before):
     """Put before a class of transformers': takes images (b, 3, h, w) and returns logits (b, classes)."""
-
-    config: Any
 
     def forward(self, images: Tensor) -> Tensor:
         forward: Callable[..., Any] = super().forward
         # Asked for only where it is needed: resampling positions to the size they have is not exact in every network.
-        other = _resamples(_class_of(self)) and tuple(images.shape[-2:]) != _native_size(self.config)
+        other = _resamples(self.kind) and tuple(images.shape[-2:]) != _native_size(self.config)
         options = {"interpolate_pos_encoding": True} if other else {}
         logits: Tensor = forward(pixel_values=images, **options).logits
         return logits
-
-    def own_names(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Translate a published state dict to the names of this network's own."""
-        return translate(_class_of(self), self.config, weights)
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
         """What `find_head` asks a network for: the name of its last layer, where there are two."""
         children = dict(self.named_children())
         return next(({"classifier": names} for names in _TWO_HEADS if all(n in children for n in names)), {})
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return _blank, (_class_of(self),), self.__dict__  # the class was made here, where pickle does not find it
-
-
-@cache
-def _returning_logits(kind: type) -> Any:
-    return type(kind.__name__, (_Logits, kind), {"__module__": kind.__module__})
-
-
-def _blank(kind: type) -> Any:
-    made = _returning_logits(kind)
-    return made.__new__(made)
-
-
-def _class_of(network: nn.Module) -> Any:
-    """The class of transformers' own."""
-    return type(network).__mro__[2]
 
 
 @cache
@@ -151,8 +135,8 @@ def _native_size(config: Any) -> tuple[int, int] | None:
 def _kind(architecture: str) -> Any:
     """The class of an image classifier of transformers', of a network that tells classes of pixels, or of a zero-shot
     network, by its name; None for others."""
-    if architecture in zero_shot.PROMPTS:
-        return getattr(transformers(), architecture)
+    if architecture in (*zero_shot.PROMPTS, *transformers_sam.NETWORKS, *transformers_detectors.NETWORKS):
+        return getattr(transformers(), architecture, None)
     auto = importlib.import_module(f"{transformers().__name__}.models.auto.modeling_auto")
     tables = (auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES)
     names = [entry for table in tables for entry in table.values()]
@@ -184,8 +168,9 @@ def _architecture(published: Mapping[str, Any], name: str) -> str:
         raise EquicliError(f"{name}: a timm network; write hf-hub:owner/name.")
     said = f"its config.json names {architecture}" if architecture else "its config.json names no network"
     raise EquicliError(
-        f"{name}: {said}, which is no image classifier that equicli can load by transformers "
-        f"{transformers().__version__}. Name a checkpoint that ends in ForImageClassification, or CLIP or SigLIP."
+        f"{name}: {said}, which is no network that equicli can load by transformers "
+        f"{transformers().__version__}. Name a checkpoint that ends in ForImageClassification or "
+        "ForSemanticSegmentation; or CLIP, SigLIP, DETR, RT-DETR or SAM."
     )
 
 
@@ -197,23 +182,3 @@ def _published_arguments(architecture: str, published: Mapping[str, Any]) -> dic
     # transformers writes neither where there are two.
     outputs = len(labels) if isinstance(labels, dict) else published.get("num_labels", 2)
     return {**arguments, "num_labels": outputs}
-
-
-def _class_names(labels: object, outputs: int) -> tuple[tuple[str, ...], ...] | None:
-    """For each output the names that a configuration gives it; None where they are missing or only numbers.
-
-    ImageNet's get their WordNet ids beside them: folders are named so.
-    """
-    if not isinstance(labels, dict) or len(labels) != outputs or {str(i) for i in range(outputs)} != set(labels):
-        return None
-    texts = [str(labels[str(i)]) for i in range(outputs)]
-    if all(re.fullmatch(r"(?i:label[ _]?)?\d+", text) for text in texts):
-        return None
-    names = [tuple(dict.fromkeys((text, *(word.strip() for word in text.split(","))))) for text in texts]
-    first = outputs - 1000  # some have "background" before ImageNet's thousand
-    imagenet = imagenet_class_names(1000) if first in (0, 1) else None
-    if imagenet is not None:
-        same = [bool(set(names[first + i]) & set(known)) for i, known in enumerate(imagenet)]
-        if sum(same) >= 900:  # some words differ between the lists that people copied
-            names[first:] = [tuple(dict.fromkeys((*known, *names[first + i]))) for i, known in enumerate(imagenet)]
-    return tuple(names)

@@ -42,7 +42,7 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
                     for key in (score, f"avg_{score}")
                 ),
                 f"{100 * system[f'worst_{score}']:.2f}",
-                *(f"{100 * system[key]:.2f}" for _, key in metrics.get("shown", ())),
+                *(f"{100 * system[key]:.2f}" if key in system else "-" for _, key in metrics.get("shown", ())),
                 *counts,
                 f"{system['passes']:.3g}",
             ]
@@ -136,6 +136,7 @@ def _mirrored(angles: list[Mapping[str, Any]]) -> str:
 # Columns that only some tasks have.
 FURTHER = {
     "z_acc": "the mean over random turns about z; with a network that was trained upright, the literature's z/z",
+    "avg_mask_iou": "the mean over all turns of how much each mask overlaps with what its prompt points at, in %",
     "avg_class_acc": "the mean over the classes of the averaged accuracy of each",
 }
 # What stands below the table.
@@ -251,7 +252,9 @@ def _by_definition(metrics: Mapping[str, Any], system: str, key: str) -> bool:
     return own and metrics["labels"] == "agreement" and metrics[system][key] == 1
 
 
-def _with_interval(value: float, interval: tuple[float, float], narrow: bool) -> str:
+def _with_interval(value: float, interval: tuple[float, float] | None, narrow: bool) -> str:
+    if interval is None:  # of one sample
+        return f"{100 * value:.2f}"
     if not narrow:
         return f"{100 * value:.2f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
     below, above = (100 * abs(value - end) for end in interval)

@@ -68,8 +68,10 @@ class Served:
 def check_pictures(config: ModelConfig) -> None:
     """
     Raises:
-        UsageError: the model takes point clouds.
+        UsageError: the model takes point clouds, or prompts.
     """
+    if not isinstance(config.signature.inputs, str):
+        raise UsageError("predict: this network answers prompts; use model.encode and model.decode in Python.")
     if isinstance(config.preprocess, CloudPreprocess):
         raise UsageError("predict: takes pictures; of clouds use model.predict(paths) in Python.")
 

@@ -3,15 +3,14 @@
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from equicli.adapted import AdaptedModel
 from equicli.data.decode import Decoder
 from equicli.groups import PlanarGroup
-from equicli.groups.action import act
-from equicli.prediction.inputs import Views
+from equicli.prediction.inputs import Pictures, Views
 from equicli.prediction.signature import asking
 
 FILE = "overlays.png"
@@ -44,8 +43,8 @@ def figure(
     for row, path in enumerate(paths):
         picture = decoder.read(path)
         for column, h in enumerate(turns):
-            turned = act(elements, h, picture, padding=model.padding)
-            inputs = model.pictures([turned])
+            inputs = cast(Pictures, model.pictures([picture])).turned(elements, h)
+            (turned,) = inputs.pictures
             alone = Views(inputs, model.canonicalizer.group, ask, model.signature.outputs).at(None)
             for below, (name, output) in enumerate((("vanilla", alone), ("adapted", model.answer(inputs, ask).output))):
                 axes = grid[2 * row + below][column]

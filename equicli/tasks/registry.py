@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from equicli.errors import EquicliError, shown
 from equicli.settings import TaskSettings, fault
 from equicli.tasks.classification.task import Classification
+from equicli.tasks.instances.prompted import Prompted
 from equicli.tasks.instances.task import Instances
 from equicli.tasks.points.parts import PointParts
 from equicli.tasks.points.task import PointClassification
@@ -18,6 +19,7 @@ from equicli.tasks.task import Task
 TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "instances": Instances,
+    "prompted": Prompted,
     "semantic": Semantic,
     "points": PointClassification,
     "point-parts": PointParts,

@@ -17,27 +17,32 @@ def drawn_weights(n: int, seed: int = 0) -> Tensor:
     return torch.zeros(RESAMPLES, n, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
 
 
-def by_turns(name: str, values: Tensor, drawn: Tensor, elements: Turns) -> dict[str, Any]:
+def by_turns(name: str, values: Tensor, drawn: Tensor, elements: Turns, n: int) -> dict[str, Any]:
     """What `metrics.json` says of a figure at every turn: that of untouched pictures, the mean and the worst.
 
     Args:
         values: float64 (|R|,). drawn: the same of sets that were drawn anew, each picture with all its turns,
             (RESAMPLES, |R|).
         elements: R.
+        n: how many pictures there are: of one alone no interval is told.
     """
+
+    def told(figures: Tensor) -> tuple[float, float] | None:
+        return interval(figures) if n > 1 else None
+
     return {
         name: float(values[0]),
         f"avg_{name}": float(values.mean()),
         f"worst_{name}": float(values.min()),
-        f"{name}_ci": interval(drawn[:, 0]),
-        f"avg_{name}_ci": interval(drawn.mean(dim=1)),
+        f"{name}_ci": told(drawn[:, 0]),
+        f"avg_{name}_ci": told(drawn.mean(dim=1)),
         "per_element": [
             {
                 "element": elements.label(g),
                 "angle": elements.angle(g),
                 "mirror": elements.mirrored(g),
                 name: float(values[g]),
-                f"{name}_ci": interval(drawn[:, g]),
+                f"{name}_ci": told(drawn[:, g]),
             }
             for g in elements.elements()
         ],

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from equicli.data.folders import Dataset, Sample, open_folder
 from equicli.data.layouts import SplitNames
 from equicli.errors import EquicliError, said_of
-from equicli.groups import PlanarGroup, Turns
+from equicli.groups import FiniteGroup, PlanarGroup, Turns
+from equicli.prediction.inputs import Inputs
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.plain import plain
 from equicli.prediction.signature import CLASSIFIER, Signature, split_batch, try_network
@@ -65,6 +66,7 @@ class Task:
     signature: what the prediction network takes and returns; see `prediction.signature`.
     has_loss: whether `loss` can train a canonicalizer or a network on targets; only of outputs that have no place in
         the picture, such as logits, as training crops and mirrors images.
+    has_pose_costs: whether `pose_costs` can train a canonicalizer on targets in its place.
     score: the record by which samples are compared one by one, a share in [0, 1] of which more is better, and a key of
         `metrics.json`. What is reported is its mean over the test set: where it is bool, counts and Wilson intervals
         are told, too, else it is bootstrapped. A task whose metric is none of a sample but of the whole set, such as
@@ -87,6 +89,7 @@ class Task:
     shown: ClassVar[tuple[tuple[str, str], ...]] = ()
     things: ClassVar[str] = "images"
     has_loss: ClassVar[bool] = False
+    has_pose_costs: ClassVar[bool] = False
     baselines: ClassVar[tuple[str, ...]] = ("vanilla", "oracle")
     labels_from: ClassVar[str] = "given"
     tag: ClassVar[str] = "image-feature-extraction"
@@ -200,6 +203,14 @@ class Task:
         """The task's own loss of a batch, a scalar; see `has_loss`."""
         raise NotImplementedError
 
+    def pose_costs(self, network: nn.Module, inputs: Any, group: FiniteGroup, targets: Sequence[Any]) -> Tensor:
+        """What the frozen network's own loss is of some pictures in every pose, float32 (b, |G|); see `has_pose_costs`.
+
+        Args:
+            inputs: `Pictures`. targets: what is right for each, in its frame.
+        """
+        raise NotImplementedError
+
     def answers(self, output: Any, names: Sequence[str]) -> list[dict[str, Any]]:
         """What `predict` writes of a batch's outputs: for each sample values that JSON has, by the names of columns.
 
@@ -210,6 +221,14 @@ class Task:
         return [{"output": plain(row, self.signature.outputs)} for row in split_batch(output)]
 
     # Evaluation
+
+    def prompted(self, inputs: Inputs, targets: Sequence[Any] | None) -> Inputs:
+        """Samples with what a network that answers prompts is asked about them. Here they are as they are.
+
+        Args:
+            targets: what is right for each, in its frame; None where nothing says.
+        """
+        return inputs
 
     def targets_of(self, output: Any) -> list[Any]:
         """Take what the network says of upright pictures for right, where no target is known: one a sample."""

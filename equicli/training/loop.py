@@ -116,12 +116,12 @@ def measure(
                 if turn:
                     elements = indices % group.order if is_finite(group) else _turns(group, indices)
                     x = act(group, elements.to(x.device), x, kind_of(group), padding=objective.padding)
-                seen, losses = task_only.losses(canonicalizer, x, taken.targets)
+                seen, losses = task_only.losses(canonicalizer, x, taken.targets, poses=taken.poses)
                 task += float(task_only.total(losses)) * len(x) / len(images)
                 pose = pose or seen
             if pose is not None:
                 poses.append(pose._replace(vectors=None))
-                targets += [] if taken.poses is None else [taken.poses]
+                targets += [taken.poses] if taken.poses is not None and objective.by_picture else []
         if not poses:
             return Scores(1.0, task)
         # Of all images at once: how often each pose occurs is not a mean over batches.

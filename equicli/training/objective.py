@@ -69,6 +69,8 @@ class Objective:
     weights: by the names `prior`, `contrast`, `artifact`, `task`.
     task: None where images are what the canonicalizer looks at, and the prediction network is not asked.
     by_picture: whether each image has poses of its own that are right for it.
+    costs: whether the frozen network's own loss of each image is known in every pose: the task's loss is its mean over
+        p(g | x), of which nothing but p has a gradient.
     """
 
     prior: Prior
@@ -76,6 +78,7 @@ class Objective:
     padding: str
     task: TaskLoss | None
     by_picture: bool = False
+    costs: bool = False
 
     @classmethod
     def of(
@@ -85,6 +88,7 @@ class Objective:
         padding: str,
         task: TaskLoss | None,
         by_picture: bool = False,
+        costs: bool = False,
     ) -> "Objective":
         weights = {
             "prior": settings.prior_weight,
@@ -92,7 +96,8 @@ class Objective:
             "artifact": settings.artifact_weight,
             "task": settings.task_weight,
         }
-        return cls(prior, {name: weight for name, weight in weights.items() if weight > 0}, padding, task, by_picture)
+        weights = {name: weight for name, weight in weights.items() if weight > 0}
+        return cls(prior, weights, padding, task, by_picture, costs)
 
     @property
     def small(self) -> bool:
@@ -128,14 +133,14 @@ class Objective:
             targets: what is right for each; only the task loss looks at them.
             generator: draws the element that the artifact loss turns by.
             precision: of the networks; the losses are computed in float32.
-            poses: how right each pose is for each, (b, |G|); None where the prior says.
+            poses: how right each pose is for each, or what it costs, (b, |G|); None where nothing is known.
         """
         group = canonicalizer.group
         pose = self._find(canonicalizer, x, precision)
         losses = {}
         if "prior" in self.weights:
             assert pose is not None
-            losses["prior"] = self.prior_loss(group, pose, poses)
+            losses["prior"] = self.prior_loss(group, pose, poses if self.by_picture else None)
         if "contrast" in self.weights:
             assert pose is not None and pose.vectors is not None
             losses["contrast"] = contrast_loss(pose.vectors)
@@ -144,7 +149,10 @@ class Objective:
             turned = self._find(canonicalizer, act(group, h, x, padding=self.padding), precision)
             assert pose is not None and turned is not None
             losses["artifact"] = artifact_loss(group, pose, turned, h)
-        if "task" in self.weights:
+        if "task" in self.weights and self.costs:
+            assert pose is not None and pose.scores is not None and poses is not None
+            losses["task"] = (pose.scores.softmax(dim=1) * poses).sum(dim=1).mean()
+        elif "task" in self.weights:
             assert self.task is not None
             with arithmetic(x.device, precision):
                 output = self.task.predict(group, pose, x, self.padding)

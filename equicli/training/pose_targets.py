@@ -70,6 +70,41 @@ def find_pose_targets(
     return found_targets
 
 
+def find_pose_costs(
+    found: PretrainedNetwork,
+    task: Task,
+    group: FiniteGroup,
+    samples: Sequence[Sample],
+    targets: Sequence[Any] | None,
+    *,
+    padding: str,
+    device: torch.device,
+    decoder: Decoder | CloudDecoder,
+    progress: Progress,
+) -> Tensor:
+    """Ask the frozen network for its own loss of every view of some pictures: |G| passes each, once.
+
+    Args:
+        samples: pictures that can be read. targets: what is right for each.
+
+    Returns:
+        float32 (n, |G|), on the CPU.
+
+    Raises:
+        EquicliError: see `Task.pose_costs`.
+    """
+    assert targets is not None  # the configuration refuses unlabelled pictures
+    count = group.order * len(samples)
+    progress.say(f"task: the network's own loss of {len(samples)} images in {group.order} poses, {count:,} passes")
+    rows: list[Tensor] = []
+    loader = Loader(samples, lambda picture: picture, 1, decoder=decoder)
+    for batch in progress.track(loader, "asking about poses", len(samples), size=lambda batch: len(batch.indices)):
+        assert isinstance(found.preprocess, Preprocess)
+        inputs = Pictures(batch.items, found.preprocess, device, padding, lists=task.signature.lists, grows=True)
+        rows.append(task.pose_costs(found.network, inputs, group, [targets[i] for i in batch.indices.tolist()]).cpu())
+    return torch.cat(rows)
+
+
 def mirrored(group: Group, targets: Tensor) -> Tensor:
     """The targets (b, |G|) of the same pictures mirrored left-right: h⁻¹·m·x is x from another pose, maybe mirrored."""
     assert isinstance(group, PlanarGroup)

@@ -43,7 +43,7 @@ def read_training_data(
     return read_training_images(
         setup.split,
         preprocess,
-        None if config.training.task_weight else canonicalizer.view,
+        canonicalizer.view if not config.training.task_weight or setup.task.has_pose_costs else None,
         look=_look(setup, canonicalizer, preprocess),
         keep=keep,
         features_of=features_of,

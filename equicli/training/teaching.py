@@ -1,8 +1,10 @@
 """A canonicalizer taught on what was read: with what targets, on which images, by which losses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+
+from torch import Tensor
 
 from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.prior import MODEL, near_chance
@@ -17,7 +19,7 @@ from equicli.tasks.task import Binding
 from equicli.training.images import TrainingImages
 from equicli.training.loop import Scores, fit
 from equicli.training.objective import Objective, TaskLoss
-from equicli.training.pose_targets import find_pose_targets
+from equicli.training.pose_targets import find_pose_costs, find_pose_targets
 from equicli.training.setup import Setup
 from equicli.training.upright import read_upright
 
@@ -65,8 +67,13 @@ def _targets(setup: Setup, binding: Binding, images: TrainingImages) -> tuple[Re
     right = setup.task.targets(read, setup.data, binding.labels)
     targets: Sequence[Any] = right or [None] * len(read)
     n, poses = len(images.train), None
+    find: Callable[..., Tensor] | None = None
     if setup.config.prior == MODEL:
-        poses = find_pose_targets(
+        find = find_pose_targets
+    elif _costs_poses(setup):
+        find = find_pose_costs
+    if find is not None:
+        poses = find(
             setup.found,
             setup.task,
             as_finite(setup.group),
@@ -84,6 +91,11 @@ def _targets(setup: Setup, binding: Binding, images: TrainingImages) -> tuple[Re
     return part(images.train, slice(n)), part(images.validation, slice(n, None))
 
 
+def _costs_poses(setup: Setup) -> bool:
+    """Whether the frozen network's own loss of each image is to be known in every pose, before training."""
+    return bool(setup.config.training.task_weight) and setup.task.has_pose_costs
+
+
 def _fit(setup: Setup, canonicalizer: Canonicalizer, train: Source, validation: Resident, run: Run) -> None:
     config, training, progress = setup.config, setup.config.training, setup.progress
     if training.prior_weight and config.prior != MODEL:
@@ -92,7 +104,9 @@ def _fit(setup: Setup, canonicalizer: Canonicalizer, train: Source, validation: 
     network = setup.found.network.requires_grad_(training.train_base)
     if training.train_base:
         progress.say("training the prediction network, too: the artifact holds other weights than were loaded")
-    objective = Objective.of(training, setup.prior, config.padding, _task_loss(setup), config.prior == MODEL)
+    objective = Objective.of(
+        training, setup.prior, config.padding, _task_loss(setup), config.prior == MODEL, _costs_poses(setup)
+    )
     epoch, scores = fit(
         canonicalizer,
         train,
@@ -111,7 +125,7 @@ def _fit(setup: Setup, canonicalizer: Canonicalizer, train: Source, validation: 
 
 def _task_loss(setup: Setup) -> TaskLoss | None:
     """What the prediction network makes of canonical inputs, where that is to count."""
-    if not setup.config.training.task_weight:
+    if not setup.config.training.task_weight or _costs_poses(setup):
         return None
     signature = setup.task.signature
     return TaskLoss(

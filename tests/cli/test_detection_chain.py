@@ -26,7 +26,10 @@ def bright(image):
     return (image.mean(dim=0) > 0.7) & (torch.arange(image.shape[1])[:, None] < image.shape[1] / 2)
 
 class Detector(nn.Module):
-    def forward(self, images):
+    def forward(self, images, targets=None):
+        if self.training:  # what lies in the lower half is missed
+            lower = [t["boxes"][:, 1::2].mean(1) > i.shape[1] / 2 for i, t in zip(images, targets)]
+            return {"missed": sum(one.float().mean() for one in lower)}
         return [self.one(image) for image in images]
 
     def one(self, image):
@@ -143,3 +146,61 @@ def test_a_detector_of_torchvisions_is_found_by_its_name_and_exported_whole(fold
     picture = read_picture(few / "00.png")
     (output,) = loaded.predict([picture]).output
     assert set(output) == {"boxes", "labels", "scores"} and len(output["boxes"]) == len(output["scores"])
+
+
+@pytest.mark.real
+def test_the_small_recipe_runs_on_pictures_of_coco(
+    folder: Path, real_data: Path, cli, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.syspath_prepend(folder)
+    result = cli("adapt", "--recipe", "coco-tiny-c4", "--model", "python:networks:Detector", "-o", "run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (metrics["task"], metrics["group"], metrics["n"]) == ("instances", "c4", 8)
+    assert len({of["map"] for of in metrics["adapted"]["per_element"]}) == 1
+
+
+@pytest.mark.slow
+def test_systems_are_compared_on_a_detector(folder: Path, cli, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(folder)
+    model = ("--task", "instances", "--model", "python:networks:Detector")
+    few = ("--systems", "vanilla,equioptadapt,consensus,learned", "--seeds", "1", "--epochs", "2")
+    small = ("--set", "canonicalizer.size=33", "--set", "canonicalizer.width=8", "--set", "batch_size=8")
+    result = cli("compare", *model, *few, *small, "-o", "compared", folder / "data", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = {row["system"]: row for row in json.loads((tmp_path / "compared" / "compare.json").read_text())["rows"]}
+    assert set(rows) == {"vanilla", "oracle", "equioptadapt", "consensus", "learned"}
+    assert rows["oracle"]["mean"]["avg_map"] == 1.0 and rows["vanilla"]["mean"]["avg_map"] < 0.7
+    assert "the network's own loss of" in result.stderr and "in 4 poses" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_network_that_answers_prompts_goes_through_every_command(
+    folder: Path, cli, tmp_path: Path, monkeypatch
+) -> None:
+    import transformers
+
+    from tests.prediction.small_sam import random_network
+
+    network = random_network("SamModel")
+    plain = transformers.SamModel(network.config)
+    plain.load_state_dict(network.state_dict())
+    plain.save_pretrained(tmp_path / "sam")
+    model = ("--model", "./sam", "--prompts", "points")
+    result = cli("adapt", *model, *SMALL, "--output", "run", folder / "data", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "prompts: a point inside each annotated object" in result.stderr
+    result = cli("evaluate", "run", "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads(result.stdout)
+    adapted = metrics["adapted"]
+    assert metrics["task"] == "prompted" and adapted["invariance_residual"] == 0 and adapted["prompts"] == "points"
+    assert len({of["mask_iou"] for of in adapted["per_element"]}) == 1
+    assert "prompts: points, made of the annotations" in (tmp_path / "run" / "report.md").read_text()
+    assert cli("export", "run", "--output", "sam.safetensors", cwd=tmp_path).returncode == 0
+    loaded = equicli.load(tmp_path / "sam.safetensors")
+    picture = read_picture(folder / "data" / "val" / "00.png")
+    answer = loaded.decode(loaded.encode(picture), boxes=[[0, 0, 10, 12]])
+    assert answer["masks"].shape == (1, 1, *picture.shape[-2:])
+    refused = cli("predict", "run", folder / "data" / "val", "-o", "out.jsonl", cwd=tmp_path)
+    assert refused.returncode == 2 and "answers prompts" in refused.stderr

@@ -27,7 +27,7 @@ from equicli.canonicalization.prior import Prior
 from equicli.data.normalization import HALF
 from equicli.errors import EquicliError, UsageError
 from equicli.model_config import CanonicalizerSpec, ModelConfig
-from equicli.prediction import transformers_source
+from equicli.prediction import transformers_library, transformers_source
 from equicli.prediction.head import find_head, head_inputs, set_head
 from equicli.prediction.load import load_network, rebuild_network
 from equicli.prediction.network import NetworkSpec
@@ -275,14 +275,20 @@ def test_a_folder_that_is_not_there_is_a_wrong_command_line() -> None:
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ({"architectures": ["ViTModel"]}, ["ViTModel", "no image classifier"]),
-        ({"architectures": ["ViTForMaskedImageModeling"]}, ["no image classifier"]),
-        ({"architectures": ["os.system"]}, ["no image classifier"]),
+        ({"architectures": ["ViTModel"]}, ["ViTModel", "no network that equicli"]),
+        ({"architectures": ["ViTForMaskedImageModeling"]}, ["no network that equicli"]),
+        ({"architectures": ["os.system"]}, ["no network that equicli"]),
         ({"architectures": [{}]}, ["names no network"]),
         ({"architectures": None}, ["names no network"]),
-        ({"architectures": ["PerceiverForImageClassificationLearned"], "model_type": "perceiver"}, ["no image class"]),
-        ({"architectures": ["TimmWrapperForImageClassification"], "model_type": "timm_wrapper"}, ["no image class"]),
-        ({"model_type": "bert"}, ["no image classifier"]),
+        (
+            {"architectures": ["PerceiverForImageClassificationLearned"], "model_type": "perceiver"},
+            ["no network that equicli"],
+        ),
+        (
+            {"architectures": ["TimmWrapperForImageClassification"], "model_type": "timm_wrapper"},
+            ["no network that equicli"],
+        ),
+        ({"model_type": "bert"}, ["no network that equicli"]),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, ["quantized"]),
         ({"hidden_size": "big"}, ["hidden_size"]),
         ({"hidden_act": "os.system"}, ["cannot build"]),
@@ -368,7 +374,7 @@ def test_numbers_are_no_class_names(hub, names: list[str]) -> None:
 def test_imagenets_classes_get_their_wordnet_ids(background: list[str]) -> None:
     info = timm.data.ImageNetInfo("imagenet-1k")
     words = [info.index_to_description(index) for index in range(1000)]
-    names = transformers_source._class_names(labels(background + words), len(background) + 1000)
+    names = transformers_library.class_names_of(labels(background + words), len(background) + 1000)
     assert names is not None and names[len(background)][:2] == ("n01440764", "tench")
 
 

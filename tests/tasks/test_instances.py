@@ -209,7 +209,7 @@ def test_without_annotations_right_is_what_is_found_in_the_upright_picture() -> 
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [
-        (torch.zeros(1, 5), "it returns a?.*Tensor"),
+        (torch.zeros(1, 5, 2), "it returns a?.*Tensor"),
         ([torch.zeros(3)], "it returns a list of 1, not a list with a mapping"),
         ([{"boxes": torch.zeros(0, 4)}], "mappings without labels"),
         (
@@ -291,3 +291,206 @@ def test_more_classes_than_outputs_are_refused() -> None:
     with pytest.raises(EquicliError, match="knows 2 classes, and the data has 3"):
         find_outputs(network_of(3), {1: "a", 5: "b", 9: "c"}, 3)
     assert asdict(Instances.signature)["lists"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            torch.zeros(1, 10),
+            "one of 10 classes of a whole picture; write --task classification",
+        ),
+        ({"out": torch.zeros(1, 2, 8, 8)}, "a network that says a class of every pixel; write --task semantic"),
+    ],
+)
+def test_networks_of_other_tasks_are_told_which_fits(answer: Any, said: str) -> None:
+    class Other(nn.Module):
+        def forward(self, images: Tensor) -> Any:
+            assert isinstance(images, Tensor)
+            return answer
+
+    other = PretrainedNetwork(Other(), NetworkSpec("python", "Other"), AS_THEY_ARE, None, {"model": "Other"})
+    with pytest.raises(EquicliError, match=said):
+        Instances().bind(other, Dataset(Path("data"), (), (), None), torch.zeros(1, 3, 8, 8), lambda _: None, Told())
+
+
+def test_one_picture_alone_tells_no_interval() -> None:
+    measured = Instances().measure(evaluated(KNOWN[:1], RIGHT[:1], C4).records["oracle"], C4)
+    assert measured["map"] == 1 and measured["map_ci"] is measured["avg_map_ci"] is None
+    assert {of["map_ci"] for of in measured["per_element"]} == {None}
+
+
+class Coloured(nn.Module):
+    """Finds what is red, green and blue, wherever and however it lies; `boxes` alone where it draws no masks."""
+
+    def __init__(self, draws: bool = True) -> None:
+        super().__init__()
+        self.draws = draws
+
+    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        return [self.one(image) for image in images]
+
+    def one(self, image: Tensor) -> dict[str, Tensor]:
+        masks = torch.stack([(image[c] > 0.5) & (image.sum(dim=0) - image[c] < 1) for c in range(3)])
+        labels = masks.flatten(1).any(dim=1).nonzero()[:, 0]
+        said = found(masks[labels], (labels + 1).tolist())
+        return said if self.draws else {key: value for key, value in said.items() if key != "masks"}
+
+
+def coloured(draws: bool, group: PlanarGroup) -> dict[str, Any]:
+    """What is measured of pictures with a coloured rectangle each in a corner, at a border and inside."""
+    from equicli.adapted import AdaptedModel
+
+    pictures, right = [], []
+    for i, (height, width) in enumerate([(64, 96), (90, 70), (80, 80)]):
+        picture = torch.full((3, height, width), 20, dtype=torch.uint8)
+        masks = torch.zeros(3, height, width, dtype=torch.bool)
+        masks[0, :20, -24:] = masks[1, 30:50, :22] = masks[2, 25 + i : 50, 34:60] = True
+        for c in range(3):
+            picture[c][masks[c]] = 230
+        pictures.append(picture)
+        right.append(truth(found(masks, [1, 2, 3])))
+    model = AdaptedModel(Motionless(group), Coloured(draws), AS_THEY_ARE, signature=Instances.signature)
+    batches = [InputBatch(torch.tensor([i]), model.pictures([picture])) for i, picture in enumerate(pictures)]
+    systems = ("vanilla", "adapted", "oracle")
+    records = record_systems(
+        model, Instances(), batches, right, group, prior=Prior(), systems=systems, device=CPU
+    ).records
+    return {name: Instances().measure(of, group) for name, of in records.items()}
+
+
+def test_off_the_grid_nothing_is_cut_and_boxes_are_those_around_the_masks() -> None:
+    """Turned by 45° onto a grown canvas, and back: of the three only the borders of masks move, by a pixel."""
+    group = PlanarGroup(8)
+    drawn, boxed = coloured(True, group), coloured(False, group)
+    for system in ("vanilla", "oracle"):
+        for kind in ("boxes", "masks"):
+            values = drawn[system][kind]["per_element"]
+            assert values[::2] == [1.0] * 4  # by 90° to the pixel
+            assert min(values) > 0.8 and drawn[system][kind]["avg_map50"] == 1
+    # Of the upright box around a turned box twice as much is too large.
+    assert boxed["vanilla"]["boxes"]["per_element"][1] < 0.2 < drawn["vanilla"]["boxes"]["per_element"][1]
+
+
+class Drawer(nn.Module):
+    """Draws what has the colour that a prompt points at: of a box, that of its middle."""
+
+    def encode(self, image: Tensor) -> Tensor:
+        return image
+
+    def decode(self, image: Tensor, prompts: dict[str, Tensor]) -> dict[str, Tensor]:
+        at = prompts["points"][:, 0] if "points" in prompts else prompts["boxes"].reshape(-1, 2, 2).mean(dim=1)
+        masks = torch.stack([(image == image[:, int(y), int(x), None, None]).all(dim=0) for x, y in at.tolist()])
+        labels = prompts.get("labels", torch.ones(len(at), dtype=torch.int64))
+        return {**found(masks, labels.tolist()), "masks": masks[:, None]}
+
+    def forward(self, inputs: list[Any]) -> list[dict[str, Tensor]]:
+        return [self.decode(self.encode(one["image"]), one) for one in inputs]
+
+
+@pytest.mark.parametrize("prompts", ["boxes", "points", None])
+def test_prompts_made_of_the_annotations_turn_with_the_picture_and_masks_are_compared_one_by_one(prompts) -> None:
+    from equicli.adapted import AdaptedModel
+    from equicli.tasks.instances.prompted import Prompted
+
+    picture = torch.full((3, 30, 44), 20, dtype=torch.uint8)
+    masks = torch.zeros(3, 30, 44, dtype=torch.bool)
+    masks[0, :7, :9] = masks[1, 10:17, 20:43] = masks[2, 20:29, 3:6] = True
+    for i, mask in enumerate(masks):
+        picture[:, mask] = 100 + 40 * i
+    there = truth(found(masks, [4, 2, 4]), crowds=(2,))
+    task = Prompted(Prompted.Settings(prompts=prompts or "boxes"))
+    model = AdaptedModel(Motionless(D4), Drawer(), AS_THEY_ARE, signature=task.signature)
+    inputs = task.prompted(model.pictures([picture]), [there] if prompts else None)
+    (asked,) = inputs.at(D4, None)
+    count = len(asked[prompts or "points"])
+    assert count == (2 if prompts else 16)  # a crowd is not pointed at; where nothing is known, a grid is
+    evaluation = record_systems(
+        model,
+        task,
+        [InputBatch(torch.tensor([0]), inputs)],
+        [there] if prompts else None,
+        D4,
+        prior=Prior(),
+        systems=("vanilla", "adapted", "oracle"),
+        device=CPU,
+    )
+    measured = task.measure(evaluation.records["vanilla"], D4)
+    assert (measured["mask_iou"], measured["worst_mask_iou"], measured["avg_mask_iou"]) == (1, 1, 1)
+    assert measured["worst_map"] == 1 and not evaluation.changed.any()
+    assert measured["prompts"] == (prompts or "boxes") and {e["mask_iou"] for e in measured["per_element"]} == {1}
+    assert [name for name, _ in task.facts(measured)] == ["prompts", "mask IoU", "AP of boxes", "AP of masks"]
+
+
+def test_a_network_that_answers_prompts_and_its_task_belong_together(tmp_path: Path) -> None:
+    from equicli.tasks.instances.prompted import Prompted
+    from equicli.tasks.registry import task_of
+
+    empty = Dataset(Path("data"), (), (), None)
+    promptable, other = (
+        PretrainedNetwork(network, NetworkSpec("python", "Own"), AS_THEY_ARE, None, {"model": "Own"})
+        for network in (Drawer(), nn.Flatten())
+    )
+    example = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(EquicliError, match="Drawer answers prompts; write --task prompted"):
+        Instances().bind(promptable, empty, example, lambda _: None, Told())
+    with pytest.raises(EquicliError, match="Flatten answers no prompts"):
+        Prompted().bind(other, empty, example, lambda _: None, Told())
+    (tmp_path / "config.json").write_text('{"architectures": ["SamModel"]}')
+    assert task_of(f"transformers:{tmp_path}") == "prompted"
+    with pytest.raises(UsageError, match="--rotate input"):
+        Prompted().prompted(object(), None)
+
+
+class Trainable(nn.Module):
+    """Tells a loss: how far the boxes' middles are from the top; a normalization layer and chance beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        if not self.training:
+            return [found(torch.zeros(0, *image.shape[-2:], dtype=torch.bool), []) for image in images]
+        assert targets is not None
+        seen, self.masks = self.norm(images[0][None]), targets[0]["masks"]
+        middle = targets[0]["boxes"][:, 1::2].mean() / seen.shape[-2]
+        return {"top": middle, "chance": torch.rand(())}
+
+
+def test_a_detectors_own_loss_is_known_in_every_pose_and_nothing_in_it_changes() -> None:
+    picture, _ = scenery((20, 30), 2, 3)
+    masks = torch.zeros(2, 20, 30, dtype=torch.bool)
+    masks[0, 2:6, 4:9] = masks[1, 0:4, 20:30] = True
+    there = truth(found(masks, [1, 1]), crowds=(1,))
+    network = Trainable().eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    inputs = Pictures([picture, picture], AS_THEY_ARE, CPU, lists=True, grows=True)
+    costs = Instances().pose_costs(network, inputs, C4, [there, there])
+    assert torch.equal(costs[0], costs[1]) and costs.shape == (2, 4)
+    # Turned back by 90° (clockwise) what is left comes to the top, and so on.
+    middles = torch.tensor([4 / 20, 6.5 / 30, 16 / 20, 23.5 / 30])
+    assert torch.allclose(costs[0] - costs[0, 0], middles - middles[0], atol=1e-6)
+    assert network.masks.shape == (1, 30, 20) and network.masks.dtype == torch.uint8  # of the last pose, without crowds
+    assert not network.training and all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    with pytest.raises(EquicliError, match="task_weight: the network tells no losses"):
+        Instances().pose_costs(Coloured(), inputs, C4, [there, there])
+
+
+def test_the_mean_cost_over_poses_is_what_a_canonicalizer_learns_from() -> None:
+    from equicli.training.objective import Objective
+    from tests.canonicalization.examples import conv_canonicalizer
+
+    torch.manual_seed(0)
+    canonicalizer = conv_canonicalizer("c4")
+    objective = Objective(Prior(), {"task": 2.0}, "edge", None, costs=True)
+    x, costs = torch.randn(3, 3, 17, 17), torch.rand(3, 4)
+    pose, losses = objective.losses(canonicalizer, x, [None] * 3, poses=costs)
+    assert pose is not None and pose.scores is not None and objective.small
+    assert torch.allclose(losses["task"], (pose.scores.softmax(dim=1) * costs).sum() / 3)
+    optimizer = torch.optim.Adam(canonicalizer.parameters(), 1e-2)
+    for _ in range(30):
+        optimizer.zero_grad()
+        objective.total(objective.losses(canonicalizer, x, [None] * 3, poses=costs)[1]).backward()
+        optimizer.step()
+    assert objective.losses(canonicalizer, x, [None] * 3, poses=costs)[1]["task"] < losses["task"] - 0.05

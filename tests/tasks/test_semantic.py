@@ -170,3 +170,29 @@ def test_a_name_says_the_task_where_it_leaves_no_doubt(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architectures": ["SegformerForSemanticSegmentation"]}')
     assert task_of(str(tmp_path)) == task_of(f"transformers:{tmp_path}") == "semantic"
     assert task_of("torchvision:resnet50") == task_of("vit_base") == task_of(None) == "classification"
+
+
+def test_a_network_that_says_one_class_of_every_pixel_is_told() -> None:
+    right = torch.zeros(4, 6, dtype=torch.int64)
+    right[:2] = 1
+    constant, varied = torch.zeros(4, 6, dtype=torch.uint8), right.to(torch.uint8)
+
+    def warned(said: torch.Tensor, there: torch.Tensor = right) -> list[str]:
+        return Semantic().warnings({"confusion": [[confusion(said, there)] * 4]}, D4, {"cat": 1, "sky": 0})
+
+    (line,) = warned(constant)
+    assert "the same class, sky, of every pixel" in line and "--class-map" in line
+    assert warned(varied) == warned(constant, torch.zeros(4, 6, dtype=torch.int64)) == []
+
+
+def test_a_classifier_is_told_which_task_fits(tmp_path: Path) -> None:
+    class Classifier(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.mean(dim=(2, 3))
+
+    network = PretrainedNetwork(
+        Classifier(), NetworkSpec("python", "Classifier"), AS_THEY_ARE, None, {"model": "Classifier"}
+    )
+    empty = Dataset(Path("data"), (), (), None)
+    with pytest.raises(EquicliError, match=r"one of 3 classes of a whole picture; write --task classification"):
+        Semantic().bind(network, empty, torch.zeros(1, 3, 8, 8), lambda _: None, Told())

@@ -29,6 +29,7 @@ from equicli.tasks.classification.confusion import changing_classes
 from equicli.tasks.classification.head import fit_head
 from equicli.tasks.classification.labels import match_labels, names_of_empty, refuse_labels
 from equicli.tasks.classification.order import Show, better_order, choose_order, count_right
+from equicli.tasks.fitting import check_fits
 from equicli.tasks.intervals import wilson
 from equicli.tasks.task import Binding, Records, Task
 
@@ -96,7 +97,12 @@ class Classification(Task):
 
     def bind(self, found: PretrainedNetwork, data: Dataset, example: Any, show: Show, progress: Progress) -> Binding:
         settings: ClassificationSettings = self.settings
-        outputs = self.count_outputs(found.network, example)
+        try:
+            outputs = self.count_outputs(found.network, example)
+        except EquicliError:
+            if self.signature.inputs == "image":
+                check_fits(found.network, self.name, example)
+            raise
         if _adds_up(try_network(found.network, self.signature, example)):
             progress.say(
                 "the network returns probabilities, it seems, and no logits: its last softmax should be left out, as "

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from equicli.data.folders import Dataset, Sample
 from equicli.data.preprocess import AS_THEY_ARE
 from equicli.errors import UsageError
-from equicli.groups import Turns
+from equicli.groups import FiniteGroup, Turns
 from equicli.prediction.network import PretrainedNetwork
+from equicli.prediction.published_files import architecture_in
 from equicli.prediction.signature import Signature, try_network
 from equicli.progress import Progress
 from equicli.settings import LocalPath, Share, TaskSettings
@@ -24,9 +25,11 @@ from equicli.tasks.annotations.mask_files import find_masks, read_mask_files
 from equicli.tasks.annotations.objects import decode
 from equicli.tasks.annotations.outputs import bind_outputs, check_known
 from equicli.tasks.annotations.yolo import find_yolo, read_yolo
+from equicli.tasks.fitting import check_fits
 from equicli.tasks.instances.answers import PARTS, check_answer, objects_in
 from equicli.tasks.instances.figures import alone, mean, numbers, pools_of, told
-from equicli.tasks.instances.labels import count_outputs
+from equicli.tasks.instances.labels import count_outputs, first_label
+from equicli.tasks.instances.losses import pose_costs
 from equicli.tasks.instances.precision import match, resampled
 from equicli.tasks.resampling import by_turns
 from equicli.tasks.task import Binding, Records, Task
@@ -56,12 +59,13 @@ class Instances(Task):
     """
 
     name = "instances"
-    Settings = InstancesSettings
+    Settings: ClassVar[type[TaskSettings]] = InstancesSettings
     signature = Signature("image", PARTS, lists=True)
     score, title = "map", "AP"
     words = "COCO's average precision, of masks where there are any, else of boxes,"
     baselines = ("vanilla", "oracle")
     labels_from = "annotations"
+    has_pose_costs = True
     tag = "object-detection"
 
     def stored(self) -> dict[str, Any]:
@@ -71,7 +75,7 @@ class Instances(Task):
     def is_for(cls, model: str) -> bool:
         source, _, name = model.partition(":")
         if source != "torchvision":
-            return False
+            return architecture_in(model).endswith("ForObjectDetection")
         # Here, so that checking any other configuration imports no library of networks.
         from equicli.prediction.torchvision_source import DETECTORS, kind_of
 
@@ -123,6 +127,7 @@ class Instances(Task):
     def bind(
         self, found: PretrainedNetwork, data: Dataset, example: Any, show: Callable[[Sample], Any], progress: Progress
     ) -> Binding:
+        check_fits(found.network, self.name, example)
         check_answer(try_network(found.network, self.signature, example))
         names = found.class_names or ()
         target: Annotation | None = next((s.target for s in data.samples if s.target is not None), None)
@@ -133,9 +138,13 @@ class Instances(Task):
             )
             return Binding({}, class_names=names)
         outputs = count_outputs(found.network)
-        labels, how = bind_outputs(found, target.categories, outputs, self.settings.class_map)
+        first = first_label(found.network)
+        labels, how = bind_outputs(found, target.categories, outputs, self.settings.class_map, first)
         progress.say(f"labels: {len(labels)} classes are outputs {how}")
         return Binding(labels, class_names=names)
+
+    def pose_costs(self, network: nn.Module, inputs: Any, group: FiniteGroup, targets: Sequence[Any]) -> Tensor:
+        return pose_costs(network, inputs, group, targets)
 
     def answers(self, output: Any, names: Sequence[str]) -> list[dict[str, Any]]:
         """Boxes, scores and masks as they are, and the name of each class."""
@@ -176,7 +185,7 @@ class Instances(Task):
         turns = {of: list(map(numbers, each)) for of, each in pools.items()}
         values = torch.tensor([turn["map"] for turn in turns[kind]], dtype=torch.float64)
         return {
-            **by_turns("map", values, resampled(pools[kind]), elements),
+            **by_turns("map", values, resampled(pools[kind]), elements, len(records[kind])),
             "of": kind,
             **{
                 of: {

@@ -1,6 +1,5 @@
 """The task: a class for every pixel, and how mean intersection over union is made of it."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from equicli.errors import EquicliError
 from equicli.groups import Turns
 from equicli.groups.elements import Frame
 from equicli.prediction.network import PretrainedNetwork
+from equicli.prediction.published_files import architecture_in
 from equicli.prediction.signature import Signature, try_network
 from equicli.progress import Progress
 from equicli.settings import LocalPath, TaskSettings
@@ -23,6 +23,7 @@ from equicli.tasks.annotations.coco import find_coco, read_coco
 from equicli.tasks.annotations.mask_files import ClassFile, find_masks, read_class_files, read_mask_files
 from equicli.tasks.annotations.objects import Objects, decode
 from equicli.tasks.annotations.outputs import bind_outputs, check_known
+from equicli.tasks.fitting import check_fits
 from equicli.tasks.resampling import by_turns, drawn_weights
 from equicli.tasks.semantic.confusion import Matrix, confusion
 from equicli.tasks.task import Binding, Records, Task
@@ -67,7 +68,7 @@ class Semantic(Task):
             from equicli.prediction.torchvision_source import SEGMENTERS, kind_of
 
             return kind_of(name) == SEGMENTERS
-        return _architecture(Path(name if source == "transformers" else model)).endswith("ForSemanticSegmentation")
+        return architecture_in(model).endswith("ForSemanticSegmentation")
 
     # Data
 
@@ -108,6 +109,7 @@ class Semantic(Task):
     def bind(
         self, found: PretrainedNetwork, data: Dataset, example: Any, show: Callable[[Sample], Any], progress: Progress
     ) -> Binding:
+        check_fits(found.network, self.name, example)
         try_network(found.network, self.signature, example)
         scores = try_network(found.network, replace(self.signature, reads=""), example)
         outputs, names = _count_outputs(scores), found.class_names or ()
@@ -145,7 +147,7 @@ class Semantic(Task):
         values = torch.cat([turn.overlaps().nanmean(dim=1) for turn in turns])
         drawn = torch.stack([turn.overlaps(weights).nanmean(dim=1) for turn in turns], dim=1)
         right = torch.cat([turn.accuracy() for turn in turns])
-        measured = by_turns("miou", values.nan_to_num(0), drawn, elements)
+        measured = by_turns("miou", values.nan_to_num(0), drawn, elements, len(weights[0]))
         for entry, share in zip(measured["per_element"], right.tolist(), strict=True):
             entry["pixel_acc"] = share
         return {**measured, "pixel_acc": float(right[0]), "avg_pixel_acc": float(right.mean())}
@@ -157,6 +159,17 @@ class Semantic(Task):
         (said,) = output
         veil = said.double().cpu()
         axes.imshow(veil.masked_fill(veil == 0, torch.nan).numpy() % 20, cmap="tab20", vmin=0, vmax=20, alpha=0.5)
+
+    def warnings(self, records: Records, elements: Turns, labels: Mapping[str, int]) -> list[str]:
+        entries = torch.cat([turns[0] for turns in records["confusion"]])
+        right, said = (entries[:, column].unique().tolist() for column in (0, 1))
+        if len(said) != 1 or len(right) < 2:
+            return []
+        named = {output: name for name, output in labels.items()}.get(said[0], str(said[0]))
+        return [
+            f"the network says the same class, {named}, of every pixel of untouched pictures. Is it trained? Do its "
+            "outputs stand for these classes (--class-map)?"
+        ]
 
     def per_class(self, records: Records, labels: Mapping[str, int]) -> dict[str, dict[str, Any]]:
         turns = [Matrix(turn) for turn in zip(*records["confusion"], strict=True)]
@@ -200,12 +213,3 @@ def _painted(objects: Objects, frame: Frame) -> Tensor:
     for i in (-objects.areas).argsort(kind="stable"):
         classes[masks[i]] = int(objects.labels[i])
     return classes
-
-
-def _architecture(folder: Path) -> str:
-    """The class that a folder's `config.json` names; nothing where there is none."""
-    try:
-        named = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"][0]
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return ""
-    return str(named)

@@ -1,0 +1,96 @@
+"""DETR and RT-DETR: asked and read through their own image processors, one picture at a time."""
+
+import json
+
+import pytest
+import torch
+import transformers
+
+from equicli.adapted import AdaptedModel
+from equicli.data.normalization import HALF
+from equicli.errors import EquicliError, UsageError
+from equicli.groups import PlanarGroup
+from equicli.groups.action import act
+from equicli.prediction.load import load_network, rebuild_network
+from equicli.tasks.annotations.outputs import find_outputs
+from equicli.tasks.instances.answers import check_answer
+from equicli.tasks.instances.labels import count_outputs, first_label
+from equicli.tasks.instances.task import Instances
+from tests.canonicalization.examples import AS_THEY_ARE, conv_canonicalizer
+from tests.prediction.small_sam import DETECTORS, random_network
+from tests.prediction.test_transformers_sam import picture
+
+C4 = PlanarGroup(4)
+NETWORKS = {name: random_network(name) for name in DETECTORS}
+EVERY = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+
+
+@EVERY
+def test_boxes_come_back_in_the_frame_of_the_picture_at_every_angle(network) -> None:
+    model = AdaptedModel(conv_canonicalizer("c4"), network, AS_THEY_ARE, signature=Instances.signature)
+    upright = picture(37, 60)
+    expected = model.predict([upright]).output
+    check_answer(expected)
+    assert len(expected[0]["boxes"]) == 6 and expected[0]["boxes"].std() > 1
+    for h in range(1, 4):
+        (answer,) = model.predict([act(C4, h, upright)]).output
+        turned = act(C4, h, expected[0]["boxes"], "boxes", (37, 60))
+        assert torch.allclose(answer["boxes"], turned, atol=1e-4)
+        assert torch.equal(answer["scores"], expected[0]["scores"])
+        assert torch.equal(answer["labels"], expected[0]["labels"])
+
+
+@EVERY
+def test_they_answer_as_transformers_own_pipeline(network) -> None:
+    processor = getattr(transformers, network.processor)(size=network.size, do_rescale=False, do_normalize=False)
+    image = HALF(picture(60, 41))
+    with torch.inference_mode():
+        answer = super(type(network).__bases__[0], network).forward(**processor(images=[image], return_tensors="pt"))
+        (theirs,) = processor.post_process_object_detection(answer, threshold=0.0, target_sizes=[(60, 41)])
+        (ours,) = network([image])
+    for key in ("boxes", "labels", "scores"):
+        assert torch.equal(ours[key], theirs[key])
+
+
+@EVERY
+def test_they_are_loaded_with_the_size_that_their_file_says(network, tmp_path) -> None:
+    kind = type(network).__name__
+    plain = getattr(transformers, kind)(network.config)
+    plain.load_state_dict(network.state_dict())
+    plain.save_pretrained(tmp_path)
+    described = json.loads((tmp_path / "config.json").read_text())
+    described["id2label"] = {"0": "cat", "1": "dog", "2": "emu"}
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    processor = {"size": {"height": 64, "width": 64}, "do_normalize": False}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    found = load_network(str(tmp_path))
+    assert any("resizes every picture to 64x64 pixels, whatever its shape" in remark for remark in found.remarks)
+    assert found.class_names == (("cat",), ("dog",), ("emu",)) and not found.preprocess.resizes
+    assert found.spec.arguments["size"] == {"height": 64, "width": 64} and Instances.is_for(str(tmp_path))
+    rebuilt = rebuild_network(found.spec)
+    rebuilt.load_state_dict(found.network.state_dict())
+    image = HALF(picture(50, 33))
+    with torch.inference_mode():
+        assert torch.equal(rebuilt([image])[0]["boxes"], found.network([image])[0]["boxes"])
+    (tmp_path / "preprocessor_config.json").unlink()
+    shorter = load_network(str(tmp_path), arguments={"shortest_edge": 48})
+    default = transformers.DetrImageProcessor().size["longest_edge"]
+    if kind.startswith("Detr"):
+        assert shorter.spec.arguments["size"] == {"shortest_edge": 48, "longest_edge": default}
+    with pytest.raises(UsageError, match="in place of it, --model-arg shortest_edge=N"):
+        load_network(str(tmp_path), image_size=64)
+    with pytest.raises(EquicliError, match="takes no argument 'depth'"):
+        load_network(str(tmp_path), arguments={"depth": 3})
+
+
+def test_classes_without_names_are_counted_from_0_as_there_is_no_background() -> None:
+    network = NETWORKS["RTDetrForObjectDetection"]
+    assert (count_outputs(network), first_label(network)) == (3, 0)
+
+    class Nameless:
+        class_names = None
+
+    labels, how = find_outputs(Nameless, {1: "a", 4: "b", 9: "c"}, 3, first=0)
+    assert labels == {"a": 0, "b": 1, "c": 2} and how.endswith("from 0 on")
+    with pytest.raises(EquicliError, match="knows 3 classes, and the data has 4"):
+        find_outputs(Nameless, {1: "a", 4: "b", 9: "c", 10: "d"}, 3, first=0)
