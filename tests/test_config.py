@@ -346,7 +346,7 @@ def test_the_home_folder_of_nobody_is_told() -> None:
 def test_a_shipped_recipe_is_valid(monkeypatch, name: str) -> None:
     monkeypatch.setenv("EQUICLI_TEST_DATA", "/dummy")
     said = load_recipe(name)
-    model = said.get("model") or said["network"]["model"]
+    model = said.get("model") or said.get("network", {}).get("model", "python:module:factory")
     flags = {"data": None if "data" in said else "photos", "model": model if names_code(model) else None}
     config = build_config(flags, [], name)
     assert config.network.model and not config.data.startswith("$")
