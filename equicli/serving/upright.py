@@ -35,7 +35,7 @@ LIST = "upright.jsonl"
 
 @dataclass(frozen=True)
 class Done:
-    """What was done with a picture. pose: how it stood; sure: p(ĝ | x); why: of what was not turned."""
+    """What was done with a picture. pose: how it stood; sure: p(ĝ | x); why: of what was not turned, or not without loss."""
 
     path: str
     done: str
@@ -125,12 +125,12 @@ def _turn(
     path: str, target: Path | None, element: int, pose: str, share: float, method: str | None, sure: float
 ) -> Done:
     content, why = Path(path).read_bytes(), None
-    turned = Turned(content, True)
-    done = UPRIGHT if element == 0 else UNSURE if share < sure else TURNED
+    turned = Turned(content)
+    done = UNSURE if share < sure else UPRIGHT if element == 0 else TURNED
     if done == TURNED:
         try:
             turned = turn_file(content, element, method)
-            done = TURNED if turned.lossless else REENCODED
+            done, why = (TURNED if turned.loss is None else REENCODED), turned.loss
         except CannotTurnError as error:
             done, why = LEFT, str(error)
     if target is not None:
