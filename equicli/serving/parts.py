@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from equicli.errors import EquicliError, UsageError
-from equicli.files import lock_file, naming, write_whole
+from equicli.files import lock_file, naming, write_whole, writing_output
 
 Row = Mapping[str, Any]
 SUFFIXES = (".jsonl", ".csv")
@@ -204,10 +204,8 @@ def join(output: Path, parts: Sequence[Path], *, overwrite: bool) -> Joined:
             raise EquicliError(f"{parts[0]}: does not hold every input once. Make it again.")
 
     lines = _csv(rows()) if output.suffix == ".csv" else (to_json(row) + "\n" for row in rows())
-    try:
+    with writing_output(output):
         write_whole(output, (line.encode(errors="backslashreplace") for line in lines), new=not overwrite)
-    except FileExistsError:
-        raise UsageError(f"--output {output}: exists; name another file or add --overwrite.") from None
     for path in parts:
         path.unlink()
     return Joined(count, unreadable)

@@ -13,7 +13,7 @@ from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.data.decode import Decoder
 from equicli.devices import arithmetic, device_of
 from equicli.errors import UsageError
-from equicli.files import check_writable
+from equicli.files import check_output
 from equicli.groups import Group, is_finite
 from equicli.model_config import ModelConfig
 from equicli.policy import certainty, passes_of_each
@@ -96,19 +96,15 @@ def pose_labels(group: Group, pose: Pose) -> list[str]:
     return [f"r{angle:.1f}{'m' * (s < 0)}" for angle, s in zip(angles.tolist(), sign.tolist(), strict=True)]
 
 
-def check_output(output: str, *, overwrite: bool) -> Path:
+def plan_output(output: str, *, overwrite: bool) -> Path:
     """
     Raises:
-        UsageError: it cannot be named so, or exists and may not be overwritten.
+        UsageError: it cannot be named so, or see `check_output`.
     """
     path = Path(output)
     if path.suffix not in SUFFIXES:
         raise UsageError(f"--output {output}: let the name end in .jsonl or .csv.")
-    if path.is_dir():
-        raise UsageError(f"--output {output}: is a folder; name a file.")
-    if path.exists() and not overwrite:
-        raise UsageError(f"--output {output}: exists; name another file or add --overwrite.")
-    check_writable(path.parent)
+    check_output(path, overwrite=overwrite)
     return path
 
 

@@ -35,7 +35,7 @@ LIST = "upright.jsonl"
 
 @dataclass(frozen=True)
 class Done:
-    """What was done with a picture. pose: how it stood; sure: p(ĝ | x); why: of what was not turned, or not without loss."""
+    """What was done with a picture. pose: how it stood; sure: p(ĝ | x); why: it was not turned, or not without loss."""
 
     path: str
     done: str
@@ -54,9 +54,7 @@ def plan_outputs(paths: Sequence[str], folder: Path, *, overwrite: bool) -> dict
     parents = [os.path.dirname(os.path.abspath(path)) for path in paths]  # noqa: PTH100, PTH120 - links stay as they are
     common = os.path.commonpath(parents)
     targets = {path: folder / os.path.relpath(os.path.abspath(path), common) for path in paths}  # noqa: PTH100
-    if (folder / LIST).exists() and not overwrite:
-        raise UsageError(f"--output {folder}: {folder / LIST} exists; name another folder or add --overwrite.")
-    for target in targets.values():
+    for target in (*targets.values(), folder / LIST):
         if os.path.realpath(target) in inputs:
             raise UsageError(f"--output {folder}: {target} is an input; name another folder.")
         if target.exists() and not overwrite:

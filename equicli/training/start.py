@@ -82,7 +82,7 @@ def load_frozen(
         ema=wanted.ema,
     )
     refuse_lazy(found.network)
-    progress.say(f"prediction network: {_describe(found)}")
+    progress.say(f"prediction network: {_describe(found) if task.has_network else 'none, a canonicalizer alone'}")
     for remark in found.remarks:
         progress.say(remark)
     if "sha256" not in found.provenance:

@@ -22,7 +22,7 @@ from equicli.data.normalization import IMAGENET
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError
 from equicli.export.export import _runtime
-from equicli.export.graph import ImagesGraph
+from equicli.export.graph import InputsGraph
 from equicli.export.parity import Case, compare
 from equicli.export.programs import ONNX, TORCH_EXPORT, onnx_run, torch_run, trace, write_onnx, write_torch
 from equicli.groups import parse_group
@@ -62,7 +62,7 @@ def make(name: str, group: str) -> AdaptedModel:
 
 def rows(family: str, name: str, group: str, forms: Sequence[str], folder: Path) -> Iterator[str]:
     model, elements = make(name, group), parse_group(group)
-    graph = ImagesGraph(model)
+    graph = InputsGraph(model)
     generator = torch.Generator().manual_seed(1)
     inputs = [torch.randn(count, 3, SIZE, SIZE, generator=generator) for count in BATCHES]
     cases = [Case([act(elements, g, x) for g in range(elements.order)], False) for x in inputs]
