@@ -11,7 +11,6 @@ from equicli.errors import UsageError
 from equicli.files import alone_in, check_output, check_writable, from_here
 from equicli.runs import LATEST, RUNS, Run
 
-
 # What files of each format are called.
 FORMATS = {"safetensors": ".safetensors", "onnx": ".onnx", "torch-export": ".pt2"}
 # What runs programs, by their suffix.
@@ -54,8 +53,8 @@ def find_artifact(path: str | None) -> tuple[Path, Run | None]:
     """
     if path is not None and Path(path).suffix in _RUNS:
         raise UsageError(
-            f"{path}: is a program, which {_RUNS[Path(path).suffix]} runs. Here name the run folder or the .safetensors "
-            "file that it was exported from."
+            f"{path}: is a program, which {_RUNS[Path(path).suffix]} runs. Here name the run folder or the "
+            ".safetensors file that it was exported from."
         )
     if path is not None and Path(path).is_file():
         run = Run(Path(path).parent)

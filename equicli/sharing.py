@@ -14,7 +14,7 @@ from equicli.claims import find_artifact, plan_export
 from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.decode import Decoder, UnreadableImageError
 from equicli.data.reencode import NONE, find_encoding
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import EquicliError, UsageError, counted
 from equicli.export import hub
 from equicli.export.export import check_program, write_program
 from equicli.files import writing_output
@@ -178,7 +178,7 @@ def _some_samples(
         except UnreadableImageError as error:
             unreadable.append(error)
     if unreadable:
-        progress.say(f"{len(unreadable)} of {len(chosen)} {things} to compare on are unreadable: {unreadable[0]}")
+        progress.say(f"{len(unreadable)} of {counted(len(chosen), things)} to compare on unreadable: {unreadable[0]}")
     if not found:
         progress.say(f"no {things} to compare on but random ones; name a folder with --data")
     return found

@@ -1,5 +1,6 @@
 """What `predict` and `upright` are called with: a run, files, and how these are decoded."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,9 @@ Workers = Annotated[
 def find_named(inputs: list[str]) -> tuple[Path, list[str]]:
     """The artifact that the first argument names, and the others. Before torch is imported, which takes long.
 
+    And while its threads can still be told to leave the cores, where they wait for each other, to the processes that
+    decode: else they wait busily, which more than doubled the processor's time.
+
     Raises:
         UsageError: there is no such run, or nothing is named after it.
     """
@@ -38,4 +42,5 @@ def find_named(inputs: list[str]) -> tuple[Path, list[str]]:
     run, *names = inputs
     if not names:
         raise UsageError(f"INPUT is missing: name pictures, folders of them, patterns, or - for a list, after {run}.")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return find_artifact(run)[0], names

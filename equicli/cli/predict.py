@@ -159,6 +159,7 @@ def _finish(done, target: str, out: Output) -> None:  # type: ignore[no-untyped-
 
 def _tell(done, out: Output) -> None:  # type: ignore[no-untyped-def]
     from equicli.data.loading import tell_unreadable
+    from equicli.errors import counted
 
     tell_unreadable(done.unreadable, out)
-    out.say(f"predicted {done.inputs - len(done.unreadable)} of {done.inputs} files")
+    out.say(f"predicted {done.inputs - len(done.unreadable):,} of {counted(done.inputs, 'files')}")

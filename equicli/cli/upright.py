@@ -35,7 +35,8 @@ def upright_command(
     method: Annotated[
         Method | None,
         typer.Option(
-            help="tag: set the orientation of a JPEG and change no pixel; pixels: encode the turned pixels.",
+            help="tag: set the orientation of a JPEG and change no pixel; pixels: turn them, of a JPEG without loss "
+            "where its blocks are whole (extra jpeg).",
             rich_help_panel=RUNNING,
             show_default="tag for JPEG, else pixels",
         ),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from equicli.data.reencode import NONE
-from equicli.errors import said_of
+from equicli.errors import counted, said_of
 from equicli.evaluation.systems import SYSTEMS
 
 MOST_ANGLES = 8  # that are shown one by one
@@ -59,8 +59,8 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
 
 
 def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
-    of = f"{metrics['n']} of {metrics['of']}" if metrics.get("of") else f"{metrics['n']}"
-    counted = f"all {of}" if metrics["split"] == "all" else f"{of} {metrics['split']}"
+    of, split = f"{metrics['n']} of " * bool(metrics.get("of")), "" if metrics["split"] == "all" else metrics["split"]
+    these = f"{'all ' * (not split)}{of}{counted(metrics.get('of') or metrics['n'], f'{split} images'.strip())}"
     shown = _angles(metrics, "adapted", shown=angles)
     counts = "correct images by angle; " if shown and "correct" in shown[0] else ""
     turned = "the preprocessed tensor" if metrics["rotate"] == "input" else "the picture, before preprocessing,"
@@ -70,7 +70,7 @@ def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
         turned = f"each {times} times, by random rotations of its own, the same for all systems: it"
     return _said(
         metrics,
-        f"{counted} images; {what_is_scored(metrics)} in %, 95 % intervals; {counts}{turned} is turned by "
+        f"{these}; {what_is_scored(metrics)} in %, 95 % intervals; {counts}{turned} is turned by "
         f"{metrics['elements'].upper()}{compressed(metrics)}{oracle}{_prepared(metrics)}",
     )
 

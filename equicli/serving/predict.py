@@ -12,7 +12,7 @@ from equicli.canonicalization.canonicalizer import Pose
 from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.data.decode import Decoder
 from equicli.devices import arithmetic, device_of
-from equicli.errors import UsageError
+from equicli.errors import UsageError, counted
 from equicli.files import check_output
 from equicli.groups import Group, is_finite
 from equicli.model_config import ModelConfig
@@ -136,7 +136,8 @@ def predict_files(
     with open_part(path, work, mine, resume=resume, overwrite=overwrite) as part:
         todo = [number for number in mine.numbers(work.batches) if number not in part.done]
         if part.done:
-            progress.say(f"going on after {len(part.done)} of {len(mine.numbers(work.batches))} batches")
+            mine_all = counted(len(mine.numbers(work.batches)), "batches")
+            progress.say(f"going on after {len(part.done):,} of {mine_all}")
         for batch in _decoded(served, paths, todo, batch_size, workers, strict, progress):
             part.append(batch.number, served.rows(batch))
     return path if shard is not None else join(output, [path], overwrite=overwrite)

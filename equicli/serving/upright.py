@@ -28,7 +28,7 @@ TURNED, REENCODED, UPRIGHT, UNSURE, LEFT, UNREADABLE = (
     "upright already",
     "left alone: not sure",
     "left alone: cannot be turned",
-    "unreadable",
+    "left alone: unreadable",
 )
 LIST = "upright.jsonl"
 
@@ -76,7 +76,7 @@ def turn_upright(
     strict: bool,
     progress: Progress,
 ) -> Iterator[Done]:
-    """Turn pictures, and copy those that are left as they are.
+    """Turn pictures, and copy those that are left as they are, unreadable ones, too.
 
     Args:
         targets: where each goes; empty writes nothing.
@@ -101,6 +101,7 @@ def turn_upright(
         found = dict(zip(batch.pictures, _poses(model, batch), strict=True))
         for path in batch.paths:
             if path in batch.unreadable:
+                _copy(path, targets.get(path))
                 yield Done(path, UNREADABLE, why=batch.unreadable[path])
                 continue
             element, share = found[path]
@@ -117,6 +118,17 @@ def _poses(model: AdaptedModel, batch: Decoded) -> list[tuple[int, float]]:
     share = certainty(model.policy, pose)
     shares = [1.0] * len(pose.element) if share is None else share.tolist()
     return list(zip(pose.element.tolist(), shares, strict=True))
+
+
+def _copy(path: str, target: Path | None) -> None:
+    """Copy what is no picture, where it is anything, so that nothing that came is lacking."""
+    if target is None:
+        return
+    try:
+        content = Path(path).read_bytes()
+    except OSError:  # it is not there
+        return
+    write_atomically(target, content)
 
 
 def _turn(

@@ -50,6 +50,7 @@ from equicli.training.start import (
     make_canonicalizer,
     open_data,
     open_origin,
+    tell_broken,
     tell_copies,
 )
 from equicli.training.upright import open_upright, read_upright
@@ -231,6 +232,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     before = origin.pictures_seen() if origin else frozenset()
     write_artifact(run.model, model, model_config, pictures=None if before is None else before | learned)
     tell_copies(split, images.fingerprints, decoder, progress)
+    tell_broken(split, decoder, progress)
     run.write(run.config.name, model_config.to_json() + "\n")
     _clear(run)
     return Adapted(model, model_config, data, readable, None if learned else before)

@@ -176,6 +176,13 @@ def test_pictures_that_are_not_sure_are_copied_and_listed(cli, turned) -> None:
     assert len(listed) == 20 and {"path", "done", "pose", "sure"} <= set(listed[0])
 
 
+def test_what_cannot_be_read_is_copied_and_listed(cli, turned) -> None:
+    (turned / "turned" / "broken.jpg").write_bytes(b"no picture")
+    done = cli("upright", "run", "turned", "--output", "out", cwd=turned)
+    assert done.returncode == 0 and "turned/broken.jpg: left alone: unreadable: not an image" in done.stderr
+    assert (turned / "out" / "broken.jpg").read_bytes() == b"no picture"
+
+
 def test_a_dry_run_writes_nothing(cli, turned) -> None:
     before = sorted(turned.rglob("*"))
     for output in ((), ("--output", "out")):
@@ -229,6 +236,12 @@ def test_a_canonicalizer_alone_is_enough(cli, here) -> None:
     done = cli(*[a for a in adapt if a not in ("--preprocess", "none")][:3], "none", *adapt[4:], cwd=here)
     assert done.returncode == 0, done.stderr
     assert equicli.read_config(here / "poses").policy.temperature != 1
+    report = (here / "poses" / "report.md").read_text()
+    assert report.startswith("# A canonicalizer of c4") and "next: equicli evaluate" in done.stderr
+    for word in ("vanilla", "oracle", "prediction network", "relative time", "passes"):
+        assert word not in report and f"{word}:" not in done.stdout, word
+    gate = cli("adapt", "photos", "--model", "none", "--passes", "2", cwd=here)
+    assert gate.returncode == 2 and "there is no prediction network to ask; leave it out" in gate.stderr
     shutil.copytree(here / "photos" / "ant", here / "some")
     done = cli("upright", "poses", "some", "--output", "out", "--json", cwd=here)
     assert done.returncode == 0 and json.loads(done.stdout)["pictures"] == 10
