@@ -52,7 +52,7 @@ def test_inputs_are_files_folders_patterns_and_lists_each_once(cli, here, monkey
     done = predict(cli, here, "photos/bee/01.png", "photos/ant", "photos/*/01.png", "-")
     names = [str(row["path"]).removeprefix("photos/") for row in rows(done.stdout)]
     assert names == ["bee/01.png", *(f"ant/{i:02}.png" for i in range(10)), "bee/03.png", "gone.png"]
-    assert "2 files are named more than once" in done.stderr
+    assert "2 files named more than once" in done.stderr
     assert "error" in rows(done.stdout)[-1] and "skipped photos/gone.png" in done.stderr
 
 

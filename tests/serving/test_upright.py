@@ -237,7 +237,7 @@ def test_a_canonicalizer_alone_is_enough(cli, here) -> None:
     assert done.returncode == 0, done.stderr
     assert equicli.read_config(here / "poses").policy.temperature != 1
     report = (here / "poses" / "report.md").read_text()
-    assert report.startswith("# A canonicalizer of c4") and "next: equicli evaluate" in done.stderr
+    assert report.startswith("# A canonicalizer of c4")
     for word in ("vanilla", "oracle", "prediction network", "relative time", "passes"):
         assert word not in report and f"{word}:" not in done.stdout, word
     gate = cli("adapt", "photos", "--model", "none", "--passes", "2", cwd=here)
