@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from equicli.adapted import AdaptedModel, Prediction
 from equicli.policy import Gate, certainty
 from equicli.prediction.inputs import Inputs, Views
+from equicli.prediction.no_network import NoNetwork
 from equicli.prediction.signature import Ask, asking
 
 POSE, SURE, LOGITS, OUTPUT = "pose", "sure", "logits", "output"
@@ -19,7 +20,7 @@ class InputsGraph(nn.Module):
     `logits` of a classifier; else `output`, or the names that the network gives its parts. `pose`: the element of the
     group, int64 (b,), or of a continuous one matrices (b, d, d). `sure`: p(ĝ | x), float32 (b,), where it is known. A
     gate asks about as many poses for every input; its answer is the same. A network that takes lists is asked about one
-    image, (1, 3, h, w), and its answer has the axis of a batch of one.
+    image, (1, 3, h, w), and its answer has the axis of a batch of one. Where there is no network, poses are all.
     """
 
     def __init__(self, model: AdaptedModel) -> None:
@@ -34,6 +35,8 @@ def answer(model: AdaptedModel, inputs: Inputs) -> dict[str, Tensor]:
     """What a model says of inputs, as tensors by name; see `InputsGraph`."""
     output, pose = predict(model, inputs)
     found = _named(output, LOGITS if model.signature.outputs == "logits" else OUTPUT)
+    if isinstance(model.prediction_network, NoNetwork):
+        found = {}
     named = {name: part.float() if part.is_floating_point() else part for name, part in found.items()}
     if pose is not None:
         named[POSE] = pose.element
