@@ -86,7 +86,7 @@ def find_samples(
         samples = folder.test
     else:
         samples, split = folder.train, "all"
-        progress.say(f"{root} has no test split: evaluating on all of {counted(len(samples), 'images')}")
+        progress.say(f"{root} has no test split: evaluating on all {counted(len(samples), 'images')}")
     if not samples:
         raise EquicliError(f"{root}: no test images.")
     return EvaluationSamples(tuple(samples), folder, split)
