@@ -24,7 +24,7 @@ from equicli.data.preprocess import Preprocess
 from equicli.data.small_view import SmallView
 from equicli.data.source import Resident
 from equicli.devices import find_device
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import EquicliError, UsageError, counted
 from equicli.groups import parse_group
 from equicli.prediction.no_network import NONE
 from equicli.prediction.signature import CLASSIFIER, Signature
@@ -147,7 +147,7 @@ def _sources(
         # Unrounded, as `predict` will see them: of validation pictures alone, as they take four times the memory.
         looks.append(view.of_picture(picture) if number == 0 or draw.random() < VALIDATION else None)
     if len(kept) < 2:
-        raise EquicliError(f"images: {len(kept)} pictures; give two or more, hundreds to learn from.")
+        raise EquicliError(f"images: {counted(len(kept), 'pictures')}; give two or more, hundreds to learn from.")
     pixels, widths = torch.stack(kept), torch.tensor(aspects)
     chosen = torch.tensor([look is not None for look in looks])
 

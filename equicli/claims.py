@@ -8,8 +8,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from equicli.errors import UsageError
-from equicli.files import alone_in, check_writable, from_here
+from equicli.files import alone_in, check_output, check_writable, from_here
 from equicli.runs import LATEST, RUNS, Run
+
+# What files of each format are called.
+FORMATS = {"safetensors": ".safetensors", "onnx": ".onnx", "torch-export": ".pt2"}
+# What runs programs, by their suffix.
+_RUNS = {".onnx": "onnxruntime.InferenceSession", ".pt2": "torch.export.load(…).module()"}
 
 
 def find_run(path: str | None) -> Run:
@@ -44,17 +49,18 @@ def find_artifact(path: str | None) -> tuple[Path, Run | None]:
     """The artifact that RUN names, and the run folder it lies in, if any.
 
     Raises:
-        UsageError: see `find_run`.
+        UsageError: see `find_run`; or it is a program, which others run.
     """
+    if path is not None and Path(path).suffix in _RUNS:
+        raise UsageError(
+            f"{path}: is a program, which {_RUNS[Path(path).suffix]} runs. Here name the run folder or the "
+            ".safetensors file that it was exported from."
+        )
     if path is not None and Path(path).is_file():
         run = Run(Path(path).parent)
         return Path(path), run if run.begun and run.model.name == Path(path).name else None
     run = find_run(path)
     return run.model, run
-
-
-# What files of each format are called.
-FORMATS = {"safetensors": ".safetensors", "onnx": ".onnx", "torch-export": ".pt2"}
 
 
 def plan_export(
@@ -82,11 +88,7 @@ def plan_export(
         raise UsageError(f"--output {target}: of --format {form} the name ends in {FORMATS[form]}.")
     if adapter_only and form != "safetensors":
         raise UsageError(f"--adapter-only: a program of --format {form} holds both networks; leave one of them out.")
-    if target.is_dir():
-        raise UsageError(f"--output {target}: is a folder; name a file.")
-    if target.exists() and not overwrite:
-        raise UsageError(f"--output {target}: exists; name another file or add --overwrite.")
-    check_writable(target.parent)
+    check_output(target, overwrite=overwrite)
     return file, target, form
 
 

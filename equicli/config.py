@@ -324,6 +324,9 @@ def _check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer]
         f"--prior model: only of logits it is known how likely they are, and the task {config.task.kind} has others": (
             config.prior == "model" and asked.signature.outputs != "logits"
         ),
+        f"{tree.name('policy.kind')}: there is no prediction network to ask; leave it out": (
+            config.policy.kind != "one" and not asked.has_network
+        ),
         f"{tree.name('policy.kind')}: {refusal}": refusal is not None,
         f"{tree.name('policy.of')}: says what a mean is of; add policy=mean, or leave it out": (
             config.policy.kind != "mean" and config.policy.of != "probabilities"

@@ -54,6 +54,12 @@ def said_of(things: str, text: str) -> str:
     return re.sub(r"\b(images?|pictures?)\b", lambda found: words[found[1]], text)
 
 
+def counted(count: int, things: str) -> str:
+    """How many things, whose name is given for many: `1 file`, `1,200 pictures`."""
+    ending = "es" if things.endswith(("ches", "shes", "sses", "xes")) else "s"
+    return f"{count:,} {things.removesuffix(ending) if count == 1 else things}"
+
+
 def printable(text: object) -> str:
     """A text, such as a file's name, on one line that every terminal shows: escapes stand for what does not print."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))

@@ -199,6 +199,32 @@ def check_writable(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Refuse a file to be written, before there is anything to write.
+
+    Raises:
+        UsageError: it exists and may not be overwritten, or is a folder. PermissionError: see `check_writable`.
+    """
+    if path.is_dir():
+        raise UsageError(f"--output {path}: is a folder; name a file.")
+    if path.exists() and not overwrite:
+        raise _taken(path)
+    check_writable(path.parent)
+
+
+@contextmanager
+def writing_output(path: Path) -> Iterator[None]:
+    """Refuse it also where another process was faster, and `new` says so."""
+    try:
+        yield
+    except FileExistsError:
+        raise _taken(path) from None
+
+
+def _taken(path: Path) -> UsageError:
+    return UsageError(f"--output {path}: exists; name another file or add --overwrite.")
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     if fcntl is None:

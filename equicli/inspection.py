@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from equicli import artifact
-from equicli.claims import find_run
+from equicli.claims import find_artifact, find_run
 from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.errors import EquicliError, UsageError
 from equicli.files import open_tensors
@@ -37,12 +37,14 @@ def artifact_named(name: str | None) -> Path | None:
         name: a run folder, an exported file, or something else; None is the latest run.
 
     Raises:
-        UsageError: a folder that is no run, an unfinished run, or a path that leads nowhere.
+        UsageError: a program, a folder that is no run, an unfinished run, or a path that leads nowhere.
     """
     if name is None:
         return find_run(None).model
     path, run = Path(name), Run(Path(name))
-    if path.is_file() or path.suffix == ".safetensors":
+    if path.is_file():
+        return find_artifact(name)[0]
+    if path.suffix == ".safetensors":
         return path
     if is_model_folder(path):
         return None

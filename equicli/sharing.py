@@ -11,18 +11,20 @@ from torch import Tensor, nn
 
 from equicli import artifact
 from equicli.claims import find_artifact, plan_export
-from equicli.data.decode import UnreadableImageError, read_picture
+from equicli.data.clouds.decode import CloudDecoder
+from equicli.data.decode import Decoder, UnreadableImageError
 from equicli.data.reencode import NONE, find_encoding
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import EquicliError, UsageError, counted
 from equicli.export import hub
 from equicli.export.export import check_program, write_program
+from equicli.files import writing_output
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.progress import Progress, Silent
 from equicli.reports import markdown
 from equicli.runs import Run
 from equicli.serving.inputs import find_inputs
 
-REAL_PICTURES = 8  # that an exported program is compared on
+REAL_SAMPLES = 8  # that an exported program is compared on
 SILENT = Silent()
 
 
@@ -64,7 +66,7 @@ def export(
             program,
             artifact.read_config(file),
             form,
-            pictures=_some_pictures(run, data, progress),
+            samples=_some_samples(run, data, program.preprocess.decoder(program.value_ranges), progress),
             image_size=image_size,
             with_preprocessing=with_preprocessing,
             half=half,
@@ -77,10 +79,8 @@ def export(
     config = artifact.read_config(file)
     model = artifact.load(file, network=network)
     pictures = artifact.read_pictures_seen(file) if hashes else None
-    try:
+    with writing_output(target):
         artifact.write_artifact(target, model, config, adapter_only=adapter_only, pictures=pictures, new=not overwrite)
-    except FileExistsError:  # another process was faster
-        raise UsageError(f"--output {target}: exists; name another file or add --overwrite.") from None
     return {
         "path": str(target),
         "sha256": sha256_of(target),
@@ -154,22 +154,31 @@ def _other_than_recorded(run: Run, metrics: Mapping[str, Any]) -> list[str]:
     return [*metrics["overrides"], *(flag for flag, other in others.items() if other)]
 
 
-def _some_pictures(run: Run | None, data: str | None, progress: Progress) -> list[Tensor]:
-    """A few real pictures, those of the run's own test set where nobody names others."""
+def _some_samples(
+    run: Run | None, data: str | None, decoder: Decoder | CloudDecoder, progress: Progress
+) -> list[Tensor]:
+    """A few real pictures or clouds, those of the run's own test set where nobody names others.
+
+    Raises:
+        UsageError: others are named for clouds.
+    """
+    things = "clouds" if isinstance(decoder, CloudDecoder) else "pictures"
     if data is not None:
+        if isinstance(decoder, CloudDecoder):
+            raise UsageError("--data: is for pictures; clouds are those of the run's test set. Leave it out.")
         paths = [Path(path) for path in find_inputs([data], io.StringIO(), progress)]
     else:
         folder = None if run is None or not run.split.is_file() else Path(run.recorded().data)
         paths = [folder / name for name in run.read_split()["test"]] if run and folder else []
-    chosen = paths[:: max(1, len(paths) // REAL_PICTURES)][:REAL_PICTURES]
+    chosen = paths[:: max(1, len(paths) // REAL_SAMPLES)][:REAL_SAMPLES]
     found, unreadable = [], []
     for path in chosen:
         try:
-            found.append(read_picture(path))
+            found.append(decoder.read(path))
         except UnreadableImageError as error:
             unreadable.append(error)
     if unreadable:
-        progress.say(f"{len(unreadable)} of {len(chosen)} pictures to compare on are unreadable: {unreadable[0]}")
+        progress.say(f"{len(unreadable)} of {counted(len(chosen), things)} to compare on unreadable: {unreadable[0]}")
     if not found:
-        progress.say("no pictures to compare on but random ones; name a folder with --data")
+        progress.say(f"no {things} to compare on but random ones; name a folder with --data")
     return found

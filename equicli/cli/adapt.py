@@ -272,7 +272,8 @@ def adapt_command(
         out.say(f"next: adapt anew; the {parts} is near chance, and the lines above say what may help. To measure it:")
         out.say(f"      {measure}")
     else:
-        out.say(f"next: {measure}\n      equicli export{own}")
+        use = "export" if metrics["network"] else f"upright {run.folder} PHOTOS --output FOLDER"
+        out.say(f"next: {measure}\n      equicli {use}{own}")
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def export_command(
     if "parity" in exported:
         found = exported["parity"]
         out.say(
-            f"{found['runtime']} says the same of {found['inputs']} inputs ({found['real']} of them pictures) at "
+            f"{found['runtime']} says the same of {found['inputs']} inputs ({found['real']} of them real) at "
             f"{found['elements']} turns: numbers differ by {found['max_delta']:.2g} at most; {found['ties']} ties"
         )
         return

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from equicli.cli.inputs import Inputs, Workers, find_named
 from equicli.cli.options import (
     DEVICE_HELP,
     NETWORK,
@@ -21,24 +22,6 @@ from equicli.cli.options import (
     own_network,
 )
 from equicli.cli.output import Output
-
-Inputs = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="RUN INPUT...",
-        help="A run folder or an exported file; then pictures, folders, patterns, or - for a list on standard input.",
-        show_default="all must be named",
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Processes that decode; 0 takes threads.",
-        rich_help_panel=RUNNING,
-        show_default="one a core, for 500 files or more",
-    ),
-]
 
 
 def predict_command(
@@ -93,29 +76,25 @@ def predict_command(
 
     Example: equicli predict runs/latest photos/ --output predictions.csv
     """
-    from equicli.claims import find_artifact
     from equicli.errors import UsageError
 
-    run, *names = inputs
-    if not names:
-        raise UsageError(f"INPUT is missing: name pictures, folders of them, patterns, or - for a list, after {run}.")
+    file, names = find_named(inputs)
     if output is None and (resume or overwrite or json or shard is not None):
         raise UsageError("--resume, --shard, --overwrite and --json need --output FILE.")
-    file, _ = find_artifact(run)  # refused before torch is imported, which takes long
     from equicli import artifact
     from equicli.data.decode import MAX_PIXELS
     from equicli.devices import find_device, find_precision, place
     from equicli.prediction.checkpoint_files import sha256_of
     from equicli.serving.inputs import find_inputs
     from equicli.serving.parts import Joined, Shard, holds_all
-    from equicli.serving.predict import Served, check_output, check_pictures, predict_files, predict_to
+    from equicli.serving.predict import Served, check_pictures, plan_output, predict_files, predict_to
 
     out = Output(json=json, quiet=quiet)
     config = artifact.read_config(file)
     check_pictures(config)  # before inputs are looked for: a folder of clouds has none
     chosen = find_device(device)
     part = None if shard is None else Shard.read(shard)
-    target = None if output is None else check_output(output, overwrite=overwrite or resume)
+    target = None if output is None else plan_output(output, overwrite=overwrite or resume)
     paths = find_inputs(names, sys.stdin, out)
     if target is not None and target.is_file() and not overwrite:  # so the call that is gone on with had ended
         if not holds_all(target, paths):
@@ -167,9 +146,9 @@ def join_command(
 
     Example: equicli join predictions.csv
     """
-    from equicli.serving.predict import check_output, join_parts
+    from equicli.serving.predict import join_parts, plan_output
 
-    target = check_output(output, overwrite=overwrite)
+    target = plan_output(output, overwrite=overwrite)
     _finish(join_parts(target, overwrite=overwrite), output, Output(json=json, quiet=quiet))
 
 
@@ -180,6 +159,7 @@ def _finish(done, target: str, out: Output) -> None:  # type: ignore[no-untyped-
 
 def _tell(done, out: Output) -> None:  # type: ignore[no-untyped-def]
     from equicli.data.loading import tell_unreadable
+    from equicli.errors import counted
 
     tell_unreadable(done.unreadable, out)
-    out.say(f"predicted {done.inputs - len(done.unreadable)} of {done.inputs} files")
+    out.say(f"predicted {done.inputs - len(done.unreadable):,} of {counted(done.inputs, 'files')}")

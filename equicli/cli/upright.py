@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from equicli.cli.inputs import Inputs, Workers, find_named
 from equicli.cli.options import DEVICE_HELP, OUTPUT, RUNNING, Json, MaxPixels, Overwrite, Quiet, Strict
 from equicli.cli.output import Output
-from equicli.cli.predict import Inputs, Workers
 
 
 class Method(str, Enum):
@@ -35,7 +35,8 @@ def upright_command(
     method: Annotated[
         Method | None,
         typer.Option(
-            help="tag: set the orientation of a JPEG and change no pixel; pixels: encode the turned pixels.",
+            help="tag: set the orientation of a JPEG and change no pixel; pixels: turn them, of a JPEG without loss "
+            "where its blocks are whole (extra jpeg).",
             rich_help_panel=RUNNING,
             show_default="tag for JPEG, else pixels",
         ),
@@ -61,15 +62,11 @@ def upright_command(
 
     Example: equicli upright runs/latest photos/ --output upright/
     """
-    from equicli.claims import find_artifact
     from equicli.errors import UsageError
 
-    run, *names = inputs
-    if not names:
-        raise UsageError(f"INPUT is missing: name pictures, folders of them, patterns, or - for a list, after {run}.")
+    file, names = find_named(inputs)
     if output is None and not dry_run:
         raise UsageError("--output is missing: name a folder for the pictures, or add --dry-run.")
-    file, _ = find_artifact(run)  # refused before torch is imported, which takes long
     from equicli import artifact
     from equicli.data.decode import MAX_PIXELS
     from equicli.devices import find_device, place

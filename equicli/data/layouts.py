@@ -11,7 +11,7 @@ from pathlib import Path
 from equicli.data.archives import unwrap, wraps
 from equicli.data.names import class_name, names_part, parts_of
 from equicli.data.tree import BESIDE, UNLABELLED, UNREADABLE, FileTree
-from equicli.errors import EquicliError, UsageError, did_you_mean, shown
+from equicli.errors import EquicliError, UsageError, counted, did_you_mean, shown
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 LABELLED = (TRAIN, VALIDATION, TEST)
@@ -254,8 +254,8 @@ def _read_part(
     inside = sum(map(tree.count, children)) if loose else 0
     if not given and len(loose) > inside:
         layout.remarks.append(
-            f"the {len(loose)} pictures in {shown(base.name)} itself are read, without labels, and not the {inside} in "
-            f"folders beside them ({_named(path.name for path in children)}); {FLAGS[TRAIN]} . takes those for classes"
+            f"{counted(len(loose), 'pictures')} in {shown(base.name)} itself: read, without labels, not the {inside} "
+            f"in folders beside ({_named(path.name for path in children)}); {FLAGS[TRAIN]} . takes those for classes"
         )
         return Part(base, {})
     if loose:

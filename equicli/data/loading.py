@@ -14,7 +14,7 @@ from torch import Tensor
 from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.decode import PLAIN, Decoder, UnreadableImageError, memory_of
 from equicli.data.folders import Sample
-from equicli.errors import EquicliError, printable
+from equicli.errors import EquicliError, counted, printable
 from equicli.progress import Progress
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ def tell_unreadable(unreadable: Mapping[Path, str], progress: Progress, things: 
     for path, why in unreadable.items():
         progress.say(f"skipped {printable(path)}: {why}")
     if unreadable:
-        progress.say(f"{len(unreadable)} unreadable {things} skipped (--strict stops instead)")
+        progress.say(f"{counted(len(unreadable), f'unreadable {things}')} skipped (--strict stops instead)")
 
 
 def in_threads(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from equicli.data.formats import is_picture
 from equicli.data.names import BESIDE_PICTURES, PICTURES, is_hidden, plain
-from equicli.errors import said_of, shown
+from equicli.errors import counted, said_of, shown
 
 # Files of these are taken for pictures unread; of others, those that begin as one. What cannot be read is told later.
 IMAGE_SUFFIXES = frozenset(
@@ -311,7 +311,7 @@ def _why_not(entry: "os.DirEntry[str]", holds: Holds) -> str | None:
 
 def _counted(count: int, things: str) -> str:
     noun, _, rest = things.partition(" ")
-    return f"{count} {noun if count != 1 else noun.removesuffix('s')} {rest}"
+    return f"{counted(count, noun)} {rest}"
 
 
 def _examples(reason: str, paths: Iterable[Path]) -> str:

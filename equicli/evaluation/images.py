@@ -15,7 +15,7 @@ from equicli.data.folders import Dataset, Sample, match_recorded, recorded_split
 from equicli.data.loading import Batch, Loader
 from equicli.data.reencode import Encoding
 from equicli.devices import device_of
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import EquicliError, UsageError, counted
 from equicli.evaluation.evaluate import InputBatch
 from equicli.prediction.inputs import Inputs
 from equicli.progress import Progress
@@ -79,12 +79,14 @@ def find_samples(
         samples = recorded_split(folder, {"train": [], "validation": [], "test": run.read_split()["test"]}).test
     elif moved:
         samples = tuple(moved)
-        progress.say(f"{root} holds the files that the run was made from: evaluating on its {len(moved)} test images")
+        progress.say(
+            f"{root} holds the files that the run was made from: evaluating on its {counted(len(moved), 'test images')}"
+        )
     elif folder.test is not None:
         samples = folder.test
     else:
         samples, split = folder.train, "all"
-        progress.say(f"{root} has no test split: evaluating on all {len(samples)} images")
+        progress.say(f"{root} has no test split: evaluating on all {counted(len(samples), 'images')}")
     if not samples:
         raise EquicliError(f"{root}: no test images.")
     return EvaluationSamples(tuple(samples), folder, split)

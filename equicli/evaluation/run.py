@@ -77,7 +77,8 @@ def evaluate_images(
         progress=progress,
     )
     tell_unreadable(batches.unreadable, progress, task.things)
-    progress.say("measuring time: canonicalizer and network in turns")
+    if task.has_network:
+        progress.say("measuring time: canonicalizer and network in turns")
     cost = cost_of(model, sample, precision)
     count = None if seen is None else batches.count_seen(seen)
     names = [Path(os.path.relpath(sample.path, root)).as_posix() for sample in batches.samples]

@@ -46,7 +46,7 @@ def push(repository: str, files: Mapping[str, Path | bytes], *, private: bool, o
         private: make it a private one. overwrite: it may exist.
 
     Raises:
-        UsageError: the repository exists and may not be written, or is public and was to be private.
+        UsageError: the repository has files and may not be written, or is public and was to be private.
         EquicliError: the Hub refuses it or cannot be reached.
     """
     operations = [
@@ -69,14 +69,20 @@ def push(repository: str, files: Mapping[str, Path | bytes], *, private: bool, o
 
 
 def _open_repository(api: huggingface_hub.HfApi, repository: str, *, private: bool, overwrite: bool) -> None:
-    if private and overwrite and _is_public(api, repository):
-        raise UsageError(f"--private: {repository} is public already; leave it out, or name another repository.")
+    _check_private(api, repository, private=private and overwrite)
     try:
         api.create_repo(repository, private=private, exist_ok=overwrite)
     except hub_errors.HfHubHTTPError as error:
-        if _status(error) == 409:
+        if _status(error) != 409:
+            raise
+        if _files(api, repository) - {".gitattributes"}:  # else a push failed that had only made it
             raise UsageError(f"--push-to-hub {repository}: exists; name another or add --overwrite.") from error
-        raise
+        _check_private(api, repository, private=private)
+
+
+def _check_private(api: huggingface_hub.HfApi, repository: str, *, private: bool) -> None:
+    if private and _is_public(api, repository):
+        raise UsageError(f"--private: {repository} is public already; leave it out, or name another repository.")
 
 
 def _is_public(api: huggingface_hub.HfApi, repository: str) -> bool:
@@ -84,6 +90,10 @@ def _is_public(api: huggingface_hub.HfApi, repository: str) -> bool:
         return not api.model_info(repository).private
     except hub_errors.RepositoryNotFoundError:
         return False
+
+
+def _files(api: huggingface_hub.HfApi, repository: str) -> set[str]:
+    return {file.rfilename for file in api.model_info(repository).siblings or ()}
 
 
 def _status(error: Exception) -> int | None:

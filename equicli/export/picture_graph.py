@@ -28,7 +28,7 @@ _UNIT = 1 << 22  # of Pillow's weights
 
 
 class PictureGraph(nn.Module):
-    """From one picture, uint8 (h, w, 3), to what the model says of it; see `ImagesGraph`. Batches are of one."""
+    """From one picture, uint8 (h, w, 3), to what the model says of it; see `InputsGraph`. Batches are of one."""
 
     def __init__(self, model: AdaptedModel) -> None:
         """

@@ -107,12 +107,13 @@ class Tensors:
         if element is None or stays(kinds):
             return output
         undo, images = inverse(group, element), self._images()
-        before: Frames = self.frames()
+        before: Frames
         seen: Frames
         if isinstance(images, Tensor):  # of one frame, before and after; a batch of elements may keep a rectangle
             before = (images.shape[-2], images.shape[-1])
             seen = act_on_frame(group, undo, before)
         else:
+            before = self.frames()
             seen = frames_after(group, undo, before)
         return transport(group, element, output, kinds, frames=seen, canvas=before, padding=self.padding)
 

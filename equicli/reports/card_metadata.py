@@ -5,6 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from equicli.errors import counted
 from equicli.tasks.registry import find_task
 
 
@@ -38,7 +39,7 @@ def _results(metrics: Mapping[str, Any], tag: str, score: str, title: str) -> li
         EvalResult(
             task_type=tag,
             dataset_type="imagefolder",
-            dataset_name=f"{metrics['n']} pictures of a folder",
+            dataset_name=f"{counted(metrics['n'], 'pictures')} of a folder",
             dataset_split=metrics["split"],
             metric_type=kind,
             metric_name=called,

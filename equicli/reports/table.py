@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from equicli.data.reencode import NONE
-from equicli.errors import said_of
+from equicli.errors import counted, said_of
 from equicli.evaluation.systems import SYSTEMS
 
 MOST_ANGLES = 8  # that are shown one by one
@@ -14,7 +14,15 @@ def header(metrics: Mapping[str, Any], *, angles: bool = True) -> list[str]:
     shown = [f"{e['angle']:g}°" + (" m" if e["mirror"] else "") for e in _angles(metrics, "adapted", shown=angles)]
     title = metrics["score"]["title"]
     further = [name for name, _ in metrics.get("shown", ())]
-    return ["", title, f"{metrics['elements'].upper()}-Avg {title}", "worst", *further, *shown, "passes"]
+    return [
+        "",
+        title,
+        f"{metrics['elements'].upper()}-Avg {title}",
+        "worst",
+        *further,
+        *shown,
+        *["passes"] * _asks(metrics),
+    ]
 
 
 def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = False) -> list[list[str]]:
@@ -44,15 +52,15 @@ def rows(metrics: Mapping[str, Any], *, angles: bool = True, narrow: bool = Fals
                 f"{100 * system[f'worst_{score}']:.2f}",
                 *(f"{100 * system[key]:.2f}" if key in system else "-" for _, key in metrics.get("shown", ())),
                 *counts,
-                f"{system['passes']:.3g}",
+                *[f"{system['passes']:.3g}"] * _asks(metrics),
             ]
         )
     return table
 
 
 def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
-    of = f"{metrics['n']} of {metrics['of']}" if metrics.get("of") else f"{metrics['n']}"
-    counted = f"all {of}" if metrics["split"] == "all" else f"{of} {metrics['split']}"
+    of, split = f"{metrics['n']} of " * bool(metrics.get("of")), "" if metrics["split"] == "all" else metrics["split"]
+    these = f"{'all ' * (not split)}{of}{counted(metrics.get('of') or metrics['n'], f'{split} images'.strip())}"
     shown = _angles(metrics, "adapted", shown=angles)
     counts = "correct images by angle; " if shown and "correct" in shown[0] else ""
     turned = "the preprocessed tensor" if metrics["rotate"] == "input" else "the picture, before preprocessing,"
@@ -62,9 +70,14 @@ def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
         turned = f"each {times} times, by random rotations of its own, the same for all systems: it"
     return _said(
         metrics,
-        f"{counted} images; {what_is_scored(metrics)} in %, 95 % intervals; {counts}{turned} is turned by "
+        f"{these}; {what_is_scored(metrics)} in %, 95 % intervals; {counts}{turned} is turned by "
         f"{metrics['elements'].upper()}{compressed(metrics)}{oracle}{_prepared(metrics)}",
     )
+
+
+def _asks(metrics: Mapping[str, Any]) -> bool:
+    """Whether there is a prediction network."""
+    return bool(metrics.get("network", True))
 
 
 def _is_random(metrics: Mapping[str, Any]) -> bool:
@@ -103,7 +116,9 @@ def definitions(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     counted = "correct images" if angles and "correct" in angles[0] else f"{score}, in %,"
     rows = {
         "vanilla": "the prediction network alone",
-        "adapted": "canonicalizer and prediction network, the shipped artifact",
+        "adapted": "canonicalizer and prediction network, the shipped artifact"
+        if _asks(metrics)
+        else "the canonicalizer",
         "symmetrized": "the network's probabilities averaged over the group",
         "oracle": "the network at the true pose, which need not be the best for every picture",
     }
@@ -125,7 +140,7 @@ def definitions(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
             if angles
             else []
         ),
-        ("passes", _said(metrics, "of the prediction network, for each image")),
+        *[("passes", _said(metrics, "of the prediction network, for each image"))] * _asks(metrics),
     ]
 
 
@@ -201,8 +216,8 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         *lines,
         ("invariance residual", residuals),
         ("added parameters", f"{cost['added_parameters']:,}"),
-        ("relative time", _relative_time(cost)),
-        ("operations", _operations(cost)),
+        *[("relative time", _relative_time(cost))] * _asks(metrics),
+        ("operations", _operations(cost, beside=_asks(metrics))),
     ]
     return [(name, _said(metrics, value)) for name, value in told]
 
@@ -212,10 +227,10 @@ def _relative_time(cost: Mapping[str, Any]) -> str:
     return f"{cost['relative_time']:.3f} [{low:.3f}, {high:.3f}] (canonicalizer ÷ prediction network)"
 
 
-def _operations(cost: Mapping[str, Any]) -> str:
+def _operations(cost: Mapping[str, Any], *, beside: bool) -> str:
     own, network = cost["canonicalizer_flops"], cost["network_flops"]
     relative = f", {own / network:.3f} of it" if network else ""
-    return f"{own / 1e9:.3g} GFLOP an image beside the network's {network / 1e9:.3g}{relative}"
+    return f"{own / 1e9:.3g} GFLOP an image" + f" beside the network's {network / 1e9:.3g}{relative}" * beside
 
 
 def _by_shape(adapted: Mapping[str, Any]) -> str:

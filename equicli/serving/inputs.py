@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from equicli.data.tree import FileTree
-from equicli.errors import UsageError
+from equicli.errors import UsageError, counted
 from equicli.progress import Progress
 
 LIST = "-"  # stands for names on standard input, one a line
@@ -27,7 +27,7 @@ def find_inputs(names: Sequence[str], stdin: TextIO, progress: Progress) -> list
         by_place.setdefault(os.path.abspath(name), name)  # noqa: PTH100 - links stay as they are
     once = list(by_place.values())
     if len(once) < len(found):
-        progress.say(f"{len(found) - len(once)} files are named more than once; each is read once")
+        progress.say(f"{counted(len(found) - len(once), 'files')} named more than once: each is read once")
     if not once:
         raise UsageError(
             f"INPUT {' '.join(names)}: no files; name pictures, folders of them, patterns, or - for a list."

@@ -18,17 +18,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from equicli.errors import EquicliError, UsageError
-from equicli.files import lock_file, naming, write_whole
+from equicli.errors import EquicliError, UsageError, counted
+from equicli.files import lock_file, naming, write_whole, writing_output
 
 Row = Mapping[str, Any]
 SUFFIXES = (".jsonl", ".csv")
-_OTHER = {
-    "model": "another model",
-    "batch_size": "another --batch-size",
-    "precision": "another --precision",
-    "max_pixels": "another --max-pixels",
-}
+_FLAGS = {"batch_size": "--batch-size", "precision": "--precision", "max_pixels": "--max-pixels"}
 ERROR = "error"  # the column of a row whose input cannot be read
 
 
@@ -127,7 +122,9 @@ def _take_up(file: BinaryIO, path: Path, header: Mapping[str, Any]) -> frozenset
             done.add(int(entry["batch"]))
         elif entry != header:
             changed = next(key for key in {**header, **entry} if header.get(key) != entry.get(key))
-            what = _OTHER.get(changed, "other inputs")
+            if flag := _FLAGS.get(changed):
+                raise UsageError(f"{path}: was begun with {flag} {entry.get(changed)}: add it, or --overwrite.")
+            what = "another model" if changed == "model" else "other inputs"
             raise UsageError(f"{path}: was begun with {what}. Name what it was begun with, or add --overwrite.")
         whole += len(line)
     file.truncate(whole)
@@ -199,15 +196,13 @@ def join(output: Path, parts: Sequence[Path], *, overwrite: bool) -> Joined:
                     unreadable[row["path"]] = row[ERROR]
                 yield row
         if expected != work.batches:
-            raise EquicliError(f"{output}: unfinished: {expected} of {work.batches} batches are there. Add --resume.")
+            raise EquicliError(f"{output}: unfinished: {expected} of {counted(work.batches, 'batches')}. Add --resume.")
         if count != work.inputs or paths.hexdigest() != work.digest:
             raise EquicliError(f"{parts[0]}: does not hold every input once. Make it again.")
 
     lines = _csv(rows()) if output.suffix == ".csv" else (to_json(row) + "\n" for row in rows())
-    try:
+    with writing_output(output):
         write_whole(output, (line.encode(errors="backslashreplace") for line in lines), new=not overwrite)
-    except FileExistsError:
-        raise UsageError(f"--output {output}: exists; name another file or add --overwrite.") from None
     for path in parts:
         path.unlink()
     return Joined(count, unreadable)

@@ -12,8 +12,8 @@ from equicli.canonicalization.canonicalizer import Pose
 from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.data.decode import Decoder
 from equicli.devices import arithmetic, device_of
-from equicli.errors import UsageError
-from equicli.files import check_writable
+from equicli.errors import UsageError, counted
+from equicli.files import check_output
 from equicli.groups import Group, is_finite
 from equicli.model_config import ModelConfig
 from equicli.policy import certainty, passes_of_each
@@ -98,19 +98,15 @@ def pose_labels(group: Group, pose: Pose) -> list[str]:
     return [f"r{angle:.1f}{'m' * (s < 0)}" for angle, s in zip(angles.tolist(), sign.tolist(), strict=True)]
 
 
-def check_output(output: str, *, overwrite: bool) -> Path:
+def plan_output(output: str, *, overwrite: bool) -> Path:
     """
     Raises:
-        UsageError: it cannot be named so, or exists and may not be overwritten.
+        UsageError: it cannot be named so, or see `check_output`.
     """
     path = Path(output)
     if path.suffix not in SUFFIXES:
         raise UsageError(f"--output {output}: let the name end in .jsonl or .csv.")
-    if path.is_dir():
-        raise UsageError(f"--output {output}: is a folder; name a file.")
-    if path.exists() and not overwrite:
-        raise UsageError(f"--output {output}: exists; name another file or add --overwrite.")
-    check_writable(path.parent)
+    check_output(path, overwrite=overwrite)
     return path
 
 
@@ -142,7 +138,8 @@ def predict_files(
     with open_part(path, work, mine, resume=resume, overwrite=overwrite) as part:
         todo = [number for number in mine.numbers(work.batches) if number not in part.done]
         if part.done:
-            progress.say(f"going on after {len(part.done)} of {len(mine.numbers(work.batches))} batches")
+            mine_all = counted(len(mine.numbers(work.batches)), "batches")
+            progress.say(f"going on after {len(part.done):,} of {mine_all}")
         for batch in _decoded(served, paths, todo, batch_size, workers, strict, progress):
             part.append(batch.number, served.rows(batch))
     return path if shard is not None else join(output, [path], overwrite=overwrite)

@@ -9,6 +9,7 @@ from equicli.data.formats import HEAD, format_of, open_format, quiet_pillow
 from equicli.data.metadata import PIXEL_TAGS, orientation_of
 from equicli.data.orientation import D4, ELEMENTS, TAGS, with_orientation
 from equicli.errors import reason
+from equicli.serving.blocks import CannotMoveError, move_blocks
 
 TAG, PIXELS = "tag", "pixels"
 _ORIENTATION = 274
@@ -29,19 +30,19 @@ class CannotTurnError(Exception):
 
 
 class Turned(NamedTuple):
-    """content: of the new file. lossless: whether every pixel is an old one."""
+    """content: of the new file. loss: why its pixels were encoded again with loss; None where nothing is lost."""
 
     content: bytes
-    lossless: bool
+    loss: str | None = None
 
 
 def turn_file(content: bytes, element: int, method: str | None) -> Turned:
     """Turn a picture file by an element of D4, from how it is shown now.
 
     Args:
-        method: `tag` sets the orientation of a JPEG, and changes nothing else; `pixels` encodes the turned pixels as
-            the file was encoded, with its metadata and colour profile, and no orientation; None is `tag` for JPEG and
-            else `pixels`.
+        method: `tag` sets the orientation of a JPEG, and changes nothing else; `pixels` turns the pixels, and keeps
+            metadata and colour profile, and no orientation: of a JPEG its blocks, where these are whole, else all is
+            encoded as the file was; None is `tag` for JPEG and else `pixels`.
 
     Raises:
         CannotTurnError: the file cannot be turned so.
@@ -53,9 +54,13 @@ def turn_file(content: bytes, element: int, method: str | None) -> Turned:
             stored = ELEMENTS.get(orientation_of(image), 0)
             wanted = D4.compose(element, stored)  # of the stored pixels
             if kind == "JPEG" and method in (TAG, None):
-                return Turned(with_orientation(content, TAGS[wanted]), True)
+                return Turned(with_orientation(content, TAGS[wanted]))
             if method == TAG:
                 raise CannotTurnError(f"only JPEG has an orientation tag that all programs read, not {kind}")
+            if getattr(image, "n_frames", 1) > 1:
+                raise CannotTurnError("it has several frames")
+            if kind == "JPEG":
+                return _turn_jpeg(image, wanted, content)
             return _turn_pixels(image, wanted, str(kind), content)
     except CannotTurnError:
         raise
@@ -63,9 +68,15 @@ def turn_file(content: bytes, element: int, method: str | None) -> Turned:
         raise CannotTurnError(reason(error)) from error
 
 
+def _turn_jpeg(image: Image.Image, element: int, content: bytes) -> Turned:
+    try:
+        moved = move_blocks(content, element, progressive="progressive" in image.info)
+    except CannotMoveError as error:
+        return _turn_pixels(image, element, "JPEG", content)._replace(loss=str(error))
+    return Turned(moved if orientation_of(image) == 1 else with_orientation(moved, 1))
+
+
 def _turn_pixels(image: Image.Image, element: int, kind: str, content: bytes) -> Turned:
-    if getattr(image, "n_frames", 1) > 1:
-        raise CannotTurnError("it has several frames")
     how, lossless = _options(image, kind, content)
     exif = image.getexif()
     if exif.get(_ORIENTATION, 1) != 1:
@@ -81,7 +92,7 @@ def _turn_pixels(image: Image.Image, element: int, kind: str, content: bytes) ->
     turned = image.transpose(_TRANSPOSES[element]) if element else image
     file = io.BytesIO()
     turned.save(file, kind, **how)
-    return Turned(file.getvalue(), lossless)
+    return Turned(file.getvalue(), None if lossless else f"this {kind} was compressed with loss")
 
 
 def _options(image: Image.Image, kind: str, content: bytes) -> tuple[dict[str, Any], bool]:

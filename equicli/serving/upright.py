@@ -28,14 +28,14 @@ TURNED, REENCODED, UPRIGHT, UNSURE, LEFT, UNREADABLE = (
     "upright already",
     "left alone: not sure",
     "left alone: cannot be turned",
-    "unreadable",
+    "left alone: unreadable",
 )
 LIST = "upright.jsonl"
 
 
 @dataclass(frozen=True)
 class Done:
-    """What was done with a picture. pose: how it stood; sure: p(ĝ | x); why: of what was not turned."""
+    """What was done with a picture. pose: how it stood; sure: p(ĝ | x); why: it was not turned, or not without loss."""
 
     path: str
     done: str
@@ -54,9 +54,7 @@ def plan_outputs(paths: Sequence[str], folder: Path, *, overwrite: bool) -> dict
     parents = [os.path.dirname(os.path.abspath(path)) for path in paths]  # noqa: PTH100, PTH120 - links stay as they are
     common = os.path.commonpath(parents)
     targets = {path: folder / os.path.relpath(os.path.abspath(path), common) for path in paths}  # noqa: PTH100
-    if (folder / LIST).exists() and not overwrite:
-        raise UsageError(f"--output {folder}: {folder / LIST} exists; name another folder or add --overwrite.")
-    for target in targets.values():
+    for target in (*targets.values(), folder / LIST):
         if os.path.realpath(target) in inputs:
             raise UsageError(f"--output {folder}: {target} is an input; name another folder.")
         if target.exists() and not overwrite:
@@ -78,7 +76,7 @@ def turn_upright(
     strict: bool,
     progress: Progress,
 ) -> Iterator[Done]:
-    """Turn pictures, and copy those that are left as they are.
+    """Turn pictures, and copy those that are left as they are, unreadable ones, too.
 
     Args:
         targets: where each goes; empty writes nothing.
@@ -103,6 +101,7 @@ def turn_upright(
         found = dict(zip(batch.pictures, _poses(model, batch), strict=True))
         for path in batch.paths:
             if path in batch.unreadable:
+                _copy(path, targets.get(path))
                 yield Done(path, UNREADABLE, why=batch.unreadable[path])
                 continue
             element, share = found[path]
@@ -121,16 +120,27 @@ def _poses(model: AdaptedModel, batch: Decoded) -> list[tuple[int, float]]:
     return list(zip(pose.element.tolist(), shares, strict=True))
 
 
+def _copy(path: str, target: Path | None) -> None:
+    """Copy what is no picture, where it is anything, so that nothing that came is lacking."""
+    if target is None:
+        return
+    try:
+        content = Path(path).read_bytes()
+    except OSError:  # it is not there
+        return
+    write_atomically(target, content)
+
+
 def _turn(
     path: str, target: Path | None, element: int, pose: str, share: float, method: str | None, sure: float
 ) -> Done:
     content, why = Path(path).read_bytes(), None
-    turned = Turned(content, True)
-    done = UPRIGHT if element == 0 else UNSURE if share < sure else TURNED
+    turned = Turned(content)
+    done = UNSURE if share < sure else UPRIGHT if element == 0 else TURNED
     if done == TURNED:
         try:
             turned = turn_file(content, element, method)
-            done = TURNED if turned.lossless else REENCODED
+            done, why = (TURNED if turned.loss is None else REENCODED), turned.loss
         except CannotTurnError as error:
             done, why = LEFT, str(error)
     if target is not None:

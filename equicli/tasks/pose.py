@@ -18,7 +18,9 @@ class PoseTask(Task):
 
     name = "pose"
     signature = Signature(outputs="invariant")
-    score, title, words = "upright", "Upright", "pictures that are shown upright"
+    score, title, words = "upright", "Upright", "share of pictures that are turned upright"
+    has_network, baselines = False, ()
+    labels_from = "the pictures themselves"
 
     @classmethod
     def is_for(cls, model: str) -> bool:

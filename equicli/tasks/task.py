@@ -75,6 +75,7 @@ class Task:
         those that an evaluation's table has, too.
     things: what the samples are, for people.
     baselines: systems that make sense beside the adapted one, of `evaluation.systems`.
+    has_network: whether there is a prediction network that figures can be told of.
     labels_from: where targets are from, a value of `metrics.json`.
     tag: the Hub's name for the task, for model cards.
     """
@@ -91,6 +92,7 @@ class Task:
     has_loss: ClassVar[bool] = False
     has_pose_costs: ClassVar[bool] = False
     baselines: ClassVar[tuple[str, ...]] = ("vanilla", "oracle")
+    has_network: ClassVar[bool] = True
     labels_from: ClassVar[str] = "given"
     tag: ClassVar[str] = "image-feature-extraction"
 
@@ -174,7 +176,7 @@ class Task:
             raise EquicliError(
                 f"--model: returns {type(output).__name__}, which is no answer to the task {self.name}."
             ) from None
-        if self.targets(data.samples[:1], data, {}) is None:
+        if self.has_network and self.targets(data.samples[:1], data, {}) is None:
             progress.say("labels: none; a prediction is compared with the network's own of the upright picture")
         return Binding({})
 

@@ -22,7 +22,7 @@ from equicli.training.gate import calibrate, make_gate
 from equicli.training.images import NO_IMAGES, TrainingImages
 from equicli.training.reading import read_training_data
 from equicli.training.setup import Setup, make_canonicalizer
-from equicli.training.start import check_resumed, load_own_code, open_data, tell_copies
+from equicli.training.start import check_resumed, load_own_code, open_data, tell_broken, tell_copies
 from equicli.training.teaching import teach
 
 
@@ -87,6 +87,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     before = setup.origin.pictures_seen() if setup.origin else frozenset()
     write_artifact(run.model, model, model_config, pictures=None if before is None else before | learned)
     tell_copies(setup.split, images.fingerprints, setup.decoder, progress)
+    tell_broken(setup.split, setup.decoder, progress)
     run.write(run.config.name, model_config.to_json() + "\n")
     _clear(run)
     return Adapted(model, model_config, setup.data, readable, None if learned else before)

@@ -36,6 +36,7 @@ DEFAULT_PASSES, KNEE = 1.25, 0.9
 # Mean passes are tried in such steps: finer ones follow the chance of single pictures.
 STEP = 0.05
 FOLDS = 5
+SPREAD = 0.5  # that a temperature's logarithm is expected to have: most lie between 0.4 and 2.7
 # What is tried.
 MOST = (2, 3, 4)
 WEIGHTS = (0.5, 1.0)
@@ -234,13 +235,17 @@ def _open(shape: Gate, gain: Tensor, sure: Tensor, passes: float | None) -> Gate
 
 
 def fit_temperature(group: Group, prior: Prior, pose: Pose) -> float:
-    """What scores are divided by so that poses of untouched pictures are most likely under the prior."""
+    """What scores are divided by so that poses of untouched pictures are most likely under the prior.
+
+    Its logarithm is expected to be normal about 0 before any picture is seen: of a few that all are found, or all
+    missed, the likeliest would be 0 or infinity.
+    """
     assert pose.scores is not None
     scores = pose.scores.double()
 
     def loss(log_temperature: float) -> float:
         scaled = pose._replace(scores=scores / torch.tensor(log_temperature).exp().item())
-        return float(prior.loss(group, scaled))
+        return float(prior.loss(group, scaled)) + (log_temperature / SPREAD) ** 2 / (2 * len(scores))
 
     found = minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded")
     return float(torch.tensor(found.x).exp())

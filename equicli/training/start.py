@@ -14,7 +14,7 @@ from equicli.data.decode import Decoder, UnreadableImageError
 from equicli.data.folders import Dataset, Sample, Split, match_recorded, recorded_split, split_folder
 from equicli.data.loading import in_threads
 from equicli.devices import place
-from equicli.errors import EquicliError, UsageError
+from equicli.errors import EquicliError, UsageError, counted
 from equicli.model_config import ModelConfig
 from equicli.origin import Origin, find_origin
 from equicli.prediction.identity import state_sha256
@@ -77,7 +77,7 @@ def load_frozen(
         ema=wanted.ema,
     )
     refuse_lazy(found.network)
-    progress.say(f"prediction network: {_describe(found)}")
+    progress.say(f"prediction network: {_describe(found) if task.has_network else 'none, a canonicalizer alone'}")
     for remark in found.remarks:
         progress.say(remark)
     if "sha256" not in found.provenance:
@@ -140,7 +140,7 @@ def tell_copies(split: Split, read: Mapping[Path, bytes], decoder: Decoder | Clo
         try:
             return _size(sample.path) in sizes and decoder.fingerprint(sample.path) in seen
         except OSError:
-            return False  # `evaluate` tells what cannot be read
+            return False
 
     found = in_threads(is_copy, split.test)
     copies = [sample.path for sample, copy in zip(split.test, found, strict=True) if copy]
@@ -148,6 +148,22 @@ def tell_copies(split: Split, read: Mapping[Path, bytes], decoder: Decoder | Clo
         progress.say(
             f"{len(copies)} of {len(split.test)} test images are copies of training or validation images, such as "
             f"{copies[0]}: figures on them will flatter; remove the copies"
+        )
+
+
+def tell_broken(split: Split, decoder: Decoder | CloudDecoder, progress: Progress) -> None:
+    """Say how many test pictures cannot be opened, by what stands before their pixels; `evaluate` tells the others."""
+    if isinstance(decoder, CloudDecoder):
+        return
+    broken = [
+        sample.path
+        for sample, frame in zip(split.test, in_threads(decoder.frame, [s.path for s in split.test]), strict=True)
+        if frame is None
+    ]
+    if broken:
+        progress.say(
+            f"{len(broken)} of {counted(len(split.test), 'test images')} cannot be opened, such as {broken[0]}: "
+            "`equicli evaluate` leaves them out"
         )
 
 

@@ -3,8 +3,9 @@
     python -m tests.benchmarks.predict_files RUN PICTURES [COUNT]
 
 Copies of PICTURES are made until there are COUNT files. Decoding alone, the model alone and both together are run in
-this order; all use every core. Then the peak memory for a tenth of the files and for all; and a call that is killed ten
-times at random and gone on with, and two processes by --shard, are compared with the whole.
+this order; all use every core; the first line tells their rates, and how near the last is to what the others give in
+turns. Then the peak memory for a tenth of the files and for all; and a call that is killed ten times at random and gone
+on with, and two processes by --shard, are compared with the whole.
 """
 
 import itertools
@@ -17,13 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
-from equicli import artifact
-from equicli.data.decode import Decoder
-from equicli.prediction.checkpoint_files import sha256_of
-from equicli.serving.decoding import decode
-from equicli.serving.predict import Served
+from equicli.cli.inputs import find_named
 
 BATCH = 32
 
@@ -43,7 +38,16 @@ def peak(run: str, folder: Path, output: Path, *options: str) -> int:
 
 def alone(run: str, paths: list[str]) -> tuple[float, float, float]:
     """Seconds of decoding, of the model, and of both together."""
-    file = Path(run) / "model.safetensors"
+    file, _ = find_named([run, *paths])  # before torch is imported, as of the command
+    import torch
+
+    from equicli import artifact
+    from equicli.data.decode import Decoder
+    from equicli.prediction.checkpoint_files import sha256_of
+    from equicli.serving.decoding import decode
+    from equicli.serving.predict import Served
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     served = Served.of(artifact.load(file), artifact.read_config(file), sha256_of(file), 1 << 30, "fp32")
     cores = len(os.sched_getaffinity(0))
     batches = range(-(-len(paths) // BATCH))
@@ -94,7 +98,6 @@ def killed(run: str, folder: Path, output: Path, times: int, seconds: float) -> 
 
 
 def main(run: str, pictures: str, count: str = "20000") -> None:
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     total = int(count)
     with tempfile.TemporaryDirectory() as name:
         here = Path(name)
@@ -105,8 +108,8 @@ def main(run: str, pictures: str, count: str = "20000") -> None:
             shutil.copy(sources[number % len(sources)], part / f"{number:06}{sources[number % len(sources)].suffix}")
         paths = sorted(map(str, (here / "all").rglob("*.*")))
         decoding, model, both = alone(run, paths)
-        print(f"decoding {total / decoding:.0f}/s, model {total / model:.0f}/s, together {total / both:.0f}/s")
-        print(f"together ÷ (1 ÷ (1 ÷ decoding + 1 ÷ model)): {(decoding + model) / both:.2f}", flush=True)
+        rates = f"decoding {total / decoding:.0f}/s, model {total / model:.0f}/s, together {total / both:.0f}/s"
+        print(f"{rates}; together ÷ (1 ÷ (1 ÷ decoding + 1 ÷ model)) = {(decoding + model) / both:.2f}", flush=True)
         tenth = peak(run, here / "all" / "0", here / "tenth.jsonl")
         start = time.perf_counter()
         whole = peak(run, here / "all", here / "whole.jsonl")

@@ -54,7 +54,8 @@ def test_what_is_evaluated_is_told_in_the_literatures_scenarios(run, cli):
     "arguments, message",
     [
         (("predict", "run", "."), "predict: takes pictures; of clouds use model.predict(paths) in Python."),
-        (("export", "run", "-o", "model.onnx"), "--format onnx: is for networks of pictures"),
+        (("export", "run", "-o", "model.pt2", "--fp16"), "--fp16: is for networks of pictures"),
+        (("export", "run", "-o", "model.pt2", "--data", "data"), "--data: is for pictures"),
     ],
 )
 def test_what_is_for_pictures_alone_says_so_in_one_line(run, cli, arguments, message):

@@ -121,7 +121,7 @@ def test_unreadable_files_are_told_counted_and_left_out(samples):
     assert (metrics["n"], metrics["unreadable"]) == (4, 1)
     assert counts(metrics, "vanilla") == [3, 0, 1, 0]
     assert told.lines[0] == f"skipped {samples[2].path}: not an image"
-    assert told.lines[1].startswith("1 unreadable images skipped")
+    assert told.lines[1].startswith("1 unreadable image skipped")
 
 
 def test_an_unreadable_file_stops_a_strict_evaluation(samples):

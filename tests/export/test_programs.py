@@ -11,22 +11,28 @@ from PIL import Image
 
 import equicli
 from equicli.adapted import AdaptedModel
+from equicli.canonicalization.canonicalizer import Context
+from equicli.canonicalization.registry import REGISTRY, SPACE
 from equicli.data.clouds.preprocess import CloudPreprocess
-from equicli.data.decode import read_picture
+from equicli.data.decode import PLAIN, read_picture
 from equicli.data.normalization import HALF
-from equicli.data.preprocess import Preprocess
+from equicli.data.preprocess import AS_THEY_ARE, Preprocess
 from equicli.data.resampling import KERNELS, shrink_by_products, weights
 from equicli.data.small_view import shrink
 from equicli.errors import EquicliError, UsageError
+from equicli.export.cases import of_batches
 from equicli.export.export import check_program, write_program
-from equicli.export.graph import ImagesGraph, predict
+from equicli.export.graph import InputsGraph, predict
 from equicli.export.parity import Case, compare
 from equicli.export.picture_graph import OnePicture
+from equicli.export.programs import onnx_run, torch_run, trace, write_onnx, write_torch
 from equicli.groups import parse_group
 from equicli.policy import Gate
 from equicli.prediction.inputs import Pictures
+from equicli.prediction.points.pointnet import PointNet
 from equicli.progress import Silent
-from equicli.sharing import _some_pictures
+from equicli.sharing import _some_samples
+from equicli.tasks.registry import find_task
 from tests.serving.conftest import *  # noqa: F403
 from tests.told import Told
 
@@ -74,12 +80,10 @@ def test_a_gate_that_asks_about_all_says_what_the_gate_says(served: Path) -> Non
 
 
 def write(served: Path, path: Path, form: str, change=lambda model: model, **options) -> dict:
-    pictures = [read_picture(file) for file in sorted((served / "photos").rglob("*.png"))[:2]]
+    samples = [read_picture(file) for file in sorted((served / "photos").rglob("*.png"))[:2]]
     given = {"image_size": None, "with_preprocessing": False, "half": False, "opset": None, "new": True}
     model, config = equicli.load(served / "run"), equicli.read_config(served / "run")
-    return write_program(
-        path, change(model), config, form, pictures=pictures, **{**given, **options}, progress=Silent()
-    )
+    return write_program(path, change(model), config, form, samples=samples, **{**given, **options}, progress=Silent())
 
 
 @pytest.mark.slow
@@ -121,7 +125,7 @@ def test_onnx_says_the_same_in_onnx_runtime(served: Path, tmp_path: Path, change
 def test_what_differs_is_not_written(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from equicli.export import export
 
-    graph = ImagesGraph(equicli.load(served / "run"))
+    graph = InputsGraph(equicli.load(served / "run"))
 
     def other(x: torch.Tensor) -> dict[str, torch.Tensor]:
         with torch.no_grad():
@@ -168,12 +172,99 @@ def test_what_a_program_cannot_be_is_refused(served: Path, tmp_path: Path, cli, 
         assert done.returncode == 2 and message in done.stderr, done.stderr
 
 
-def test_clouds_have_no_program(served: Path) -> None:
-    model = equicli.load(served / "run")
-    check_program(model, "onnx")
-    model.preprocess = CloudPreprocess()
-    with pytest.raises(UsageError, match="--format onnx: is for networks of pictures"):
+class Detector(torch.nn.Module):
+    """Says of every patch of 8 pixels where something lies, as DETR and its kin do: always so many boxes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, 7, 8, 8)
+
+    def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        return [self.find(image) for image in images]
+
+    def find(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        corner, size, classes = self.patches(image[None])[0].flatten(1).mT.split([2, 2, 3], dim=1)
+        lower = corner.sigmoid() * image.shape[-1] / 2
+        p = classes.softmax(dim=1)
+        boxes = torch.cat([lower, lower + size.sigmoid() * image.shape[-1] / 2], dim=1)
+        return {"boxes": boxes, "labels": p.argmax(dim=1), "scores": p.amax(dim=1)}
+
+
+def other(name: str) -> tuple[AdaptedModel, int | None]:
+    """A small untrained model of another task, and the size of its pictures."""
+    torch.manual_seed(0)
+    if name == "points":
+        preprocess, group = CloudPreprocess(points=32), parse_group("so3")
+        kind = SPACE["vector-neuron"]
+        canonicalizer = kind.create(kind.Settings(width=4), Context(group, preprocess.normalization)).ship()
+        network = PointNet(3, compact=True)
+        return AdaptedModel(canonicalizer, network, preprocess, signature=find_task(name, {}).signature), None
+    kind = REGISTRY["consensus"]
+    settings = kind.Settings(kind="consensus", network="conv", size=16, width=4)
+    canonicalizer = kind.create(settings, Context(parse_group("c4"), HALF)).ship()
+    network = torch.nn.Conv2d(3, 4, 4, 2, 1) if name == "semantic" else Detector()
+    return AdaptedModel(canonicalizer, network, AS_THEY_ARE, signature=find_task(name, {}).signature), 32
+
+
+@pytest.mark.parametrize("name", ["semantic", "instances", "points"])
+def test_graphs_of_other_tasks_say_what_their_models_say(name: str) -> None:
+    model, size = other(name)
+    asked = of_batches(model, [], size)
+    for case in asked.cases:
+        assert len({tuple(x.shape) for x in case.turned}) == 1
+        assert not torch.equal(case.turned[0], case.turned[1])
+        with torch.no_grad():
+            said = asked.graph(case.turned[1])
+            expected = model([case.turned[1][0]])[0] if name == "instances" else model(case.turned[1])
+        if name == "instances":
+            assert set(said) == {*expected, "pose", "sure"}
+            assert all(torch.allclose(said[key][0], value, atol=1e-5) for key, value in expected.items())
+        else:
+            assert torch.equal(said["logits" if name == "points" else "output"], expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["semantic", "instances", "points"])
+@pytest.mark.parametrize("form", ["onnx", "torch-export"])
+def test_programs_of_other_tasks_say_what_their_models_say(name: str, form: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    model, size = other(name)
+    check_program(model, form)
+    asked, path = of_batches(model, [], size), tmp_path / ("a.onnx" if form == "onnx" else "a.pt2")
+    program = trace(asked.graph, asked.example, asked.dynamic)
+
+    def ask(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            return asked.graph(x)
+
+    if form == "onnx":
+        write_onnx(program, list(ask(asked.example)), path, None)
+    else:
+        write_torch(program, path, "")
+    run = onnx_run(path) if form == "onnx" else torch_run(path)
+    found = compare(ask, run, asked.cases, form, "fp32", exact=False)
+    assert found.max_delta < 1e-4 and found.changed == 0 and found.inputs == (2 if name == "instances" else 4)
+
+
+def test_what_is_no_program_says_why() -> None:
+    model, _ = other("instances")
+    model.policy = Gate(0.5, 2, evidence="surest", combine="best")
+    with pytest.raises(UsageError, match=r"--format onnx: its gate chooses .* --passes 1"):
         check_program(model, "onnx")
+    with pytest.raises(UsageError, match="--image-size: is for pictures"):
+        of_batches(other("points")[0], [], 32)
+    with pytest.raises(UsageError, match="--image-size: nothing says"):
+        of_batches(other("semantic")[0], [], None)
+
+
+def test_comparing_counts_whole_numbers_that_differ() -> None:
+    x = torch.zeros(1, 50, 50, dtype=torch.uint8)
+    few, many = x.clone(), x.clone()
+    few[0, 0, 0], many[0, 0] = 200, 200
+    same = compare(lambda x: {"output": x}, lambda x: {"output": few}, [Case([x], False)], "it", "fp32", exact=True)
+    assert same.changed == 1 / 2500 and same.max_delta == 0
+    with pytest.raises(EquicliError, match=r"2\.00% of output differs"):
+        compare(lambda x: {"output": x}, lambda x: {"output": many}, [Case([x], False)], "it", "fp32", exact=True)
 
 
 def test_what_is_left_out_of_pictures_to_compare_on_is_told(tmp_path: Path) -> None:
@@ -181,6 +272,6 @@ def test_what_is_left_out_of_pictures_to_compare_on_is_told(tmp_path: Path) -> N
     (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "notes.txt").touch()
     told = Told()
-    assert len(_some_pictures(None, str(tmp_path), told)) == 1
+    assert len(_some_samples(None, str(tmp_path), PLAIN, told)) == 1
     assert any("left out" in line and ".txt" in line for line in told.lines)
-    assert any(line.startswith("1 of 2 pictures to compare on are unreadable") for line in told.lines)
+    assert any(line.startswith("1 of 2 pictures to compare on unreadable") for line in told.lines)

@@ -83,10 +83,11 @@ def test_what_exists_is_written_only_when_asked_and_stays_as_public_as_it_is(pus
     assert refused.returncode == 2 and "add --overwrite" in refused.stderr
     refused = cli(*again, "--overwrite", "--private", cwd=here)
     assert refused.returncode == 2 and "is public already" in refused.stderr
-    server.repositories["acme/upright"]["main"] = {}
-    done = cli(*again, "--overwrite", cwd=here)
-    assert done.returncode == 0 and "no licence of the base model" in done.stderr
-    assert "model.safetensors" in server.repositories["acme/upright"]["main"]
+    for left, overwrite in (({".gitattributes": b""}, ()), ({"README.md": b""}, ("--overwrite",))):
+        server.repositories["acme/upright"]["main"] = left  # the first: by a push that failed
+        done = cli(*again, *overwrite, cwd=here)
+        assert done.returncode == 0 and "no licence of the base model" in done.stderr
+        assert "model.safetensors" in server.repositories["acme/upright"]["main"]
 
 
 @pytest.mark.parametrize(

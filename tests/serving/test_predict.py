@@ -52,7 +52,7 @@ def test_inputs_are_files_folders_patterns_and_lists_each_once(cli, here, monkey
     done = predict(cli, here, "photos/bee/01.png", "photos/ant", "photos/*/01.png", "-")
     names = [str(row["path"]).removeprefix("photos/") for row in rows(done.stdout)]
     assert names == ["bee/01.png", *(f"ant/{i:02}.png" for i in range(10)), "bee/03.png", "gone.png"]
-    assert "2 files are named more than once" in done.stderr
+    assert "2 files named more than once" in done.stderr
     assert "error" in rows(done.stdout)[-1] and "skipped photos/gone.png" in done.stderr
 
 
@@ -123,9 +123,9 @@ def test_parts_of_other_work_are_neither_gone_on_with_nor_joined(cli, here) -> N
     photos = ("predict", "run", "photos/ant", "--output", "out.csv")
     predict(cli, here, *photos[2:], "--shard", "1/2")
     other = cli(*photos, "--shard", "1/2", "--resume", "--max-pixels", "5000", cwd=here)
-    assert other.returncode == 2 and "another --max-pixels" in other.stderr
+    assert other.returncode == 2 and "begun with --max-pixels 178956970: add it" in other.stderr
     other = cli(*photos, "--shard", "1/2", "--resume", "--precision", "bf16", cwd=here)
-    assert other.returncode == 2 and "another --precision" in other.stderr
+    assert other.returncode == 2 and "begun with --precision fp32: add it" in other.stderr
     predict(cli, here, *photos[2:], "--shard", "2/2", "--max-pixels", "5000")
     mixed = cli("join", "out.csv", cwd=here)
     assert mixed.returncode == 1 and "no part of the same work" in mixed.stderr
@@ -140,6 +140,13 @@ def test_answers_that_are_not_finite_are_no_rows(here) -> None:
         task.answers(torch.tensor([[1.0, float("nan")]]), ("ant", "bee"))
     with pytest.raises(EquicliError, match="not finite"):
         to_json({"sure": float("inf")})
+
+
+@pytest.mark.parametrize("command", [("predict", "a.onnx", "photos"), ("inspect", "a.pt2"), ("upright", "a.pt2", "x")])
+def test_programs_are_for_others_to_run(cli, here, command) -> None:
+    (here / command[1]).write_bytes(b"")
+    done = cli(*command, cwd=here)
+    assert done.returncode == 2 and "is a program, which" in done.stderr and ".safetensors" in done.stderr
 
 
 def test_clouds_are_for_python(here) -> None:

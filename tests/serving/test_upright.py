@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_a_tag_turns_what_is_shown_and_keeps_every_other_byte(element, stored, t
     """stored: the orientation before; 0: an EXIF block without one; None: no EXIF."""
     content = encoded("JPEG", **({} if stored is None else {"exif": exif(stored or None)}))
     turned = turn_file(content, element, "tag")
-    assert turned.lossless
+    assert turned.loss is None
     assert torch.equal(read(turned.content, tmp_path), act(D4, element, read(content, tmp_path)))
     scan = content[content.index(b"\xff\xdb") :]
     assert turned.content.endswith(scan)
@@ -63,7 +64,7 @@ def test_pixels_turn_without_loss_in_formats_without_loss(form, element, tmp_pat
     options = {"lossless": True} if form == "WEBP" else {}
     content = encoded(form, **options)
     turned = turn_file(content, element, None)
-    assert turned.lossless
+    assert turned.loss is None
     assert torch.equal(read(turned.content, tmp_path), act(D4, element, read(content, tmp_path)))
 
 
@@ -71,15 +72,48 @@ def test_pixels_of_a_jpeg_are_compressed_again_upright_with_metadata_and_profile
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    content = encoded("JPEG", quality=95, exif=exif(6), icc_profile=profile)
-    turned = turn_file(content, 1, "pixels")
+    content = encoded("JPEG", quality=95, exif=exif(6), icc_profile=profile, subsampling=2)  # blocks of 16 pixels
+    turned = turn_file(content, 2, "pixels")
     again = Image.open(io.BytesIO(turned.content))
-    assert not turned.lossless
+    assert turned.loss is not None
     assert again.info["icc_profile"] == profile
     assert (again.getexif()[271], again.getexif()[274]) == ("a camera", 1)
     assert again.quantization == Image.open(io.BytesIO(content)).quantization
-    expected = act(D4, 1, read(content, tmp_path)).float()
+    expected = act(D4, 2, read(content, tmp_path)).float()
     assert (read(turned.content, tmp_path).float() - expected).abs().mean() < 12
+
+
+@pytest.mark.parametrize("element", range(1, 8))
+@pytest.mark.parametrize("stored, options", [(None, {"subsampling": 0}), (6, {"subsampling": 0, "progressive": True})])
+def test_whole_blocks_of_a_jpeg_are_moved_and_moved_back_without_loss(element, stored, options, tmp_path) -> None:
+    blocks = pytest.importorskip("turbojpeg")
+    content = encoded("JPEG", **options, **({} if stored is None else {"exif": exif(stored)}))
+    turned = turn_file(content, element, "pixels")
+    assert turned.loss is None
+    image = Image.open(io.BytesIO(turned.content))
+    assert ("progressive" in image.info) == ("progressive" in options)
+    assert image.getexif().get(274, 1) == 1 and (stored is None or image.getexif()[271] == "a camera")
+    expected = act(D4, element, read(content, tmp_path)).float()
+    assert (read(turned.content, tmp_path).float() - expected).abs().max() <= 3  # a decoder rounds columns, then rows
+    wanted = D4.inverse(D4.compose(element, ELEMENTS[stored or 1]))
+    back = turn_file(turned.content, wanted, "pixels").content
+    assert coefficients(blocks, back) == coefficients(blocks, content)
+
+
+def coefficients(blocks, content: bytes) -> bytes:
+    """The compressed pixels of a JPEG as libjpeg-turbo writes them: all from the first quantization table on."""
+    plain = blocks.transform(content, copynone=True)
+    return plain[plain.index(b"\xff\xdb") :]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_jpeg_whose_blocks_are_not_moved_says_why(installed, monkeypatch) -> None:
+    if installed:
+        pytest.importorskip("turbojpeg")
+    else:
+        monkeypatch.setitem(sys.modules, "turbojpeg", None)
+    loss = turn_file(encoded("JPEG", subsampling=2), 2, "pixels").loss
+    assert ("no whole number of blocks" if installed else "pip install 'equicli[jpeg]'") in str(loss)
 
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
@@ -142,6 +176,13 @@ def test_pictures_that_are_not_sure_are_copied_and_listed(cli, turned) -> None:
     assert len(listed) == 20 and {"path", "done", "pose", "sure"} <= set(listed[0])
 
 
+def test_what_cannot_be_read_is_copied_and_listed(cli, turned) -> None:
+    (turned / "turned" / "broken.jpg").write_bytes(b"no picture")
+    done = cli("upright", "run", "turned", "--output", "out", cwd=turned)
+    assert done.returncode == 0 and "turned/broken.jpg: left alone: unreadable: not an image" in done.stderr
+    assert (turned / "out" / "broken.jpg").read_bytes() == b"no picture"
+
+
 def test_a_dry_run_writes_nothing(cli, turned) -> None:
     before = sorted(turned.rglob("*"))
     for output in ((), ("--output", "out")):
@@ -195,6 +236,12 @@ def test_a_canonicalizer_alone_is_enough(cli, here) -> None:
     done = cli(*[a for a in adapt if a not in ("--preprocess", "none")][:3], "none", *adapt[4:], cwd=here)
     assert done.returncode == 0, done.stderr
     assert equicli.read_config(here / "poses").policy.temperature != 1
+    report = (here / "poses" / "report.md").read_text()
+    assert report.startswith("# A canonicalizer of c4")
+    for word in ("vanilla", "oracle", "prediction network", "relative time", "passes"):
+        assert word not in report and f"{word}:" not in done.stdout, word
+    gate = cli("adapt", "photos", "--model", "none", "--passes", "2", cwd=here)
+    assert gate.returncode == 2 and "there is no prediction network to ask; leave it out" in gate.stderr
     shutil.copytree(here / "photos" / "ant", here / "some")
     done = cli("upright", "poses", "some", "--output", "out", "--json", cwd=here)
     assert done.returncode == 0 and json.loads(done.stdout)["pictures"] == 10

@@ -98,6 +98,12 @@ def test_the_temperature_makes_probabilities_true():
     assert fit_temperature(C4, Prior(), Pose(scores.argmax(1), scores)) == pytest.approx(3, rel=0.05)
 
 
+@pytest.mark.parametrize("right, least, most", [(0, 0.3, 1), (1, 1, 3)])
+def test_of_few_pictures_that_are_all_right_or_all_wrong_no_temperature_is_extreme(right, least, most):
+    scores = torch.tensor([[3.0, 1.0, 0.0, 0.0]]).roll(right, dims=1).expand(2, 4)
+    assert least < fit_temperature(C4, Prior(), Pose(scores.argmax(1), scores)) < most
+
+
 def detections(n, seed=0):
     """What a detector says from the likeliest poses: it finds much, and what is right, from one of the first two."""
     generator = torch.Generator().manual_seed(seed)

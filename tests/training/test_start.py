@@ -9,10 +9,12 @@ from PIL import Image
 
 from equicli.config import build_config
 from equicli.data.clouds.decode import CloudDecoder
+from equicli.data.decode import PLAIN
 from equicli.data.folders import Dataset, Sample, Split
+from equicli.errors import counted
 from equicli.runs import Run
 from equicli.tasks.task import Task
-from equicli.training.start import open_data, tell_copies
+from equicli.training.start import open_data, tell_broken, tell_copies
 from tests.told import Told
 
 
@@ -44,3 +46,26 @@ def test_copies_among_the_rows_of_h5_files_are_told(tmp_path: Path) -> None:
     tell_copies(Split(train, (), test), read, decoder, told)
     assert len(told.lines) == 1 and "1 of 2 test images are copies" in told.lines[0]
     assert str(tmp_path / "test.h5" / "000000") in told.lines[0]
+
+
+def test_test_pictures_that_cannot_be_opened_are_told(tmp_path: Path) -> None:
+    Image.new("RGB", (2, 2)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    told = Told()
+    for name in ("good.png", "bad.png"):
+        tell_broken(Split((), (), (Sample(tmp_path / name),)), PLAIN, told)
+    assert len(told.lines) == 1 and told.lines[0].startswith("1 of 1 test image cannot be opened, such as ")
+    assert str(tmp_path / "bad.png") in told.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("count", "things", "said"),
+    [
+        (1, "files", "1 file"),
+        (1200, "pictures", "1,200 pictures"),
+        (1, "batches", "1 batch"),
+        (0, "images", "0 images"),
+    ],
+)
+def test_counts_and_nouns_agree(count: int, things: str, said: str) -> None:
+    assert counted(count, things) == said

@@ -100,7 +100,7 @@ class PointFrameCanonicalizer(PointCanonicalizer):
 def best_of(scores: Tensor, candidates: Tensor) -> Pose:
     """The pose of the best score (b, m) of candidates (b, m, 3, 3)."""
     best = scores.argmax(dim=1)
-    return Pose(candidates[torch.arange(len(best), device=best.device), best], scores, candidates=candidates)
+    return Pose(candidates[torch.arange(best.shape[0], device=best.device), best], scores, candidates=candidates)
 
 
 def _axes(points: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ class PointOptimizedCanonicalizer(PointCanonicalizer):
 
     def forward(self, x: Tensor) -> Pose:
         """Find the pose of clouds x (b, n, 3)."""
-        candidates = self.cover.to(x).expand(len(x), *self.cover.shape)
+        candidates = self.cover.to(x).expand(x.shape[0], *self.cover.shape)
         if self.training:
             candidates = self.group.compose(self.group.sample(len(x)).to(x)[:, None], candidates)
         scores = torch.stack([self.network(self._back(g, x)) for g in candidates.unbind(1)], dim=1)
@@ -92,11 +92,11 @@ class PointOptimizedCanonicalizer(PointCanonicalizer):
         All steps are taken from the view that is best so far, never from x: views that are equal bit for bit stay so.
         """
         assert pose.scores is not None and pose.candidates is not None
-        rows = torch.arange(len(x), device=x.device)
+        rows = torch.arange(x.shape[0], device=x.device)
         best = pose.scores.argmax(dim=1)
         start, scores = pose.element, pose.scores[rows, best]
         seen = self._back(start, x)
-        turn = torch.eye(3, dtype=x.dtype, device=x.device).expand(len(x), 3, 3)
+        turn = torch.eye(3, dtype=x.dtype, device=x.device).expand(x.shape[0], 3, 3)
         for number in range(self.spec.rounds):
             near = self._steps(FIRST_STEP / 2**number).to(x)
             tried = [self.group.compose(turn, step) for step in near]
