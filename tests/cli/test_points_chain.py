@@ -181,6 +181,8 @@ def test_labels_of_points_follow_the_points(cli, tmp_path):
         path = tmp_path / "data" / ("test" if index < 3 else "train") / f"{index}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savetxt(path, np.column_stack([points, part]), fmt="%.5f")
+    for part in ("train", "test"):
+        (tmp_path / "data" / part / "00.txt").write_text("damaged\n")
     network = ("--model", "python:halves:Halves")
     flags = ("--task", "point-parts", "--set", "task.points=64", "--prior", "upright", *QUICK, *network)
     result = cli("adapt", *flags, "-o", "run", "data", cwd=tmp_path)
@@ -188,6 +190,7 @@ def test_labels_of_points_follow_the_points(cli, tmp_path):
     result = cli("evaluate", "run", "--rotations", "2", "--json", *network, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     metrics = json.loads(result.stdout)
+    assert metrics["n"] == 3
     assert metrics["oracle"]["iou"] > 0.7 and metrics["oracle"]["avg_iou"] == pytest.approx(
         metrics["oracle"]["iou"], abs=0.02
     )
