@@ -15,8 +15,8 @@ def models_command(
 ) -> None:
     """List short model names, the full timm name that each stands for, parameters and input size.
 
-    Networks of point clouds come last; they take weights of your own. Where FILTER is in none of them, timm's own names are listed: every classification network of timm's works by its
-    full name, and torchvision's as torchvision:NAME.
+    Networks of point clouds come last; they take weights of your own. Where FILTER is in none of them, timm's own names
+    are listed: every classification network of timm's works by its full name, and torchvision's as torchvision:NAME.
 
     Example: equicli models vit
     """

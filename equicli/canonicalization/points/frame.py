@@ -103,8 +103,10 @@ def best_of(scores: Tensor, candidates: Tensor) -> Pose:
 
 
 def principal_axes(x: Tensor, *, about_z: bool) -> Tensor:
-    """The principal axes of clouds x (b, n, 3) as columns of rotations (b, 3, 3), of the largest variance first; those of
-    equal variance, and the signs of all, are any."""
+    """The principal axes of clouds x (b, n, 3) as columns of rotations (b, 3, 3), of the largest variance first.
+
+    Their signs, and axes of equal variance, are any.
+    """
     points = _centred(x)
     return (_plane_axes(points) if about_z else _axes(points)).to(x)
 

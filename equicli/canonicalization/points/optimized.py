@@ -37,8 +37,8 @@ class PointOptimizedSettings(CanonicalizerSettings):
     rounds: Rounds = Field(4, description="of refinement; 0 keeps to the 24 rotations of the cube, or 8 about z")
     axes: Axes = Field(
         "principal",
-        description="whose cube it is. principal: the cloud's own, so that it turns with the cloud; space: that of space, "
-        "exact for its rotations",
+        description="from which views start. principal: the cloud's own, so that they turn with it; space: those of "
+        "space, exact for the rotations of the cube",
     )
 
 
@@ -108,7 +108,7 @@ class PointOptimizedCanonicalizer(PointCanonicalizer):
         return best_of(scores, candidates)
 
     def _some(self, x: Tensor, candidates: Tensor) -> Pose:
-        """The best of some candidates (b, m, 3, 3), by some points; of every second cloud, they are turned at random."""
+        """The best of some candidates (b, m, 3, 3), by some points; of every second cloud they are turned at random."""
         turned = self.group.sample(len(x)).to(x)
         if self.spec.axes == "principal":
             turned[1::2] = torch.eye(3).to(x)

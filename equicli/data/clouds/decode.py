@@ -92,7 +92,7 @@ class CloudDecoder:
             found = columns[:, -1]
             if columns.shape[1] >= 6 and np.allclose(np.linalg.norm(columns[:, -3:], axis=1), 1, atol=1e-3):
                 raise EquicliError(
-                    f"{path}: the last three columns are normals, of length 1, and no labels. Put the labels after them."
+                    f"{path}: the last three columns are normals, of length 1, not labels. Put labels after them."
                 )
         whole = found.dtype.kind in "biuf" and np.isfinite(found).all() and (found == np.round(found)).all()
         if not (whole and (found >= 0).all()):
