@@ -41,7 +41,7 @@ def shown(text: object) -> str:
 
 
 def said_of(things: str, text: str) -> str:
-    """A text about images or pictures, said of other things, such as `point clouds`."""
+    """A text about images or pictures, said of other things, such as `point clouds`; flags stay as they are."""
     if things == "images":
         return text
     words = {
@@ -51,7 +51,7 @@ def said_of(things: str, text: str) -> str:
         "picture": things.removesuffix("s"),
     }
     text = re.sub(r"\ban (image)\b", r"a \1", text)
-    return re.sub(r"\b(images?|pictures?)\b", lambda found: words[found[1]], text)
+    return re.sub(r"(?<!-)\b(images?|pictures?)\b", lambda found: words[found[1]], text)
 
 
 def counted(count: int, things: str) -> str:

@@ -1,9 +1,8 @@
 """The verbs as functions: adapt, evaluate, compare. Each joins the rooms and writes what a user keeps."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +23,15 @@ from equicli.evaluation.overrides import Overrides
 from equicli.evaluation.run import evaluate_images
 from equicli.evaluation.turns import turns_for
 from equicli.files import alone_in, check_writable, write_atomically
-from equicli.model_config import ModelConfig
 from equicli.prediction.inputs import stays
 from equicli.prediction.signature import try_network
-from equicli.progress import Progress, Silent
+from equicli.progress import Progress
 from equicli.reports import comparison as comparison_report
-from equicli.reports import curve, markdown
-from equicli.runs import FIGURES, RUNS, Run, become_latest
+from equicli.reports.folder import Show, check_folder, report_folder, shown, write_reports
+from equicli.runs import RUNS, Run, become_latest
 from equicli.tasks.registry import find_task, make_task
-from equicli.tasks.task import Figure
 from equicli.training.adapt import train_canonicalizer
 
-EVALUATION_BATCH = 32
-SILENT = Silent()
-# What is done with a document before it is written, such as printing it.
-Show = Callable[[dict[str, Any]], object]
 # Validation images that the report which closes a run is made on.
 REPORT_IMAGES = 200
 
@@ -87,8 +80,8 @@ def adapt(
         progress=progress,
     )
     metrics["run"] = str(run.folder)
-    with _shown(metrics, show):
-        _write_reports(run, run.folder, metrics, adapted.config, card=True)
+    with shown(metrics, show):
+        write_reports(run, run.folder, metrics, adapted.config, card=True)
     become_latest(run, progress)
     return metrics
 
@@ -142,7 +135,7 @@ def evaluate(
     """
     file, run = find_artifact(path)
     config = artifact.read_config(file)
-    with _report_folder(file, run, output, overwrite) as folder:
+    with report_folder(file, run, output, overwrite) as folder:
         task = find_task(config.task, config.task_settings)
         turns = turns_for(config.group, rotations, elements)
         recorded = run.recorded() if run else None
@@ -196,8 +189,8 @@ def evaluate(
         metrics["figure"] = {"file": figure.file, "title": figure.title} if figure else None
         # The model card stays with what the run was made for.
         card = data is None and reencode is None and not overrides.by_flag() and precision == "fp32"
-        with _shown(metrics, show):
-            _write_reports(run, folder, metrics, config, card=card and folder == file.parent, figure=figure)
+        with shown(metrics, show):
+            write_reports(run, folder, metrics, config, card=card and folder == file.parent, figure=figure)
         return metrics, folder
 
 
@@ -228,7 +221,7 @@ def compare(
     swept = sorted({setting.partition("=")[0] for part in parts for setting in part.settings})
     name = "-".join(["compare", short_name(first.network.model), first.group, *swept])
     folder = Path(output) if output else RUNS / name
-    _check_folder(folder)
+    check_folder(folder)
     found = [path for path in folder.iterdir() if not path.is_dir() or any(path.iterdir())] if folder.exists() else []
     if found and not any(folder.glob("*/resolved.yaml")):
         raise UsageError(f"--output {folder}: exists and holds no comparison; name another.")
@@ -251,63 +244,8 @@ def compare(
             device=find_device(first.device),
             progress=progress,
         )
-        with _shown(document, show):
+        with shown(document, show):
             write_atomically(folder / "compare.json", json.dumps(document, indent=2) + "\n")
             for name, text in comparison_report.files(document).items():
                 write_atomically(folder / name, text)
     return document, folder
-
-
-@contextmanager
-def _report_folder(file: Path, run: Run | None, output: str | None, overwrite: bool) -> Iterator[Path]:
-    """Where an evaluation is written, held until the end. A run's own reports are renewed; its log keeps every earlier
-    evaluation."""
-    in_run = output is None and run is not None
-    folder = file.parent if in_run else Path(output) if output else RUNS / f"{file.stem}-evaluation"
-    _check_folder(folder)
-    with ExitStack() as held:
-        with suppress(OSError):  # told when it is written to, so that the table is not lost
-            held.enter_context(alone_in(folder))
-        if not in_run and (folder / "metrics.json").exists() and not overwrite:
-            raise UsageError(f"--output {folder}: holds metrics.json already; name another folder or add --overwrite.")
-        yield folder
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output {folder}: is a file; name a folder.")
-
-
-@contextmanager
-def _shown(document: dict[str, Any], show: Show) -> Iterator[None]:
-    """Show a document, then do what writes it: neither is lost where the other fails."""
-    try:
-        show(document)
-    finally:
-        yield
-
-
-def _write_reports(
-    run: Run | None,
-    folder: Path,
-    metrics: dict[str, Any],
-    config: ModelConfig,
-    *,
-    card: bool,
-    figure: Figure | None = None,
-) -> None:
-    again = (folder / "metrics.json").exists()
-    write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    write_atomically(folder / "report.md", markdown.report(metrics))
-    figures = {figure.file: figure.png} if figure else {}
-    if curve.is_drawn(metrics):
-        figures[curve.FIGURE] = curve.figure(metrics)
-    for name, png in figures.items():
-        write_atomically(folder / name, png)
-    for name in FIGURES if again else ():
-        if name not in figures:  # of an earlier evaluation
-            (folder / name).unlink(missing_ok=True)
-    if run is not None:
-        run.append_log({"metrics": metrics})
-        if card:
-            write_atomically(folder / "README.md", markdown.model_card(metrics, asdict(config)))

@@ -15,8 +15,8 @@ def models_command(
 ) -> None:
     """List short model names, the full timm name that each stands for, parameters and input size.
 
-    Where FILTER is in none of them, timm's own names are listed: every classification network of timm's works by its
-    full name, and torchvision's as torchvision:NAME.
+    Networks of point clouds come last; they take weights of your own. Where FILTER is in none of them, timm's own names
+    are listed: every classification network of timm's works by its full name, and torchvision's as torchvision:NAME.
 
     Example: equicli models vit
     """
@@ -33,7 +33,8 @@ def models_command(
     lines = [
         f"{name:<{width}}  "
         + ("" if entry["model"] == name else f"{entry['model']:<{full_width}}  ")
-        + f"{entry['parameters'] / 1e6:>6.1f} M  {entry['input_size']:>3} px"
+        + f"{entry['parameters'] / 1e6:>6.1f} M  "
+        + (f"{entry['input_size']:>3} px" if entry["input_size"] else "clouds")
         for name, entry in found.items()
     ]
     out = Output(json=json, quiet=quiet)

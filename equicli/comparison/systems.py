@@ -36,8 +36,10 @@ TITLES = {
 OF_POINTS = {
     "vector-neuron": "vector neurons with prior, frozen",
     "vector-neuron-learned": "vector neurons without prior, frozen",
+    "equioptadapt-gate": "EquiOptAdapt with a gate, frozen",
     "frame-mean": "frame averaging, all frames, frozen",
     "frame-surest": "frame averaging, the network's surest, frozen",
+    "frame-gate": "frame averaging with a gate, frozen",
 }
 EVERY = TITLES | OF_POINTS
 # Counted when the network alone is evaluated.

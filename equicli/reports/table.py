@@ -67,7 +67,8 @@ def caption(metrics: Mapping[str, Any], *, angles: bool = True) -> str:
     oracle = "; oracle: the network at the true pose" if "oracle" in metrics else ""
     if _is_random(metrics):
         times = metrics["rotations"]
-        turned = f"each {times} times, by random rotations of its own, the same for all systems: it"
+        often = "once" if times == 1 else f"{times} times"
+        turned = f"each {often}, by random rotations of its own, the same for all systems: it"
     return _said(
         metrics,
         f"{these}; {what_is_scored(metrics)} in %, 95 % intervals; {counts}{turned} is turned by "

@@ -1,8 +1,9 @@
-"""PointNet on the airborne-LiDAR objects: systems side by side in the literature's scenarios, by cross-validation.
+"""Point clouds of airborne LiDAR: systems side by side in the literature's scenarios, by cross-validation.
 
-    python -m tests.benchmarks.lidar_objects --folds 1 --output /tmp/lidar
+    python -m tests.benchmarks.lidar_objects --output /tmp/lidar
+    python -m tests.benchmarks.lidar_objects --network dgcnn --model-arg k=10 --points 512 --folds 1 --output /tmp/dgcnn
 
-Trains a PointNet upright at random headings (z) and one on all rotations (SO(3)) for each fold, then compares. Where it
+Trains a network upright at random headings (z) and one on all rotations (SO(3)) for each fold, then compares. Where it
 was interrupted, the same command goes on. RESULTS.md has what it prints.
 """
 
@@ -10,6 +11,7 @@ import argparse
 import json
 import os
 import random
+import sys
 from pathlib import Path
 from statistics import mean
 
@@ -28,7 +30,7 @@ from equicli.prediction.points.source import create
 from equicli.quickstart.shapes import pretrain
 
 FOLDS = 5
-COLUMNS = (("untouched", "acc"), ("z/z", "z_acc"), ("z/SO(3)", "so3_acc"), ("class mean", "so3_class_acc"))
+COLUMNS = (("untouched", "acc"), ("·/z", "z_acc"), ("·/SO(3)", "so3_acc"), ("class mean", "so3_class_acc"))
 
 
 def make_fold(source: Path, folder: Path, fold: int) -> None:
@@ -44,14 +46,15 @@ def make_fold(source: Path, folder: Path, fold: int) -> None:
                 link.symlink_to(file)
 
 
-def train_network(data: Path, weights: Path, points: int, epochs: int, group: str, out: Output) -> None:
+def train_network(data: Path, weights: Path, group: str, options: argparse.Namespace, out: Output) -> None:
     if weights.is_file():
         return
-    samples, decoder, preprocess = open_clouds(data).train, CloudDecoder(), CloudPreprocess(points)
+    samples, decoder, preprocess = open_clouds(data).train, CloudDecoder(), CloudPreprocess(options.points)
     clouds = preprocess.batch([decoder.read(sample.path) for sample in samples], torch.device("cpu"))
-    network = create("pointnet", {"classes": 5})
     torch.manual_seed(0)
+    network = create(options.network, options.arguments)
     targets = torch.tensor([sample.target for sample in samples])
+    epochs = options.epochs if group == "so2z" else options.so3_epochs
     pretrain(network, clouds, targets, epochs, parse_group(group), out)
     write_tensors(weights, network.state_dict())
 
@@ -61,20 +64,23 @@ def run_fold(source: Path, root: Path, fold: int, options: argparse.Namespace, o
     make_fold(source, folder / "data", fold)
     found = {}
     for group, systems in (("so2z", options.systems), ("so3", "vanilla")):
-        weights = folder / f"pointnet-{group}.safetensors"
-        train_network(folder / "data", weights, options.points, options.epochs, group, out)
+        if group == "so3" and not options.so3_epochs:
+            continue
+        weights = folder / f"{options.network}-{group}.safetensors"
+        train_network(folder / "data", weights, group, options, out)
         flags = {"data": str(folder / "data"), "checkpoint": str(weights)}
         recipe = folder / f"{group}.yaml"
         recipe.write_text(
             f"task: {{kind: points, points: {options.points}, head: none}}\n"
-            "network: {model: pointnet, model_args: {classes: 5}}\n"
+            f"network: {{model: {options.network}, model_args: {json.dumps(options.arguments)}}}\n"
             f"group: so3\nprior: upright\ntraining: {{epochs: {options.system_epochs}, batch_size: 32}}\n"
         )
         parts, notes = plan(parse_systems(systems), 1, flags, [], str(recipe))
         for note in notes:
             out.say(note)
+        compared = str(folder / f"compare-{group}")
         document, _ = compare(
-            parts, str(folder / f"compare-{group}"), rotations=None, reference=None, overwrite=False, progress=out
+            parts, compared, rotations=options.rotations, reference=None, overwrite=False, progress=out
         )
         for row in document["systems"]:
             name = row["title"] if group == "so2z" else f"{row['title']}, network trained on SO(3)"
@@ -83,19 +89,24 @@ def run_fold(source: Path, root: Path, fold: int, options: argparse.Namespace, o
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="pointnet", help="or dgcnn")
+    parser.add_argument("--model-arg", action="append", default=[], metavar="KEY=N", help="of the network: k=10")
     parser.add_argument("--folds", type=int, default=FOLDS, help="of five, how many are run")
     parser.add_argument("--points", type=int, default=1024)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=30, help="of the network trained upright")
+    parser.add_argument("--so3-epochs", type=int, default=30, help="of that trained on all rotations; 0: none")
     parser.add_argument("--system-epochs", type=int, default=30, help="of what is trained for a system")
     parser.add_argument("--systems", default="points")
+    parser.add_argument("--rotations", type=int, default=5, help="of each test cloud, about z and of all")
     parser.add_argument("--output", default="runs/lidar-objects")
     options = parser.parse_args()
+    given = dict(text.split("=", 1) for text in options.model_arg)
+    options.arguments = {"classes": 5, **{key: int(value) for key, value in given.items()}}
     source, out = Path(os.environ["EQUICLI_TEST_DATA"]) / "lidar-objects", Output(json=False, quiet=False)
     folds = [run_fold(source, Path(options.output), fold, options, out) for fold in range(options.folds)]
     n = sum(next(iter(fold.values()))["n"] for fold in folds)
-    epochs = f"networks {options.epochs} epochs, systems {options.system_epochs}"
-    print(f"\n{options.folds} of {FOLDS} folds, {n} test clouds, {options.points} points; {epochs}\n")
+    print(f"\n{' '.join(sys.argv[1:])}\n{options.folds} of {FOLDS} folds, {n} test clouds\n")
     names = [name for name, _ in COLUMNS]
     print(f"| | {' | '.join(names)} | identity rate | passes |\n|{' --- |' * (len(names) + 3)}")
     for title in folds[0]:

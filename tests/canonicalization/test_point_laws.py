@@ -38,9 +38,9 @@ def canonical(group, canonicalizer, x):
 
 
 @pytest.mark.parametrize("group", [SO3, SO2Z], ids=lambda group: group.name)
-@pytest.mark.parametrize("kind", ["vector-neuron", "frame"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_canonical_form_is_the_same_for_a_thousand_rotations(kind, group):
-    canonicalizer = create(kind, group).double()
+    canonicalizer = create(kind, group, **({"width": 4, "rounds": 1} if kind == "optimized" else {})).double()
     x = clouds(1)
     turns = group.sample(1000, torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_the_canonical_form_is_the_same_for_a_thousand_rotations(kind, group):
 
 @pytest.mark.parametrize("group", [SO3, SO2Z], ids=lambda group: group.name)
 def test_optimized_is_exact_on_its_cover_refinement_included(group):
-    canonicalizer = create("optimized", group, width=8)
+    canonicalizer = create("optimized", group, width=8, axes="space")
     # Of turns about z every second is by a multiple of 90°, the others are not exact in floating point.
     elements = cover(group)[:: 2 if group is SO2Z else 1].float()
     x = clouds(3, dtype=torch.float32)
@@ -112,6 +112,15 @@ def test_a_collinear_cloud_keeps_its_canonical_form_though_any_turn_about_its_li
         reference = canonical(SO3, canonicalizer, x[None])
         found = canonical(SO3, canonicalizer, act(SO3, turns, x.expand(50, -1, -1), "points"))
     assert (found - reference).abs().max() < 1e-6
+
+
+def test_a_score_does_not_depend_on_others_in_the_batch_once_trained():
+    canonicalizer, x = create("optimized", SO3, width=4), clouds(3, dtype=torch.float32)
+    canonicalizer.train()
+    canonicalizer(x)
+    canonicalizer.eval()
+    with torch.no_grad():
+        assert torch.allclose(canonicalizer(x).scores[1:2], canonicalizer(x[1:2]).scores, atol=1e-6)
 
 
 def test_gram_schmidt_takes_the_first_vector_for_the_vertical():

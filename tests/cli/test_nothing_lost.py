@@ -109,7 +109,8 @@ def test_what_adapt_and_compare_cannot_write_is_printed_all_the_same(cli, here: 
     def full(path, *_):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("equicli.pipeline.write_atomically", full)
+    for room in ("equicli.pipeline", "equicli.reports.folder"):
+        monkeypatch.setattr(f"{room}.write_atomically", full)
     result = cli(*ADAPT, "-o", "second", "--json", cwd=here)
     assert json.loads(result.stdout)["split"] == "validation"
     check(result, 1, "second/metrics.json: No space left on device.")

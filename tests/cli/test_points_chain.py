@@ -108,7 +108,8 @@ def test_every_canonicalizer_and_policy_goes_through(flags, place, cli, tmp_path
 
 def test_systems_are_compared_on_the_same_rotations(place, cli, tmp_path):
     flags = ("--recipe", "quickstart-points", "--checkpoint", place / "network.safetensors", "--rotations", "1")
-    small = ("--epochs", "1", "--seeds", "1", "--systems", "vector-neuron,frame,frame-mean,symmetrization", "--json")
+    systems = "vector-neuron,equioptadapt-gate,frame,frame-mean,frame-gate,symmetrization"
+    small = ("--epochs", "1", "--seeds", "1", "--systems", systems, "--json")
     result = cli("compare", *flags, *small, place / "data", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     systems = json.loads(result.stdout)["systems"]
@@ -116,7 +117,9 @@ def test_systems_are_compared_on_the_same_rotations(place, cli, tmp_path):
     for row in systems:  # what is averaged are the rotations of space alone
         low, high = row["runs"][0]["avg_acc_ci"]
         assert low <= row["mean"]["so3_acc"] == row["mean"]["avg_acc"] <= high
-    assert set(rows) == {"vanilla", "oracle", "vector-neuron", "frame", "frame-mean"}
+    assert set(rows) == {"vanilla", "oracle", "vector-neuron", "equioptadapt-gate", "frame", "frame-mean", "frame-gate"}
+    assert all(1 <= rows[name]["passes"] <= 4 for name in ("equioptadapt-gate", "frame-gate"))
+    assert result.stderr.count("gate: asking the network about the 4 likeliest poses") == 2
     assert rows["frame-mean"]["passes"] == 4 and rows["oracle"]["so3_acc"] == rows["vanilla"]["acc"]
     assert "symmetrization" in result.stderr  # left out, and said
 
@@ -182,6 +185,8 @@ def test_labels_of_points_follow_the_points(cli, tmp_path):
         path = tmp_path / "data" / ("test" if index < 3 else "train") / f"{index}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savetxt(path, np.column_stack([points, part]), fmt="%.5f")
+    for part in ("train", "test"):
+        (tmp_path / "data" / part / "00.txt").write_text("damaged\n")
     network = ("--model", "python:halves:Halves")
     flags = ("--task", "point-parts", "--set", "task.points=64", "--prior", "upright", *QUICK, *network)
     result = cli("adapt", *flags, "-o", "run", "data", cwd=tmp_path)
@@ -189,6 +194,7 @@ def test_labels_of_points_follow_the_points(cli, tmp_path):
     result = cli("evaluate", "run", "--rotations", "2", "--json", *network, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     metrics = json.loads(result.stdout)
+    assert metrics["n"] == 3
     assert metrics["oracle"]["iou"] > 0.7 and metrics["oracle"]["avg_iou"] == pytest.approx(
         metrics["oracle"]["iou"], abs=0.02
     )

@@ -194,9 +194,18 @@ def test_labels_of_points_are_whole_numbers(tmp_path):
     path, decoder = tmp_path / "cloud.txt", CloudDecoder()
     path.write_text("0 0 0 2\n1 0 0 5.0\n")
     assert decoder.read_labels(path).tolist() == [2, 5]
-    path.write_text("0 0 0 0.1 0.2 0.97\n1 0 0 0 0 1\n")  # normals
-    with pytest.raises(EquicliError, match=r"cloud\.txt: labels in the last column are no whole numbers"):
+    path.write_text("0 0 0 0.1 0.2 0.4\n1 0 0 0 0 1\n")
+    with pytest.raises(EquicliError, match=r"cloud\.txt: labels in the last column are no whole numbers from 0 on"):
         decoder.read_labels(path)
+    path.write_text("0 0 0 -1\n1 0 0 5\n")
+    with pytest.raises(EquicliError, match=r"cloud\.txt: labels in the last column are no whole numbers from 0 on"):
+        decoder.read_labels(path)
+    for normals in ("0 0 0 0.6 0 0.8\n1 0 0 0 0 1\n", "0 0 0 0 0 1\n1 0 0 0 1 0\n"):  # the latter are whole numbers
+        path.write_text(normals)
+        with pytest.raises(EquicliError, match=r"cloud\.txt: the last three columns are normals"):
+            decoder.read_labels(path)
+    path.write_text("0 0 0 0 0 1 2\n1 0 0 0 1 0 0\n")
+    assert decoder.read_labels(path).tolist() == [2, 0]
     np.savez(tmp_path / "named.npz", points=POINTS, label=np.array(["leg"] * 20))
     with pytest.raises(EquicliError, match=r"named\.npz: labels are no whole numbers"):
         decoder.read_labels(tmp_path / "named.npz")

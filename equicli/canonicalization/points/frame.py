@@ -78,8 +78,7 @@ class PointFrameCanonicalizer(PointCanonicalizer):
 
     def forward(self, x: Tensor) -> Pose:
         """Find the frames of clouds x (b, n, 3)."""
-        points = in_float64(x)
-        points = points - points.mean(dim=1, keepdim=True)
+        points = _centred(x)
         axes = _plane_axes(points) if self.group.about_z else _axes(points)
         frames = []
         for signs in itertools.product((1, -1), repeat=1 if self.group.about_z else 2):
@@ -101,6 +100,20 @@ def best_of(scores: Tensor, candidates: Tensor) -> Pose:
     """The pose of the best score (b, m) of candidates (b, m, 3, 3)."""
     best = scores.argmax(dim=1)
     return Pose(candidates[torch.arange(best.shape[0], device=best.device), best], scores, candidates=candidates)
+
+
+def principal_axes(x: Tensor, *, about_z: bool) -> Tensor:
+    """The principal axes of clouds x (b, n, 3) as columns of rotations (b, 3, 3), of the largest variance first.
+
+    Their signs, and axes of equal variance, are any.
+    """
+    points = _centred(x)
+    return (_plane_axes(points) if about_z else _axes(points)).to(x)
+
+
+def _centred(x: Tensor) -> Tensor:
+    points = in_float64(x)
+    return points - points.mean(dim=1, keepdim=True)
 
 
 def _axes(points: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Opening point clouds and meshes, whatever program wrote them, by well-kept libraries: trimesh, laspy and h5py."""
 
 import io
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ class CloudDecoder:
         a file that cannot be read, which is told where the cloud is read.
 
         Raises:
-            EquicliError: the labels are no whole numbers, as normals are.
+            EquicliError: the labels are no whole numbers from 0 on, or the last of three columns that are normals.
         """
         try:
             found = self._labels(path)
@@ -85,12 +86,21 @@ class CloudDecoder:
             return None
         if found is None:
             return None
-        if found.dtype.kind not in "biuf" or not (np.isfinite(found).all() and (found == np.round(found)).all()):
-            where = " in the last column" if path.suffix.lower() in TEXT else ""
-            raise EquicliError(f"{path}: labels{where} are no whole numbers. Mend or remove them.")
+        columns = found if found.ndim == 2 and path.suffix.lower() in TEXT else None
+        where = " in the last column" if columns is not None else ""
+        if columns is not None:
+            found = columns[:, -1]
+            if columns.shape[1] >= 6 and np.allclose(np.linalg.norm(columns[:, -3:], axis=1), 1, atol=1e-3):
+                raise EquicliError(
+                    f"{path}: the last three columns are normals, of length 1, not labels. Put labels after them."
+                )
+        whole = found.dtype.kind in "biuf" and np.isfinite(found).all() and (found == np.round(found)).all()
+        if not (whole and (found >= 0).all()):
+            raise EquicliError(f"{path}: labels{where} are no whole numbers from 0 on. Mend or remove them.")
         return torch.from_numpy(found.reshape(-1).astype(np.int64))
 
     def _labels(self, path: Path) -> Array | None:
+        """Labels, or of text all columns."""
         if path.parent.is_file():
             import h5py
 
@@ -98,8 +108,7 @@ class CloudDecoder:
                 return np.asarray(file["pid"][int(path.name)]) if "pid" in file else None
         if path.suffix.lower() in TEXT:
             rows = _rows(path.read_bytes())
-            columns = len(rows[0].split()) if rows else 0
-            return np.loadtxt(rows, usecols=(columns - 1,), ndmin=1) if columns > 3 else None
+            return np.loadtxt(rows, ndmin=2) if rows and len(rows[0].split()) > 3 else None
         if path.suffix.lower() == ".npz":
             with path.open("rb") as file:
                 found = np.load(file, allow_pickle=False)
@@ -137,6 +146,7 @@ class CloudDecoder:
     def _read_mesh(self, data: bytes, suffix: str) -> Array:
         import trimesh
 
+        logging.getLogger("trimesh").addHandler(logging.NullHandler())  # that a texture is missing concerns nobody
         # From memory, so that no file beside it (materials, textures) is opened.
         found: Any = trimesh.load(io.BytesIO(data), file_type=suffix[1:], process=False)
         if isinstance(found, trimesh.Scene):

@@ -20,6 +20,7 @@ MODELNET40 = (
     "glass_box guitar keyboard lamp laptop mantel monitor night_stand person piano plant radio range_hood sink sofa "
     "stairs stool table tent toilet tv_stand vase wardrobe xbox"
 ).split()
+CLASSES = len(MODELNET40)  # where nothing is said
 
 
 def load(request: NetworkRequest) -> PretrainedNetwork:
@@ -31,7 +32,7 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     Raises:
         UsageError: there are no weights, or an argument is wrong.
     """
-    arguments = {"classes": 40, **request.arguments}
+    arguments = {"classes": CLASSES, **request.arguments}
     pretrained = arguments.pop(UNTRAINED, True)
     if request.image_size is not None or request.revision is not None:
         raise UsageError(f"--model {request.name}: takes point clouds; leave out --image-size and --revision.")
@@ -41,7 +42,8 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
             f"or train it from scratch with --model-arg {UNTRAINED}=false --train-base."
         )
     network = create(request.name, arguments)
-    names = tuple((name,) for name in MODELNET40) if arguments["classes"] == 40 and not request.pretrained else None
+    known = arguments["classes"] == CLASSES and not request.pretrained
+    names = tuple((name,) for name in MODELNET40) if known else None
     spec = NetworkSpec("equicli", request.name, arguments)
     return PretrainedNetwork(network, spec, CloudPreprocess(), names, {"model": request.name})
 

@@ -2,14 +2,20 @@
 
 from equicli.tasks.intervals import wilson
 
+PREPARED_BY = "--mean, --std, --image-size"
 
-def tell_chance(correct: int, n: int, classes: int) -> list[str]:
-    """Say so where a network was not clearly more often right about n untouched images than by guessing."""
+
+def tell_chance(correct: int, n: int, classes: int, prepared_by: str = PREPARED_BY) -> list[str]:
+    """Say so where a network was not clearly more often right about n untouched images than by guessing.
+
+    Args:
+        prepared_by: the options that say how images are prepared.
+    """
     if classes < 2 or wilson(correct, n)[0] > 1 / classes:
         return []
     return [
         f"the network alone is right about {correct} of {n} untouched images, not clearly more than by chance "
         f"({100 / classes:.3g} %): were weights loaded that are trained for these classes (--checkpoint)? Are images "
-        "prepared as in its training (--mean, --std, --image-size)? Are class folders named or sorted as its classes, "
+        f"prepared as in its training ({prepared_by})? Are class folders named or sorted as its classes, "
         "and images upright? `equicli inspect` shows what is loaded"
     ]

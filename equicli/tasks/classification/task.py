@@ -23,7 +23,7 @@ from equicli.prediction.zero_shot import TwoTowers
 from equicli.progress import Progress
 from equicli.settings import LocalPath, TaskSettings
 from equicli.tasks.calibration import calibration_error
-from equicli.tasks.classification.chance import tell_chance
+from equicli.tasks.classification.chance import PREPARED_BY, tell_chance
 from equicli.tasks.classification.class_map import read_class_map
 from equicli.tasks.classification.confusion import changing_classes
 from equicli.tasks.classification.head import fit_head
@@ -256,12 +256,12 @@ class Classification(Task):
         return bool(tell_chance_of(records))
 
 
-def tell_chance_of(records: Records) -> list[str]:
-    """A line where predictions are hardly better than guesses."""
+def tell_chance_of(records: Records, prepared_by: str = PREPARED_BY) -> list[str]:
+    """A line where predictions are hardly better than guesses; see `tell_chance`."""
     target = records["target"][:, 0]
     prediction = records["prediction"][:, 0]
     classes = len(torch.cat([target, prediction]).unique())  # a network may answer with others than are there
-    return tell_chance(int((prediction == target).sum()), len(target), classes)
+    return tell_chance(int((prediction == target).sum()), len(target), classes, prepared_by)
 
 
 def _refuse_not_finite(output: Tensor) -> None:

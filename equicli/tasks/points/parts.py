@@ -9,6 +9,7 @@ from torch import Tensor
 
 from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.clouds.folders import open_clouds
+from equicli.data.decode import UnreadableImageError
 from equicli.data.folders import Dataset, Sample
 from equicli.errors import EquicliError
 from equicli.groups import PlanarGroup, Turns
@@ -53,8 +54,9 @@ class PointParts(Task):
     def targets(self, samples: Sequence[Sample], data: Dataset, labels: Mapping[str, int]) -> list[Any] | None:
         decoder = CloudDecoder()
         found = [decoder.read_labels(sample.path) for sample in samples]
-        missing = [sample.path for sample, of in zip(samples, found, strict=True) if of is None]
-        if missing and len(missing) < len(samples):
+        unlabelled = [sample.path for sample, of in zip(samples, found, strict=True) if of is None]
+        missing = [path for path in unlabelled if _is_readable(path, decoder)]  # others are told where clouds are read
+        if missing and len(unlabelled) < len(samples):
             raise EquicliError(
                 f"{missing[0]}: its points have no labels, as in {len(missing)} of {len(samples)} clouds."
             )
@@ -93,6 +95,14 @@ class PointParts(Task):
             return measured
         points = averaged(records["point_acc"].double(), elements, "point_acc")
         return {**measured, **averaged(records["iou"].double(), elements, "iou"), **points}
+
+
+def _is_readable(path: Path, decoder: CloudDecoder) -> bool:
+    try:
+        decoder.read(path)
+    except UnreadableImageError:
+        return False
+    return True
 
 
 def _iou(found: Tensor, right: Tensor) -> float:

@@ -82,4 +82,4 @@ class PointClassification(Classification):
         return clouds_figure(model, turns, paths)
 
     def warnings(self, records: Records, elements: Turns, labels: Mapping[str, int]) -> list[str]:
-        return better_order(records, labels) or tell_chance_of(records)
+        return better_order(records, labels) or tell_chance_of(records, "--set task.points=, task.draw=")
