@@ -9,7 +9,7 @@ from torch import nn
 from equicli.data.folders import Dataset, Sample
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
-from equicli.errors import EquicliError
+from equicli.errors import EquicliError, said_of
 from equicli.groups import PlanarGroup
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.signature import Signature
@@ -151,3 +151,8 @@ def test_scores_that_are_no_counts_get_the_intervals_of_resampled_images():
 def test_it_tells_nothing_on_its_own_and_warns_of_nothing():
     records = {"found": torch.ones(3, 4, dtype=torch.bool)}
     assert Boxes().groups_of(records, {"ant": 0}) == {} and Boxes().warnings(records, C4, {}) == []
+
+
+def test_a_text_about_images_is_said_of_other_things_and_its_flags_stay() -> None:
+    assert said_of("clouds", "an image of images (--image-size)") == "a cloud of clouds (--image-size)"
+    assert said_of("images", "an image") == "an image"
