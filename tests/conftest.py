@@ -60,6 +60,11 @@ hypothesis.settings.register_profile("equicli", deadline=None)  # machines that 
 hypothesis.settings.load_profile("equicli")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: tests also wait, for processes and for what others make."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     needy = [item for item in items if item.get_closest_marker("cuda")]
     if needy:

@@ -203,6 +203,7 @@ def test_an_exported_program_gives_the_same_output(group):
             torch.testing.assert_close(program(turned.contiguous()), model(turned), atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_an_exported_program_takes_any_number_of_images(model):
     batch = torch.export.Dim("batch", min=2, max=64)
     program = torch.export.export(model, (noise(3, 32),), dynamic_shapes=({0: batch},)).module()

@@ -64,8 +64,8 @@ def adapt_command(
         str | None,
         typer.Option(
             help="What the network is asked for, where its name does not say: classification, instances (boxes of "
-            "objects, and masks), semantic (a class for every pixel), of point clouds points or point-parts, pose "
-            "alone, or a task that you added.",
+            "objects, and masks), prompted (masks of what is pointed at), semantic (a class for every pixel), of point "
+            "clouds points or point-parts, pose alone, or a task that you added.",
             rich_help_panel=DATA,
             show_default="classification",
         ),

@@ -133,9 +133,10 @@ ImageSize = Annotated[
 Prompts = Annotated[
     str | None,
     typer.Option(
-        help="Zero-shot networks: lines such as 'a photo of a {}.', or YAML of prompts by class.",
+        help="Zero-shot networks: lines such as 'a photo of a {}.', or YAML of prompts by class. SAM: boxes or points "
+        "of the annotated objects.",
         rich_help_panel=NETWORK,
-        show_default="'a photo of a <folder name>.'",
+        show_default="'a photo of a <folder name>.'; boxes",
     ),
 ]
 FitHead = Annotated[

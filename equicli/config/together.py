@@ -1,5 +1,7 @@
 """Settings that are right one by one, but together do nothing or contradict each other."""
 
+from collections.abc import Mapping
+
 from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.config.adapt import AdaptConfig
 from equicli.data.reencode import find_encoding
@@ -26,6 +28,7 @@ def check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer],
     outputs = asked.signature.outputs
     policy = Gate.fitting(outputs) if config.policy.kind == "gate" else policy_of(config.policy)
     refusal = policy.refusal(group, outputs, kind.ranks(group))
+    policy_flag = tree.name("policy.kind" if config.policy.passes is None else "policy.passes")
     epochs, start, upright = tree.name("training.epochs"), "--start-from", "--upright"
     faults = {
         f"{start}: {flag} has learned nothing that could be taken; leave it out": (
@@ -62,8 +65,11 @@ def check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer],
         f"--prior model: only of logits it is known how likely they are, and the task {config.task.kind} has others": (
             config.prior == "model" and asked.signature.outputs != "logits"
         ),
-        f"{tree.name('policy.kind')}: there is no prediction network to ask; leave it out": (
+        f"{policy_flag}: there is no prediction network to ask; leave it out": (
             config.policy.kind != "one" and not asked.has_network
+        ),
+        f"{policy_flag}: of networks that answer prompts, one pose is asked; leave it out": (
+            config.policy.kind != "one" and isinstance(asked.signature.inputs, Mapping)
         ),
         f"{tree.name('policy.kind')}: {refusal}": refusal is not None,
         f"{tree.name('policy.of')}: says what a mean is of; add policy=mean, or leave it out": (
@@ -85,7 +91,7 @@ def check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer],
         f"{task} and --prior model are both of what the network says in each pose; leave one out": (
             training.task_weight and asked.has_pose_costs and config.prior == "model"
         ),
-        "--train-base: trains classifiers; a detector's own loss trains the canonicalizer alone": (
+        "--train-base: trains classifiers; a detector's own loss trains the canonicalizer alone; leave it out": (
             training.train_base and asked.has_pose_costs
         ),
         f"{augment}: {flag} learns from the poses that images have; leave it out": (
@@ -102,6 +108,9 @@ def check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer],
         ),
         f"{tree.name('training.views')}: {flag} needs all views of an image; leave it out": (
             training.views is not None and not kind.trains_on_few_views
+        ),
+        f"{tree.name('training.views')}: {group.name} has no more views; name fewer, or leave it out": (
+            training.views is not None and is_finite(group) and training.views >= group.order
         ),
         f"{tree.name('training.crop_size')}: only of zoomed crops, where {flag} takes any size; leave it out": (
             training.crop_size < 1 and not (kind.takes_any_size and training.crop == "zoom" and not of_inputs)

@@ -89,7 +89,7 @@ def metrics_document(
         "trained_base": trained_base,
         **systems,
         "lost_most": [dict(one) for one in lost],
-        "facts": [list(fact) for fact in task.facts(systems["adapted"])],
+        "facts": [list(fact) for fact in task.facts(systems["adapted"], evaluation.agreement)],
         "cost": dict(cost),
         "curve": None if evaluation.ways is None else curve_of(evaluation.ways, task.score, cost["relative_time"]),
         "warnings": list(warnings),

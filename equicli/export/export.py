@@ -1,7 +1,7 @@
 """An adapted model as one file that other runtimes run, written only where it was seen to say the same."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -96,6 +96,11 @@ def check_program(model: AdaptedModel, form: str) -> None:
     Raises:
         UsageError: no program of this model is written.
     """
+    if isinstance(model.signature.inputs, Mapping):
+        raise UsageError(
+            "--output: of a network that answers prompts no program is written; name a .safetensors file, which "
+            "equicli.load reads."
+        )
     if model.signature.lists and isinstance(model.policy, Gate):
         raise UsageError(
             f"--format {form}: its gate chooses between answers of other lengths, which no program holds; adapt with "

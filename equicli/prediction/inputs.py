@@ -243,8 +243,8 @@ def moved(
     canvases: list[Frame],
     padding: str = "zeros",
 ) -> list[Any]:
-    """Transport of a list. Off the grid the upright box around a turned box is larger than what it holds: boxes beside
-    masks become those around the turned masks, where these are not empty.
+    """Transport of a list. Off the grid the upright box around a turned box is larger than what it holds: boxes of
+    answers, beside masks, become those around the turned masks, where these are not empty.
 
     Args:
         frames, canvases: (height, width) of each picture before and after it.
@@ -253,7 +253,8 @@ def moved(
     inner = padding if kinds == "mask" else "zeros"
     turned: list[Any] = transport(group, element, rows, kinds, frames=frames, canvas=canvases, padding=inner)
     exact = is_finite(group) and group.exact
-    if exact or not isinstance(kinds, Mapping) or not {"boxes", "masks"} <= kinds.keys():
+    answers = isinstance(kinds, Mapping) and kinds != PROMPTS and {"boxes", "masks"} <= kinds.keys()
+    if exact or not answers:
         return turned
     return [_tight(row) for row in turned]
 

@@ -58,6 +58,9 @@ def read_prompts(prompts: Mapping[str, Any], frame: tuple[int, int]) -> dict[str
     whole = ("point_labels", "labels")
     read = {name: _tensor(name, value) for name, value in prompts.items() if value is not None}
     read = {name: value.long() if name in whole else value for name, value in read.items()}
+    for name, value in read.items():
+        if not value.ndim:
+            raise UsageError(f"prompts: {name} is a single number; of n prompts it has n rows.")
     counts = {name: len(value) for name, value in read.items() if name in _POINTING}
     if not counts:
         raise UsageError(f"prompts: nothing is pointed at; give {', '.join(_POINTING[:-1])} or {_POINTING[-1]}.")
@@ -86,6 +89,8 @@ def _tensor(name: str, value: Any) -> Tensor:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"prompts: {name} are no numbers in a regular array.") from error
+    if name == "masks" and not tensor.is_floating_point():
+        return tensor != 0
     if tensor.dtype in (torch.bool, torch.float32) or name in ("point_labels", "labels"):
         return tensor
     return tensor.float()

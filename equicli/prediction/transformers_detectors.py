@@ -53,7 +53,10 @@ def load(
     arguments["num_labels"] = len(labels) if isinstance(labels, dict) else published.get("num_labels", 2)
     sizes = {key: value for key, value in request.arguments.items() if key in _EDGES}
     rest = {key: value for key, value in request.arguments.items() if key not in _EDGES}
-    arguments |= {_SIZE: {**_published_size(files, processor), **sizes}, **rest}
+    published_size = _published_size(files, processor)
+    # Edges of another kind than published take the place of all: transformers takes no mixture.
+    size = {**published_size, **sizes} if set(sizes) <= set(published_size) else sizes
+    arguments |= {_SIZE: size, **rest}
     path = files.get(WEIGHT_FILES) if request.pretrained else None
     weights = None if path is None else read_weights(path, f"{files.name}, {path.name}")
     try:
@@ -66,7 +69,8 @@ def load(
         load_checkpoint(network, weights, f"{files.name}, {path.name}")
         provenance |= {files.weights_are: path.name, "sha256": sha256_of(path)}
     normalization, remarks = find_normalization(files, normalization)
-    size = arguments[_SIZE]
+    if ("height" in size) != ("width" in size):
+        raise UsageError("--model-arg: height and width go together; give both, or shortest_edge=N.")
     if "height" in size:
         squashed = f"{size['width']}x{size['height']}"
         remarks = (*remarks, f"{files.name}: resizes every picture to {squashed} pixels, whatever its shape")

@@ -117,9 +117,10 @@ class PromptedMasks(Before):
             image: (3, h, w), normalized.
         """
         frame = (image.shape[-2], image.shape[-1])
+        # In float32, as antialiasing has no kernel for halves; then as the network computes.
         shown = functional.interpolate(
-            image[None], self._resized(frame), mode="bilinear", align_corners=False, antialias=True
-        )
+            image[None].float(), self._resized(frame), mode="bilinear", align_corners=False, antialias=True
+        ).to(next(self.parameters()).dtype)
         missing = [self._side - side for side in shown.shape[-2:]]
         network: Any = self
         features = network.get_image_embeddings(functional.pad(shown, (0, missing[1], 0, missing[0])))

@@ -70,7 +70,9 @@ def columns(document: Mapping[str, Any], width: int | None = None) -> list[Colum
         ("operations", _number("relative_flops", "{:.2f}")),
     ]
     # Of five classes or fewer the right one is always among five.
-    untold = {title: all(row["mean"][key] == 1 for row in document["systems"]) for title, key in document["columns"]}
+    untold = {
+        title: all(row["mean"].get(key) == 1 for row in document["systems"]) for title, key in document["columns"]
+    }
     found = [column for column in found if not untold.get(column[0])]
     if width is None:
         return [("", lambda row: row["title"].replace("Cn-", f"{group}-")), *found]

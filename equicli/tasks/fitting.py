@@ -22,8 +22,6 @@ def check_fits(network: nn.Module, task: str, example: Tensor) -> None:
     Raises:
         EquicliError: it is; says which task fits.
     """
-    if takes_prompts(network):
-        raise EquicliError(f"--model: {type(network).__name__} answers prompts; write --task prompted.")
     for signature in _ASKED:
         try:
             found = _task_of(try_network(network, signature, example))
@@ -34,6 +32,8 @@ def check_fits(network: nn.Module, task: str, example: Tensor) -> None:
         if found[0] != task:
             raise EquicliError(f"--model: {found[1]}; write --task {found[0]}, or name another network.")
         return
+    if takes_prompts(network):
+        raise EquicliError(f"--model: {type(network).__name__} answers prompts; write --task prompted.")
 
 
 def _task_of(output: Any) -> tuple[str, str] | None:

@@ -292,7 +292,7 @@ class Task:
         """Metrics of single classes by name, where the task tells any."""
         return {}
 
-    def facts(self, measured: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def facts(self, measured: Mapping[str, Any], agreement: bool) -> list[tuple[str, str]]:
         """What is also told below the table of one system's metrics, name and value."""
         return []
 

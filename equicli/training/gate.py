@@ -134,15 +134,14 @@ def _ask(
     batch_size = 1 if model.signature.lists else BATCH
     loader = Loader(samples, lambda picture: picture, batch_size, decoder=decoder)
     for batch in progress.track(loader, "asking about poses", len(samples), size=lambda batch: len(batch.indices)):
-        told = None if targets is None else [targets[i] for i in batch.indices.tolist()]
-        inputs = task.prompted(model.pictures(batch.items), told)
+        inputs = model.pictures(batch.items)
         pose = model.find_pose(inputs, ask)
         assert pose is not None and pose.scores is not None
         scores.append(pose.scores.cpu())
         candidates += [] if pose.candidates is None else [pose.candidates.cpu()]
         views = Views(inputs, group, ask, model.signature.outputs)
         _, poses = posterior(pose.scores)
-        known = task.targets_of(views.at(expected)) if told is None else told
+        known = task.targets_of(views.at(expected)) if targets is None else [targets[i] for i in batch.indices.tolist()]
         right += known
         for element, batches in zip(ranked_elements(pose, poses, count), outputs, strict=True):
             said = views.at(element)

@@ -141,11 +141,11 @@ def _task_loss(setup: Setup) -> TaskLoss | None:
 def _kept(setup: Setup, objective: Objective, epoch: int, scores: Scores, n: int) -> str:
     """Which epoch is kept and why, for the user."""
     of = setup.task.said(f"all {n} validation images")
+    which = f"epoch {epoch}" if epoch else "the weights that it started from"
     known = setup.config.training.prior_weight and setup.config.prior != MODEL
     if known and near_chance(setup.group, setup.prior, scores.identity_rate):
         rate = f"of {of} {scores.identity_rate:.1%} are found as the prior says, near chance"
-        return f"keeping epoch {epoch}, though training learned next to nothing: {rate}"
+        return f"keeping {which}, though training learned next to nothing: {rate}"
     by_rate = objective.judged_by_identity_rate
-    which = f"epoch {epoch}" if epoch else "the weights that it started from"
     best = f"identity rate {scores.identity_rate:.1%}" if by_rate else f"loss {scores.loss:.3f}"
     return f"keeping {which}, the best by its {best} on {of}"

@@ -85,7 +85,7 @@ def test_few_views_have_opinions_of_all_poses_which_add_up_to_those_of_all_views
     module = consensus(group, nn.Flatten(), poses)
     order = parse_group(poses).order
     module.pose_logits = nn.Linear(3 * SIZE * SIZE, order)
-    x, whole = noise(5, SIZE), []
+    x = noise(5, SIZE)
     scores = module(x).scores
     module.train()
     for count in (1, module.group.order - 1):
@@ -94,7 +94,6 @@ def test_few_views_have_opinions_of_all_poses_which_add_up_to_those_of_all_views
         torch.manual_seed(0)
         mean = torch.stack([module(x).scores for _ in range(300)]).mean(dim=0) * module.group.order / count
         torch.testing.assert_close(mean, scores, atol=0.5 * scores.std().item(), rtol=0)
-        whole.append(mean)
     module.training_views = module.group.order
     assert torch.equal(module(x).scores, scores)
     module.training_views = 1

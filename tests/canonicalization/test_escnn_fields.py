@@ -140,6 +140,7 @@ def test_two_networks_of_a_process_share_nothing():
     assert all(value.dtype != torch.float64 for value in second.state_dict().values())
 
 
+@pytest.mark.slow
 @needs_escnn
 def test_another_process_has_the_same_kernels_imports_escnn_late_and_warns_of_nothing(tmp_path, run_code):
     code = """

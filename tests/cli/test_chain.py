@@ -353,7 +353,7 @@ def test_the_shipped_shell_script_runs_the_whole_pipeline(here: Path, path_of_co
     [
         (("--canonicalizer", "equivariant", "--canonicalizer-size", "17", "--padding", "zeros", "--prior", "r90"), 4),
         (("--group", "so2", "--canonicalizer-size", "17"), 8),
-        (("--canonicalizer", "energy", "--group", "d4"), 8),
+        pytest.param(("--canonicalizer", "energy", "--group", "d4"), 8, marks=pytest.mark.slow),
     ],
     ids=["equivariant", "so2", "energy"],
 )

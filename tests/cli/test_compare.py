@@ -89,6 +89,7 @@ def test_a_run_of_the_comparison_says_what_it_is(cli, compared: Path, tmp_path: 
     assert "at all poses" not in plain and "fine-tuned" not in plain
 
 
+@pytest.mark.slow
 def test_all_systems_are_counted_on_pictures_that_are_compressed_again(cli, few: Path, tmp_path: Path) -> None:
     shutil.copytree(few, tmp_path, dirs_exist_ok=True)
     result = cli(*command("--systems", "energy", "--reencode", "jpeg:5", "--json"), cwd=tmp_path)
@@ -152,6 +153,7 @@ def test_runs_of_other_settings_are_taken_over_or_replaced_only_if_asked(cli, fe
     assert model.read_bytes() != before
 
 
+@pytest.mark.slow
 def test_runs_that_others_could_have_been_tested_on_are_refused(cli, fewer: Path, tmp_path: Path) -> None:
     """An image that came between two calls must not move a part's test images."""
     base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
@@ -169,6 +171,7 @@ def test_runs_that_others_could_have_been_tested_on_are_refused(cli, fewer: Path
     assert refused.returncode == 2 and "holds no comparison" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_group_off_the_grid_is_compared_with_its_oracle(cli, fewer: Path, tmp_path: Path) -> None:
     base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")
     chosen = ("--systems", "equioptadapt,symmetrization", "--seeds", "1", "--group", "c8")

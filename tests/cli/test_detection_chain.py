@@ -168,7 +168,7 @@ def test_systems_are_compared_on_a_detector(folder: Path, cli, tmp_path: Path, m
     small = ("--set", "canonicalizer.size=33", "--set", "canonicalizer.width=8", "--set", "batch_size=8")
     result = cli("compare", *model, *few, *small, "-o", "compared", folder / "data", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    rows = {row["system"]: row for row in json.loads((tmp_path / "compared" / "compare.json").read_text())["rows"]}
+    rows = {row["system"]: row for row in json.loads((tmp_path / "compared" / "compare.json").read_text())["systems"]}
     assert set(rows) == {"vanilla", "oracle", "equioptadapt", "consensus", "learned"}
     assert rows["oracle"]["mean"]["avg_map"] == 1.0 and rows["vanilla"]["mean"]["avg_map"] < 0.7
     assert "the network's own loss of" in result.stderr and "in 4 poses" in result.stderr

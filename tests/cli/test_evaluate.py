@@ -77,8 +77,8 @@ def test_tensors_of_several_sizes_are_refused_and_each_remedy_helps(refused, eva
     assert len(set(correct(metrics, "adapted"))) == 1 and metrics["adapted"]["invariance_residual"] == 0
 
 
-def test_a_preprocessing_in_place_of_the_artifacts_own_is_used_and_not_kept(evaluate, few, quickstart) -> None:
-    data, artifact = few / "data" / "test", quickstart.folder / "model.safetensors"
+def test_a_preprocessing_in_place_of_the_artifacts_own_is_used_and_not_kept(evaluate, fewer, quickstart) -> None:
+    data, artifact = fewer / "data" / "test", quickstart.folder / "model.safetensors"
     before = artifact.read_bytes()
     own, same, blurred = evaluate(data), evaluate(data, "--image-size", 32), evaluate(data, "--image-size", 10)
     assert (
@@ -132,6 +132,7 @@ def test_what_is_compressed_again_is_told_and_no_longer_called_exact(evaluate, m
     assert abs(harsh["adapted"]["pose_accuracy"] - plain["adapted"]["pose_accuracy"]) < 0.1
 
 
+@pytest.mark.slow
 def test_what_the_runs_recipe_compresses_is_compressed_unless_a_flag_says_otherwise(
     cli, quickstart, mixed, tmp_path
 ) -> None:

@@ -194,7 +194,7 @@ def test_a_state_of_another_training_is_damaged(cli, here: Path, monkeypatch) ->
     file = begun(cli, here, monkeypatch) / "training_state.safetensors"
     whole = load_file(file)
     for change in (
-        {"progress": torch.tensor([9.0, 0.0, 0.0, 0.0], dtype=torch.float64)},
+        {"progress": torch.tensor([9.0, 10.0, 0.0, 0.0], dtype=torch.float64)},
         {"progress": torch.zeros(2)},
         {key: value[..., :1] for key, value in whole.items() if key.startswith("optimizer") and value.ndim > 1},
         {key: value[:1] for key, value in whole.items() if key.startswith("best") and value.ndim > 1},

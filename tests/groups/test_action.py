@@ -181,7 +181,8 @@ def test_groups_of_space_do_not_act_on_images_and_say_so(group, kind):
         act(group, identity(group), noise(2, 4), kind, (4, 4))
 
 
-@pytest.mark.parametrize("group", ["d3", pytest.param("o2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("group", ["d3", "o2"])
 def test_actions_can_be_exported_with_any_batch_size(group):
     class Turn(torch.nn.Module):
         def forward(self, x, element):

@@ -75,8 +75,12 @@ def test_they_are_loaded_with_the_size_that_their_file_says(network, tmp_path) -
     (tmp_path / "preprocessor_config.json").unlink()
     shorter = load_network(str(tmp_path), arguments={"shortest_edge": 48})
     default = transformers.DetrImageProcessor().size["longest_edge"]
-    if kind.startswith("Detr"):
-        assert shorter.spec.arguments["size"] == {"shortest_edge": 48, "longest_edge": default}
+    size = {"shortest_edge": 48, "longest_edge": default} if kind.startswith("Detr") else {"shortest_edge": 48}
+    assert shorter.spec.arguments["size"] == size
+    with torch.inference_mode():
+        assert len(shorter.network([image])) == 1
+    with pytest.raises(UsageError, match="height and width go together"):
+        load_network(str(tmp_path), arguments={"height": 48})
     with pytest.raises(UsageError, match="in place of it, --model-arg shortest_edge=N"):
         load_network(str(tmp_path), image_size=64)
     with pytest.raises(EquicliError, match="takes no argument 'depth'"):

@@ -74,7 +74,7 @@ def test_augmenting_mirrors_some_images_if_asked_and_keeps_all_upright(crop, mir
     assert (16 < rising.sum() < 48) if mirror else rising.all()
 
 
-def shares(aspect, count=2000, crop="zoom"):
+def shares(aspect, count=800, crop="zoom"):
     """How much of the width and height each augmented picture of this aspect shows, (count,) each."""
     ramp = torch.arange(0, 252, 4, dtype=torch.uint8).expand(63, 63)
     image = torch.stack([ramp, ramp.T, ramp]).expand(count, -1, -1, -1)

@@ -27,6 +27,8 @@ SUFFIXES = frozenset((*TEXT, *ARRAYS, *MESHES, *SCANS))
 # By what names arrays of points go in .npz files.
 _NAMES = ("points", "pos", "xyz", "data", "pc", "arr_0")
 
+logging.getLogger("trimesh").addHandler(logging.NullHandler())  # that a texture is missing concerns nobody
+
 
 class UnreadableCloudError(UnreadableImageError):
     """A file that no point cloud can be read from. `reason` is one line, without the path."""
@@ -146,7 +148,6 @@ class CloudDecoder:
     def _read_mesh(self, data: bytes, suffix: str) -> Array:
         import trimesh
 
-        logging.getLogger("trimesh").addHandler(logging.NullHandler())  # that a texture is missing concerns nobody
         # From memory, so that no file beside it (materials, textures) is opened.
         found: Any = trimesh.load(io.BytesIO(data), file_type=suffix[1:], process=False)
         if isinstance(found, trimesh.Scene):

@@ -54,7 +54,7 @@ class Prompted(Instances):
     name = "prompted"
     Settings = PromptedSettings
     signature = Signature(INPUTS, PARTS, lists=True)
-    words = "COCO's average precision, of masks that were asked for by prompts made of the annotations,"
+    words = "COCO's average precision, of masks that were asked for by prompts,"
     columns = shown = (("avg mask IoU", "avg_mask_iou"),)
     has_pose_costs = False
     tag = "mask-generation"
@@ -116,7 +116,7 @@ class Prompted(Instances):
         return Task.changes(self, output, reference)
 
     def measure(self, records: Records, elements: Turns) -> dict[str, Any]:
-        measured = {**super().measure(records, elements), "prompts": self.settings.prompts}
+        measured = super().measure(records, elements)
         if "mask_iou" not in records:
             return measured
         turns = [np.concatenate(turn) for turn in zip(*records["mask_iou"], strict=True)]
@@ -125,12 +125,12 @@ class Prompted(Instances):
             entry["mask_iou"] = mean
         return {**measured, "mask_iou": means[0], "avg_mask_iou": sum(means) / len(means), "worst_mask_iou": min(means)}
 
-    def facts(self, measured: Mapping[str, Any]) -> list[tuple[str, str]]:
-        facts = [("prompts", f"{measured['prompts']}, made of the annotations")]
+    def facts(self, measured: Mapping[str, Any], agreement: bool) -> list[tuple[str, str]]:
+        facts = [("prompts", _GRID_SAID if agreement else _SAID[self.settings.prompts])]
         if "mask_iou" in measured:
             shares = [f"{100 * measured[key]:.2f}" for key in ("mask_iou", "avg_mask_iou", "worst_mask_iou")]
             facts.append(("mask IoU", f"{shares[0]} untouched, mean {shares[1]}, worst {shares[2]} (adapted, in %)"))
-        return [*facts, *super().facts(measured)]
+        return [*facts, *super().facts(measured, agreement)]
 
     def figure(
         self, model: "AdaptedModel", turns: Turns, paths: Sequence[Path], lost: Sequence[Path], max_pixels: int

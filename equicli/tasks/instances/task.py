@@ -208,7 +208,7 @@ class Instances(Task):
             if output in table
         }
 
-    def facts(self, measured: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def facts(self, measured: Mapping[str, Any], agreement: bool) -> list[tuple[str, str]]:
         return [
             (f"AP of {kind}", f"{told(measured[kind])} (adapted, mean over the turns, in %)")
             for kind in (BOXES, MASKS)

@@ -54,13 +54,15 @@ class PointParts(Task):
     def targets(self, samples: Sequence[Sample], data: Dataset, labels: Mapping[str, int]) -> list[Any] | None:
         decoder = CloudDecoder()
         found = [decoder.read_labels(sample.path) for sample in samples]
+        if all(of is None for of in found):
+            return None
         unlabelled = [sample.path for sample, of in zip(samples, found, strict=True) if of is None]
         missing = [path for path in unlabelled if _is_readable(path, decoder)]  # others are told where clouds are read
-        if missing and len(unlabelled) < len(samples):
+        if missing:
             raise EquicliError(
                 f"{missing[0]}: its points have no labels, as in {len(missing)} of {len(samples)} clouds."
             )
-        return None if missing else found
+        return found
 
     def prepare(self, found: PretrainedNetwork, data: Dataset, progress: Progress) -> PretrainedNetwork:
         return prepare_for_clouds(found, self.settings, progress)
