@@ -69,8 +69,9 @@ def load(
         load_checkpoint(network, weights, f"{files.name}, {path.name}")
         provenance |= {files.weights_are: path.name, "sha256": sha256_of(path)}
     normalization, remarks = find_normalization(files, normalization)
-    if ("height" in size) != ("width" in size):
-        raise UsageError("--model-arg: height and width go together; give both, or shortest_edge=N.")
+    for pair in (("height", "width"), ("shortest_edge", "longest_edge")):
+        if len(set(pair) & size.keys()) == 1:
+            raise UsageError(f"--model-arg: {pair[0]} and {pair[1]} go together here; give both.")
     if "height" in size:
         squashed = f"{size['width']}x{size['height']}"
         remarks = (*remarks, f"{files.name}: resizes every picture to {squashed} pixels, whatever its shape")

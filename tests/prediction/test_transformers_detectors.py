@@ -73,14 +73,20 @@ def test_they_are_loaded_with_the_size_that_their_file_says(network, tmp_path) -
     with torch.inference_mode():
         assert torch.equal(rebuilt([image])[0]["boxes"], found.network([image])[0]["boxes"])
     (tmp_path / "preprocessor_config.json").unlink()
-    shorter = load_network(str(tmp_path), arguments={"shortest_edge": 48})
-    default = transformers.DetrImageProcessor().size["longest_edge"]
-    size = {"shortest_edge": 48, "longest_edge": default} if kind.startswith("Detr") else {"shortest_edge": 48}
-    assert shorter.spec.arguments["size"] == size
+    edges = {"shortest_edge": 48, "longest_edge": 60}
+    shorter = load_network(str(tmp_path), arguments=edges)
+    assert shorter.spec.arguments["size"] == edges
     with torch.inference_mode():
         assert len(shorter.network([image])) == 1
     with pytest.raises(UsageError, match="height and width go together"):
         load_network(str(tmp_path), arguments={"height": 48})
+    if kind.startswith("Detr"):
+        default = transformers.DetrImageProcessor().size["longest_edge"]
+        shorter = load_network(str(tmp_path), arguments={"shortest_edge": 48})
+        assert shorter.spec.arguments["size"] == {"shortest_edge": 48, "longest_edge": default}
+    else:
+        with pytest.raises(UsageError, match="shortest_edge and longest_edge go together"):
+            load_network(str(tmp_path), arguments={"shortest_edge": 48})
     with pytest.raises(UsageError, match="in place of it, --model-arg shortest_edge=N"):
         load_network(str(tmp_path), image_size=64)
     with pytest.raises(EquicliError, match="takes no argument 'depth'"):
