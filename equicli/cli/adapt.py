@@ -8,7 +8,6 @@ import typer
 
 from equicli.cli.options import (
     CANONICALIZER,
-    DATA,
     NETWORK,
     OUTPUT,
     RUNNING,
@@ -25,6 +24,7 @@ from equicli.cli.options import (
     Mean,
     ModelArg,
     OnDevice,
+    OnTask,
     Overwrite,
     Padding,
     Precision,
@@ -60,16 +60,7 @@ def adapt_command(
             show_default="what the recipe says",
         ),
     ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="What the network is asked for, where its name does not say: classification, instances (boxes of "
-            "objects, and masks), prompted (masks of what is pointed at), semantic (a class for every pixel), of point "
-            "clouds points or point-parts, pose alone, or a task that you added.",
-            rich_help_panel=DATA,
-            show_default="classification",
-        ),
-    ] = None,
+    task: OnTask = None,
     class_map: ClassMap = None,
     train_split: TrainSplit = None,
     val_split: ValSplit = None,

@@ -23,6 +23,7 @@ from equicli.cli.options import (
     Mean,
     ModelArg,
     OnDevice,
+    OnTask,
     Overwrite,
     Preprocessing,
     Prompts,
@@ -57,6 +58,7 @@ def compare_command(
             show_default="what the recipe says",
         ),
     ] = None,
+    task: OnTask = None,
     group: Group = None,
     systems: Annotated[
         str | None,
@@ -162,6 +164,7 @@ def compare_command(
     flags = {
         "data": data,
         "model": model,
+        "task.kind": task,
         "group": group,
         "checkpoint": checkpoint,
         "ema": plain(ema),

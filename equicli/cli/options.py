@@ -120,6 +120,16 @@ Revision = Annotated[
         help="Branch, tag or commit of the Hub repository.", rich_help_panel=NETWORK, show_default="its main branch"
     ),
 ]
+OnTask = Annotated[
+    str | None,
+    typer.Option(
+        help="What the network is asked for, where its name does not say: classification, instances (boxes of "
+        "objects, and masks), prompted (masks of what is pointed at), semantic (a class for every pixel), of point "
+        "clouds points or point-parts, pose alone, or a task that you added.",
+        rich_help_panel=DATA,
+        show_default="classification",
+    ),
+]
 ImageSize = Annotated[
     int | None,
     typer.Option(

@@ -73,14 +73,15 @@ def test_they_are_loaded_with_the_size_that_their_file_says(network, tmp_path) -
     with torch.inference_mode():
         assert torch.equal(rebuilt([image])[0]["boxes"], found.network([image])[0]["boxes"])
     (tmp_path / "preprocessor_config.json").unlink()
-    edges = {"shortest_edge": 48, "longest_edge": 60}
+    detr = kind.startswith("Detr")
+    edges = {"shortest_edge": 48, "longest_edge": 60} if detr else {"height": 64, "width": 96}
     shorter = load_network(str(tmp_path), arguments=edges)
     assert shorter.spec.arguments["size"] == edges
     with torch.inference_mode():
         assert len(shorter.network([image])) == 1
-    with pytest.raises(UsageError, match="height and width go together"):
-        load_network(str(tmp_path), arguments={"height": 48})
-    if kind.startswith("Detr"):
+    if detr:
+        with pytest.raises(UsageError, match="height and width go together"):
+            load_network(str(tmp_path), arguments={"height": 48})
         default = transformers.DetrImageProcessor().size["longest_edge"]
         shorter = load_network(str(tmp_path), arguments={"shortest_edge": 48})
         assert shorter.spec.arguments["size"] == {"shortest_edge": 48, "longest_edge": default}
