@@ -1,11 +1,12 @@
-"""What the default canonicalizer costs beside Mask R-CNN and SAM, in one process, with random weights.
+"""What the default canonicalizer costs beside large networks, in one process, with random weights.
 
-    python -m tests.benchmarks.detector_cost tf_efficientnet_lite0.safetensors --pairs 5
+    python -m tests.benchmarks.canonicalizer_cost tf_efficientnet_lite0.safetensors --pairs 5
 
 EfficientNet-Lite0 at 96 pixels looks at a photograph from four sides (`consensus`, C4), which includes shrinking it;
-then the photograph is turned. Beside it: Mask R-CNN ResNet-50-FPN v2, whose shorter edge is 800 pixels, and SAM ViT-B
-at 1024 with one box. Each pair is timed one after the other; the median of the pairs' ratios is told. On a CPU it is
-the processor time of this process; on a GPU the time, of which decoding and shrinking on the CPU are a part.
+then the photograph is turned. Beside it: ViT-B/16 and ResNet-50 at 224 pixels, Mask R-CNN ResNet-50-FPN v2, whose
+shorter edge is 800 pixels, and SAM ViT-B at 1024 with one box. Each pair is timed one after the other; the median of the
+pairs' ratios is told. On a CPU it is the processor time of this process; on a GPU the time, of which decoding and
+shrinking on the CPU are a part.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+import timm
 import torch
 from torch import nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn_v2
@@ -27,8 +29,7 @@ from equicli.prediction.transformers_sam import create
 from equicli.tasks.instances.prompted import Prompted
 from equicli.tasks.instances.task import Instances
 
-# Of COCO's usual size.
-HEIGHT, WIDTH = 480, 640
+FRAME = (480, 640)  # COCO's usual one
 C4 = PlanarGroup(4)
 
 
@@ -50,12 +51,21 @@ def canonicalizer(checkpoint: str) -> Canonicalizer:
     return kind.create(settings, Context(C4, IMAGENET))
 
 
-def measure(name: str, network: nn.Module, model: AdaptedModel, pairs: int, device: torch.device) -> None:
+def measure(
+    name: str,
+    network: nn.Module,
+    model: AdaptedModel,
+    pairs: int,
+    device: torch.device,
+    frame: tuple[int, int] = FRAME,
+    count: int = 1,
+) -> None:
+    """Print a row of the table, of `count` pictures of `frame` (height, width) a call."""
     model.to(device)
-    picture = torch.randint(0, 256, (3, HEIGHT, WIDTH), dtype=torch.uint8)
+    pictures = list(torch.randint(0, 256, (count, 3, *frame), dtype=torch.uint8))
     box = torch.tensor([[100.0, 80, 400, 300]])
     prompts = [{"boxes": box}] if model.signature is Prompted.signature else None
-    inputs = model.pictures([picture], prompts)
+    inputs = model.pictures(pictures, prompts)
     shown = inputs.at(C4, None)
 
     def canonicalize() -> None:
@@ -84,12 +94,17 @@ def main(arguments: argparse.Namespace) -> None:
     torch.manual_seed(0)
     device = torch.device(arguments.device)
     print("| network | canonicalizer | network alone | relative |\n| --- | --- | --- | --- |")
+    own = Preprocess(None, None, "bilinear", IMAGENET)
+    for title, name in (("ViT-B/16", "vit_base_patch16_224"), ("ResNet-50", "resnet50")):
+        classifier = timm.create_model(name).eval()
+        for count in (1, 32):
+            model = AdaptedModel(canonicalizer(arguments.checkpoint), classifier, own)
+            measure(f"{title}, 224 px, batch {count}", classifier, model, arguments.pairs, device, (224, 224), count)
     detector = maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None).eval()
     model = AdaptedModel(canonicalizer(arguments.checkpoint), detector, AS_THEY_ARE, signature=Instances.signature)
     measure("Mask R-CNN ResNet-50-FPN v2, 800 px", detector, model, arguments.pairs, device)
     del detector, model
     sam = create("SamModel", {})
-    own = Preprocess(None, None, "bilinear", IMAGENET)
     model = AdaptedModel(canonicalizer(arguments.checkpoint), sam, own, signature=Prompted.signature)
     measure("SAM ViT-B, 1024 px, one box", sam, model, arguments.pairs, device)
 
