@@ -45,10 +45,12 @@ class Origin:
         """Fingerprints of the pictures that it was trained on; None where the file has none."""
         return artifact.read_pictures_seen(self.path)
 
-    def remarks(self, group: Group) -> list[str]:
-        """A line on what this is, and one on poses of the group that it never learned."""
-        trained = self.trained_for
+    def remarks(self, group: Group, size: int | None = None) -> list[str]:
+        """A line on what this is, one on another size that it is to look at, and one on poses that it never learned."""
+        trained, own = self.trained_for, artifact.read_config(self.path).canonicalizer.spec.get("size")
         lines = [f"canonicalizer: that of {self.name} (sha256 {self.sha256[:12]}…), trained for {trained.name}"]
+        if size not in (None, own):
+            lines.append(f"it looks at {size} pixels, and was trained at {own}; look at the identity rate")
         if not (is_finite(trained) and is_finite(group)):
             return lines
         new = [label for label in map(group.label, range(group.order)) if read_label(trained, label) is None]

@@ -260,7 +260,8 @@ def adapt_command(
     measure = f"equicli evaluate{own}"
     if metrics["near_chance"]:
         parts = " and ".join(metrics["near_chance"])
-        out.say(f"next: adapt anew; the {parts} is near chance, and the lines above say what may help. To measure it:")
+        verb = "are" if len(metrics["near_chance"]) > 1 else "is"
+        out.say(f"next: adapt anew; {parts} {verb} near chance, and the lines above say what may help. To measure it:")
         out.say(f"      {measure}")
     else:
         use = "export" if metrics["network"] else f"upright {run.folder} PHOTOS --output FOLDER"

@@ -131,9 +131,10 @@ def make_canonicalizer(setup: Setup) -> Canonicalizer:
     origin = setup.origin
     if origin:
         assert isinstance(config.canonicalizer, StartedSettings)
-        canonicalizer = origin.load(group, config.canonicalizer.size)
+        size = config.canonicalizer.size
+        canonicalizer, remarks = origin.load(group, size), origin.remarks(group, size)
     else:
-        canonicalizer = kind.create(config.canonicalizer, context)
+        canonicalizer, remarks = kind.create(config.canonicalizer, context), []
     canonicalizer.to(setup.device).eval()
     canonicalizer.training_views = config.training.views
     if canonicalizer.finds_poses:
@@ -148,7 +149,7 @@ def make_canonicalizer(setup: Setup) -> Canonicalizer:
             ) from error
     if config.training.crop_size < 1:
         _try_crops(canonicalizer, config.training.crop_size, setup.device)
-    for remark in (*canonicalizer.remarks, *(origin.remarks(group) if origin else ())):
+    for remark in (*canonicalizer.remarks, *remarks):
         setup.progress.say(remark)
     return canonicalizer
 

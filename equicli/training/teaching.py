@@ -99,7 +99,7 @@ def _costs_poses(setup: Setup) -> bool:
 def _fit(setup: Setup, canonicalizer: Canonicalizer, train: Source, validation: Resident, run: Run) -> None:
     config, training, progress = setup.config, setup.config.training, setup.progress
     if training.prior_weight and config.prior != MODEL:
-        known = "" if setup.prior.upright else " (r0 is upright, as the network knows)"
+        known = "" if setup.prior.upright or not setup.task.has_network else " (r0 is upright, as the network knows)"
         progress.say(setup.task.said("prior: the pose of training images") + f" is taken to be {setup.prior}{known}")
     network = setup.found.network.requires_grad_(training.train_base)
     if training.train_base:

@@ -103,7 +103,9 @@ def test_trained_further_it_begins_with_those_weights_and_has_seen_both_folders(
 
 
 def test_it_may_look_at_larger_pictures_than_it_was_trained_on(source):
-    run, adapted = attach("larger", **{"canonicalizer.size": 40})
+    told = Told()
+    run, adapted = attach("larger", progress=told, **{"canonicalizer.size": 40})
+    assert any(line.startswith("it looks at 40 pixels, and was trained at") for line in told.lines)
     assert same(canonicalizer_of(run), canonicalizer_of(source))
     before, after = (read_config(of.model).canonicalizer.spec for of in (source, run))
     assert {**before, "size": 40} == after and adapted.model.canonicalizer.view.size == 40
