@@ -194,6 +194,7 @@ def test_a_copy_shares_nothing_with_the_model(model):
     assert all(parameter.abs().max() > 0 for parameter in model.canonicalizer.network[0].parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["c8"])
 def test_an_exported_program_gives_the_same_output(group):
     model, x = adapted(group), noise(3, 32)

@@ -196,6 +196,7 @@ def test_images_without_labels_are_compared_by_what_needs_none(cli, few: Path, t
     assert none.returncode == 2 and "no labels, which all of these --systems train on" in none.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_is_a_table_and_a_figure(cli, fewer: Path, tmp_path: Path) -> None:
     here = shutil.copytree(fewer, tmp_path / "here")
     base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors", "--epochs", "1")

@@ -42,7 +42,7 @@ def seen_by(made: Path) -> int:
     return len(parts(made)["train"]) + len(parts(made)["validation"])
 
 
-@pytest.mark.parametrize("name", ["whole", "adapter"])
+@pytest.mark.parametrize("name", ["whole", pytest.param("adapter", marks=pytest.mark.slow)])
 def test_an_exported_file_tells_how_many_of_the_images_it_was_trained_on(cli, quickstart, made, tmp_path, name) -> None:
     copy = tmp_path / "elsewhere"
     for index, sample in enumerate(open_folder(made / "photos").samples):  # under other names

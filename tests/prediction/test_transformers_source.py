@@ -62,6 +62,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     | {"key_dim": [8, 8, 8], "num_labels": 4},
     "PoolFormer": _PYRAMID,
 }
+# One of each way of being built; the others are slow.
+OFTEN = ("ViT", "Swinv2", "ConvNext", "ResNet", "Beit", "Dinov2", "MobileNetV2", "Levit")
+FEW = [family if family in OFTEN else pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES]
 PROCESSOR = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "resample": 2}
 
 
@@ -111,7 +114,7 @@ def error_of(model: str, kind: type[EquicliError] = EquicliError, **options: Any
     return str(caught.value)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FEW)
 def test_a_network_gives_the_logits_of_transformers_own_and_is_rebuilt_from_json(tmp_path: Path, family: str) -> None:
     folder = folder_of(written(family), tmp_path / "network")
     found, reference = load_network(f"transformers:{folder}"), theirs(folder, family)
@@ -127,7 +130,7 @@ def test_a_network_gives_the_logits_of_transformers_own_and_is_rebuilt_from_json
             assert torch.equal(network(images()), logits)
 
 
-@pytest.mark.parametrize("family", ["ViT", "Swinv2", "ConvNext", "ResNet", "Beit", "Dinov2", "MobileNetV2", "Levit"])
+@pytest.mark.parametrize("family", FEW)
 def test_the_head_is_found_and_replaced(tmp_path: Path, family: str) -> None:
     network = load_network(f"transformers:{folder_of(written(family), tmp_path / 'network')}").network
     head = network.get_submodule(find_head(network))
