@@ -121,6 +121,7 @@ def test_evaluate_and_export_use_the_latest_run_and_its_recorded_test_images(cli
     assert [json.loads(from_file.stdout)[k] for k in same] == [json.loads(evaluated.stdout)[k] for k in same]
 
 
+@pytest.mark.slow
 def test_turning_files_of_unresized_squares_gives_the_same_counts_as_turning_tensors(cli, quickstart, few, tmp_path):
     evaluate = ("evaluate", quickstart.folder / "run", "--data", few / "data" / "test", "--json")
     documents = [
@@ -352,7 +353,7 @@ def test_the_shipped_shell_script_runs_the_whole_pipeline(here: Path, path_of_co
     ("flags", "order"),
     [
         (("--canonicalizer", "equivariant", "--canonicalizer-size", "17", "--padding", "zeros", "--prior", "r90"), 4),
-        (("--group", "so2", "--canonicalizer-size", "17"), 8),
+        pytest.param(("--group", "so2", "--canonicalizer-size", "17"), 8, marks=pytest.mark.slow),
         pytest.param(("--canonicalizer", "energy", "--group", "d4"), 8, marks=pytest.mark.slow),
     ],
     ids=["equivariant", "so2", "energy"],

@@ -136,6 +136,7 @@ def test_an_interrupted_comparison_goes_on_to_the_same_accuracies(
         assert [run["correct"] for run in row["runs"]] == [whole[name]["runs"][0]["correct"]]
 
 
+@pytest.mark.slow
 def test_runs_of_other_settings_are_taken_over_or_replaced_only_if_asked(cli, fewer: Path, tmp_path: Path) -> None:
     base = ("compare", "data", "--recipe", "compare-quickstart", "--checkpoint", "network.safetensors")
     chosen = ("--systems", "equioptadapt", "--seeds", "1", "--epochs", "1", "-o", tmp_path / "o")

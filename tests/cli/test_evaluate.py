@@ -109,6 +109,7 @@ def test_preprocessings_that_cannot_be_are_refused_in_one_line(refused, quicksta
     assert words in refused(quickstart.folder / "data", 2, *arguments)
 
 
+@pytest.mark.slow
 def test_what_the_runs_recipe_turns_is_turned_unless_a_flag_says_otherwise(cli, quickstart, mixed, tmp_path) -> None:
     shutil.copytree(quickstart.folder / "run", tmp_path / "run")
     settings = tmp_path / "run" / "resolved.yaml"

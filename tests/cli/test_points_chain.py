@@ -87,8 +87,11 @@ def test_an_exported_file_predicts_clouds_of_any_size_at_any_rotation(run, cli, 
     [
         ("--canonicalizer", "optimized", "--set", "canonicalizer.width=4", "--passes", "2"),
         ("--canonicalizer", "frame", "--passes", "2"),
-        ("--canonicalizer", "frame", "--set", "canonicalizer.choose=none", "--set", "policy=mean"),
-        ("--group", "so2z", "--prior", "r0"),
+        pytest.param(
+            ("--canonicalizer", "frame", "--set", "canonicalizer.choose=none", "--set", "policy=mean"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(("--group", "so2z", "--prior", "r0"), marks=pytest.mark.slow),
         ("--canonicalizer", "none", "--train-base", "--set", "augment=true"),
         ("--set", "prior_weight=0", "--set", "task_weight=1"),
         ("--head", "new"),

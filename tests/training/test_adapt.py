@@ -360,11 +360,11 @@ def rectangles(workplace):
     [
         {},
         {"preprocess": "checkpoint", "image_size": 32},
-        {"group": "d4", "canonicalizer": EQUIVARIANT},
-        {"group": "c8"},
         {"group": "so2", "canonicalizer": STEERABLE},
         {"preprocess": "checkpoint", "image_size": 32, "task_weight": 0.5},
-        {"canonicalizer": {"kind": "energy"}},
+        pytest.param({"group": "d4", "canonicalizer": EQUIVARIANT}, marks=pytest.mark.slow),
+        pytest.param({"group": "c8"}, marks=pytest.mark.slow),
+        pytest.param({"canonicalizer": {"kind": "energy"}}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

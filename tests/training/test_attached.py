@@ -147,7 +147,7 @@ def test_kernels_are_attached_in_the_form_that_is_stored(workplace, source, chan
     assert same(canonicalizer_of(run), canonicalizer_of(first))
 
 
-@pytest.mark.parametrize(("text", "epochs"), [("attached", 0), ("epoch 1/2", 2), ("keeping", 2)])
+@pytest.mark.parametrize(("text", "epochs"), [("attached", 0), ("epoch 1/2", 2)])
 def test_a_killed_run_goes_on_without_what_it_started_from(source, text, epochs):
     whole, _ = attach("whole", epochs=epochs)
     with pytest.raises(Killed):

@@ -298,9 +298,9 @@ def turned(images, label, group):
     ("kind", "group", "label"),
     [
         ("optimized", "c4", "r90"),
-        ("optimized", "d4", "r90m"),
-        ("equivariant", "c4", "r90"),
         ("steerable", "so2", "r90"),
+        pytest.param("optimized", "d4", "r90m", marks=pytest.mark.slow),
+        pytest.param("equivariant", "c4", "r90", marks=pytest.mark.slow),
     ],
 )
 def test_the_poses_of_a_turned_folder_are_learned_as_the_prior_says(tmp_path, kind, group, label):
