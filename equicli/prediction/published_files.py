@@ -2,14 +2,20 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from torch import nn
 
 from equicli.errors import EquicliError, UsageError, reason, shown
-from equicli.prediction.checkpoint_files import INDEX, first_of
+from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights
+from equicli.prediction.checkpoint_files import INDEX, WEIGHT_FILES, first_of, sha256_of
 from equicli.prediction.hub import download_first, find_first, split_revision
 from equicli.prediction.network import NetworkRequest
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
@@ -104,3 +110,28 @@ def _open_folder(folder: Path) -> PublishedFiles:
         {"model": f"transformers:{folder.resolve().name}"},
         "checkpoint",
     )
+
+
+def build_published(
+    files: PublishedFiles, request: NetworkRequest, make: Callable[[], Network]
+) -> tuple[Network, dict[str, str]]:
+    """Build a network and give it the published weights, where they are wanted; and say where these are from.
+
+    Args:
+        make: builds it with untrained weights.
+
+    Raises:
+        EquicliError: it cannot be built, or the weights are not for it.
+    """
+    path = files.get(WEIGHT_FILES) if request.pretrained else None
+    weights = None if path is None else read_weights(path, f"{files.name}, {path.name}")
+    try:
+        with nullcontext() if weights is None else Allowance(weights):
+            network = make()
+    except EquicliError as error:
+        raise EquicliError(f"{files.name}: {error}") from error
+    provenance = dict(files.provenance)
+    if path is not None and weights is not None:
+        load_checkpoint(network, weights, f"{files.name}, {path.name}")
+        provenance |= {files.weights_are: path.name, "sha256": sha256_of(path)}
+    return network, provenance

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -11,10 +10,8 @@ from torch import Tensor, nn
 from equicli.data.normalization import IMAGENET, Normalization
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError, reason
-from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights
-from equicli.prediction.checkpoint_files import WEIGHT_FILES, sha256_of
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
-from equicli.prediction.published_files import PublishedFiles, read_json
+from equicli.prediction.published_files import PublishedFiles, build_published, read_json
 from equicli.prediction.transformers_class import Before, put_before
 from equicli.prediction.transformers_library import class_names_of, configuration, entries, quiet, transformers
 from equicli.prediction.transformers_preprocess import PROCESSOR_FILES, find_normalization
@@ -57,17 +54,7 @@ def load(
     # Edges of another kind than published take the place of all: transformers takes no mixture.
     size = {**published_size, **sizes} if set(sizes) <= set(published_size) else sizes
     arguments |= {_SIZE: size, **rest}
-    path = files.get(WEIGHT_FILES) if request.pretrained else None
-    weights = None if path is None else read_weights(path, f"{files.name}, {path.name}")
-    try:
-        with nullcontext() if weights is None else Allowance(weights):
-            network = create(architecture, arguments)
-    except EquicliError as error:
-        raise EquicliError(f"{files.name}: {error}") from error
-    provenance = dict(files.provenance)
-    if path is not None and weights is not None:
-        load_checkpoint(network, weights, f"{files.name}, {path.name}")
-        provenance |= {files.weights_are: path.name, "sha256": sha256_of(path)}
+    network, provenance = build_published(files, request, lambda: create(architecture, arguments))
     normalization, remarks = find_normalization(files, normalization)
     for pair in (("height", "width"), ("shortest_edge", "longest_edge")):
         if len(set(pair) & size.keys()) == 1:

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -13,11 +12,9 @@ from equicli.data.normalization import IMAGENET
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError, reason
 from equicli.groups.coordinates import boxes_around
-from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights
-from equicli.prediction.checkpoint_files import WEIGHT_FILES, sha256_of
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
 from equicli.prediction.promptable import count_prompts
-from equicli.prediction.published_files import PublishedFiles
+from equicli.prediction.published_files import PublishedFiles, build_published
 from equicli.prediction.transformers_class import Before, put_before
 from equicli.prediction.transformers_library import configuration, quiet, transformers
 from equicli.prediction.transformers_preprocess import find_normalization
@@ -52,17 +49,7 @@ def load(
     if request.arguments:
         raise UsageError(f"--model-arg: {architecture} takes none; its configuration says all.")
     arguments = {part: configuration(published[part]) for part in _PARTS if isinstance(published.get(part), dict)}
-    path = files.get(WEIGHT_FILES) if request.pretrained else None
-    weights = None if path is None else read_weights(path, f"{files.name}, {path.name}")
-    try:
-        with nullcontext() if weights is None else Allowance(weights):
-            network = create(architecture, arguments)
-    except EquicliError as error:
-        raise EquicliError(f"{files.name}: {error}") from error
-    provenance = dict(files.provenance)
-    if path is not None and weights is not None:
-        load_checkpoint(network, weights, f"{files.name}, {path.name}")
-        provenance |= {files.weights_are: path.name, "sha256": sha256_of(path)}
+    network, provenance = build_published(files, request, lambda: create(architecture, arguments))
     normalization, remarks = find_normalization(files, IMAGENET)
     preprocess = Preprocess(None, None, "bilinear", normalization)  # it resizes by itself
     return PretrainedNetwork(

@@ -9,7 +9,6 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -17,10 +16,8 @@ from torch import Tensor, nn
 
 from equicli.errors import EquicliError, reason
 from equicli.prediction import transformers_detectors, transformers_sam, zero_shot
-from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights
-from equicli.prediction.checkpoint_files import WEIGHT_FILES, sha256_of
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
-from equicli.prediction.published_files import open_files, read_json, refuse_other_problems
+from equicli.prediction.published_files import build_published, open_files, read_json, refuse_other_problems
 from equicli.prediction.transformers_class import Before, put_before
 from equicli.prediction.transformers_library import class_names_of, description, entries, quiet, transformers
 from equicli.prediction.transformers_preprocess import find_preprocess
@@ -51,18 +48,8 @@ def load(request: NetworkRequest) -> PretrainedNetwork:
     arguments = {**_published_arguments(architecture, published), **request.arguments}
     if "num_classes" in arguments:  # what timm calls it
         arguments["num_labels"] = arguments.pop("num_classes")
-    path = files.get(WEIGHT_FILES) if request.pretrained else None
-    weights = None if path is None else read_weights(path, f"{files.name}, {path.name}")
-    try:
-        with nullcontext() if weights is None else Allowance(weights):
-            network = create(architecture, arguments)
-    except EquicliError as error:
-        raise EquicliError(f"{files.name}: {error}") from error
+    network, provenance = build_published(files, request, lambda: create(architecture, arguments))
     config: Any = network.config
-    provenance = dict(files.provenance)
-    if path is not None and weights is not None:
-        load_checkpoint(network, weights, f"{files.name}, {path.name}")
-        provenance |= {files.weights_are: path.name, "sha256": sha256_of(path)}
     preprocess, remarks = find_preprocess(files, config, request.image_size)
     class_names = class_names_of(published.get("id2label"), config.num_labels)
     spec = NetworkSpec("transformers", architecture, arguments)

@@ -6,7 +6,6 @@ which is what is adapted and stored.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,10 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equicli.errors import EquicliError, UsageError, reason
-from equicli.prediction.checkpoint import Allowance, load_checkpoint, read_weights
-from equicli.prediction.checkpoint_files import WEIGHT_FILES, sha256_of
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
-from equicli.prediction.published_files import PublishedFiles, read_json
+from equicli.prediction.published_files import PublishedFiles, build_published, read_json
 from equicli.prediction.transformers_library import description, quiet, transformers, translate
 from equicli.prediction.transformers_preprocess import find_preprocess
 
@@ -45,14 +42,8 @@ def load(files: PublishedFiles, published: Mapping[str, Any], request: NetworkRe
     if any(arguments.get(key) != value for key, value in request.arguments.items()):
         raise UsageError("--model-arg: a zero-shot network takes none; --prompts says what its classes are.")
     tokens = {key: text[key] for key in _TOKENS if isinstance(text.get(key), int)}
-    path = files.get(WEIGHT_FILES) if request.pretrained else None
-    weights = None if path is None else read_weights(path, f"{files.name}, {path.name}")
-    with nullcontext() if weights is None else Allowance(weights):
-        towers = TwoTowers(_build(architecture, arguments, {**description(text), **tokens}))
-    provenance = dict(files.provenance)
-    if path is not None and weights is not None:
-        load_checkpoint(towers, weights, f"{files.name}, {path.name}")
-        provenance |= {files.weights_are: path.name, "sha256": sha256_of(path)}
+    words = {**description(text), **tokens}
+    towers, provenance = build_published(files, request, lambda: TwoTowers(_build(architecture, arguments, words)))
     towers.tokenize = _tokenizer(architecture, files, towers.config.text_config.max_position_embeddings)
     preprocess, remarks = find_preprocess(files, towers.config, request.image_size)
     spec = NetworkSpec("transformers", architecture, arguments)

@@ -70,6 +70,7 @@ def fit(
     Returns:
         The best epoch, counted from 1, or 0 for the weights of before, and its scores on the validation images.
     """
+    canonicalizer.training_views = settings.views
     trainer = _Trainer(canonicalizer, objective, settings, seed, base)
     if state is not None and state.is_file():
         trainer.restore(state)

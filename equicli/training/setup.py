@@ -136,7 +136,6 @@ def make_canonicalizer(setup: Setup) -> Canonicalizer:
     else:
         canonicalizer, remarks = kind.create(config.canonicalizer, context), []
     canonicalizer.to(setup.device).eval()
-    canonicalizer.training_views = config.training.views
     if canonicalizer.finds_poses:
         try:
             with torch.inference_mode():

@@ -424,3 +424,9 @@ def test_the_loss_of_a_distribution_prior_does_not_depend_on_batches():
     objective = objective_of(Prior(("r0", "r90"), (0.5, 0.5)))
     losses = [measure(module, unlabelled(pixels), objective, size).loss for size in (42, 21, 4)]
     assert losses == pytest.approx([losses[0]] * 3, abs=1e-5)
+
+
+def test_as_many_views_are_asked_as_the_settings_say_whoever_trains(tmp_path):
+    module = create("consensus", "c4", size=16, width=4)
+    train(module, tmp_path, views=1, epochs=1)
+    assert module.training_views == 1
