@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
@@ -129,15 +130,18 @@ def parse_config(header: str | None, name: str) -> ModelConfig:
             f"{name}: artifact format {shown(version)}, but this equicli reads 1 to {FORMAT}; update equicli."
         )
     try:
-        config = TypeAdapter(ModelConfig).validate_python(
-            _of_format_1(content) if version == 1 else content, extra="forbid"
-        )
+        config = _checked().validate_python(_of_format_1(content) if version == 1 else content, extra="forbid")
         _check(config)
     except ValidationError as error:
         raise EquicliError(f"{name}: {damaged(error)}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EquicliError(f"{name}: damaged configuration at {shown(error)}.") from None
     return config
+
+
+@cache
+def _checked() -> TypeAdapter[ModelConfig]:
+    return TypeAdapter(ModelConfig)
 
 
 def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,9 @@ def _root(
     pass
 
 
+_run = typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command line; errors that a user can cause are one line on stderr and exit code 1 or 2.
 
@@ -87,7 +90,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ° must not cost an evaluation
     try:
-        code = app(join_triples(sys.argv[1:]), standalone_mode=False, prog_name="equicli")
+        code = _run(join_triples(sys.argv[1:]), standalone_mode=False, prog_name="equicli")
         with naming("standard output"):
             sys.stdout.flush()
     except (SystemExit, BrokenPipeError):  # typer and rich make one of the other

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,16 @@ class Allowance(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if any(argument.name == "device" for argument in func._schema.arguments):  # it makes a tensor
+        if _makes_a_tensor(func):
             self._left -= func(*args, **{**kwargs, "device": "meta"}).numel()  # known before any memory is taken
             if self._left < 0:
                 raise ValueError("far larger than its weights")
         return func(*args, **kwargs)
+
+
+@cache
+def _makes_a_tensor(operator: Any) -> bool:
+    return any(argument.name == "device" for argument in operator._schema.arguments)
 
 
 def read_weights(path: Path, name: str | None = None) -> dict[str, Tensor]:

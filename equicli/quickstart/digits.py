@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from equicli.data.decode import read_picture
 from equicli.data.folders import open_folder
@@ -29,6 +28,8 @@ def prepare(folder: Path, progress: Progress) -> None:
 
 def write_digits(folder: Path) -> None:
     """Write scikit-learn's digits (1,797 scans, here 0 to 8) as PNG files; every fifth is a test image."""
+    from sklearn.datasets import load_digits  # which imports a good part of SciPy
+
     digits = load_digits()
     for index, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
         if digit == 9:

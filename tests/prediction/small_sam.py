@@ -1,5 +1,6 @@
 """SAM, SAM 2, DETR and RT-DETR with random weights, a few thousand parameters each."""
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -84,6 +85,7 @@ DETECTORS: dict[str, dict[str, Any]] = {
 }
 
 
+@cache
 def random_network(architecture: str) -> nn.Module:
     """One of them with weights so large that outputs depend on what is seen."""
     torch.manual_seed(0)

@@ -21,8 +21,12 @@ from tests.prediction.small_sam import DETECTORS, random_network
 from tests.prediction.test_transformers_sam import picture
 
 C4 = PlanarGroup(4)
-NETWORKS = {name: random_network(name) for name in DETECTORS}
-EVERY = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+EVERY = pytest.mark.parametrize("network", DETECTORS, indirect=True)
+
+
+@pytest.fixture
+def network(request):
+    return random_network(request.param)
 
 
 @EVERY
@@ -95,7 +99,7 @@ def test_they_are_loaded_with_the_size_that_their_file_says(network, tmp_path) -
 
 
 def test_classes_without_names_are_counted_from_0_as_there_is_no_background() -> None:
-    network = NETWORKS["RTDetrForObjectDetection"]
+    network = random_network("RTDetrForObjectDetection")
     assert (count_outputs(network), first_label(network)) == (3, 0)
 
     class Nameless:

@@ -27,8 +27,12 @@ from tests.tasks.test_instances import scenery, truth
 C4, D4 = PlanarGroup(4), PlanarGroup(4, reflections=True)
 KINDS = {"points": "keypoints", "boxes": "boxes", "masks": "mask"}
 PREPROCESS = Preprocess(None, None, "bilinear", HALF)
-NETWORKS = {name: random_network(name) for name in SAMS}
-EVERY = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+EVERY = pytest.mark.parametrize("network", SAMS, indirect=True)
+
+
+@pytest.fixture
+def network(request):
+    return random_network(request.param)
 
 
 def adapted(network: Any, group: str = "c4") -> AdaptedModel:
@@ -98,7 +102,7 @@ def test_the_network_looks_once_for_a_hundred_prompts(network) -> None:
 
 def test_what_is_asked_in_pixels_that_span_the_picture_is_what_transformers_asks_by_their_centres() -> None:
     """Of a picture that the network need not resize both count the same pixels."""
-    network, image = NETWORKS["SamModel"], picture(48, 64)
+    network, image = random_network("SamModel"), picture(48, 64)
     processor = transformers.SamImageProcessor(
         size={"longest_edge": 64}, pad_size={"height": 64, "width": 64}, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
@@ -179,7 +183,7 @@ def test_they_are_loaded_by_folder_and_rebuilt_copied_and_pickled(network, tmp_p
     ],
 )
 def test_what_is_no_prompt_is_told_in_one_line(prompts, said) -> None:
-    model = adapted(NETWORKS["SamModel"])
+    model = adapted(random_network("SamModel"))
     with pytest.raises(UsageError, match=said) as error:
         model.decode(model.encode(picture(30, 40)), **prompts)
     assert "\n" not in str(error.value)
@@ -190,9 +194,9 @@ def test_other_networks_and_other_tasks_say_what_fits() -> None:
     with pytest.raises(UsageError, match="Flatten answers no prompts"):
         model.encode(picture(20, 20))
     with pytest.raises(UsageError, match=r"2 mappings of 1 pictures"):
-        adapted(NETWORKS["SamModel"]).predict([picture(20, 20)], [{}, {}])
+        adapted(random_network("SamModel")).predict([picture(20, 20)], [{}, {}])
     with pytest.raises(UsageError, match=r"answers prompts: .*model\.decode"):
-        adapted(NETWORKS["SamModel"]).predict([picture(20, 20)])
+        adapted(random_network("SamModel")).predict([picture(20, 20)])
     with pytest.raises(EquicliError, match=r"has no '?.*Sam9Model"):
         rebuild_network(NetworkSpec("transformers", "Sam9Model", {}))
 
@@ -207,7 +211,7 @@ def test_points_lie_inside_their_objects_and_in_the_corners_of_a_grid() -> None:
 
 
 def test_off_the_grid_prompts_go_onto_the_grown_canvas_and_masks_come_back_whole() -> None:
-    model = adapted(NETWORKS["SamModel"], "c8")
+    model = adapted(random_network("SamModel"), "c8")
     for seed in range(3):
         encoded = model.encode(picture(30, 44, seed))
         (seen,) = frames_after(model.canonicalizer.group, encoded.pose.element, [(30, 44)], "grow")
