@@ -144,6 +144,8 @@ def evaluate(
         max_pixels = max_pixels or (recorded and recorded.max_pixels) or MAX_PIXELS
         overrides = Overrides(preprocess, image_size, value_range)
         config = overrides.apply(config)
+        named = {"--data": data, "--test-split": test_split}
+        given = {flag: value for flag, value in named.items() if value is not None} | overrides.by_flag()
         images = find_samples(task, data, run, progress, test_split=test_split, strict=strict)
         labels = task.rebind(images.data, config.labels, config.class_names)
         if labels != config.labels:
@@ -180,7 +182,7 @@ def evaluate(
             seen=artifact.read_pictures_seen(file),
             root=images.data.root,
             folder=images.data.samples,
-            overrides=({} if data is None else {"--data": data}) | overrides.by_flag(),
+            overrides=given,
             latest=run.folder if run and path is None else None,
             progress=progress,
         )
@@ -188,9 +190,9 @@ def evaluate(
         figure = task.figure(model, turns, [sample.path for sample in images.samples], lost, max_pixels)
         metrics["figure"] = {"file": figure.file, "title": figure.title} if figure else None
         # The model card stays with what the run was made for.
-        card = data is None and reencode is None and not overrides.by_flag() and precision == "fp32"
+        as_it_was = not given and reencode is None and precision == "fp32"
         with shown(metrics, show):
-            write_reports(run, folder, metrics, config, card=card and folder == file.parent, figure=figure)
+            write_reports(run, folder, metrics, config, card=as_it_was and folder == file.parent, figure=figure)
         return metrics, folder
 
 

@@ -158,12 +158,17 @@ class Prior:
         return before == after
 
 
-def near_chance(group: Group, prior: Prior, identity_rate: float) -> bool:
-    """Whether an identity rate is hardly more than a pose at random has; never of what chance says nothing of."""
+def near_chance(group: Group, prior: Prior, identity_rate: float, n: int) -> bool:
+    """Whether an identity rate is hardly more than a pose at random has; never of what chance says nothing of.
+
+    Args:
+        n: of how many images it is the rate: a few are found wrongly by a good canonicalizer, too.
+    """
     if not is_finite(group) or prior.shares:
         return False
     chance = len(prior.poses) / group.order
-    return identity_rate < min(1.5 * chance, chance + (1 - chance) / 4)
+    hardly = identity_rate < min(1.5 * chance, chance + (1 - chance) / 4)
+    return hardly and identity_rate + n**-0.5 < (1 + chance) / 2
 
 
 def same_pose(group: Group, element: Tensor, other: Element) -> Tensor:

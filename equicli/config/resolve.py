@@ -87,7 +87,9 @@ def build_config(
 
 def _find(kind: str, known: Mapping[str, Known], section: str) -> Known:
     if kind not in known:
-        hint = did_you_mean(kind, known) or f" Known: {', '.join(known)}."
+        meant = [f"'{name}'" for name, one in known.items() if kind in getattr(one, "also_called", ())]
+        hint = f" Did you mean {' or '.join(meant)}?" if meant else did_you_mean(kind, known)
+        hint = hint or f" Known: {', '.join(known)}."
         raise UsageError(f"--{section} {kind}: no such {section}.{hint}")
     return known[kind]
 

@@ -56,7 +56,7 @@ def metrics_document(
         overrides: preprocessing in place of the artifact's own, by flag. precision: of the prediction network.
     """
     systems = {
-        name: {**task.measure(records, evaluation.elements), "passes": evaluation.passes[name]}
+        name: {**task.measure(records, evaluation.elements), "passes": evaluation.passes[name] * task.has_network}
         for name, records in evaluation.records.items()
     }
     for name, records in evaluation.records.items():

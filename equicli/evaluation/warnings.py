@@ -92,6 +92,6 @@ def near_chance_of(evaluation: Evaluation, task: Task, prior: Prior) -> list[str
     parts = []
     if "vanilla" in records and not evaluation.agreement and task.near_chance(records["vanilla"]):
         parts.append(NETWORK)
-    if found is not None and near_chance(evaluation.group, prior, float(found.identity.double().mean())):
+    if found is not None and near_chance(evaluation.group, prior, float(found.identity.double().mean()), evaluation.n):
         parts.append(CANONICALIZER)
     return parts

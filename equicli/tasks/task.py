@@ -62,6 +62,7 @@ class Task:
     the first pixel is (0.5, 0.5)).
 
     name: what `--task` takes and artifacts store.
+    also_called: what people look for it under.
     Settings: what a user can set, `--set task.KEY=VALUE`; `self.settings` has it, see also `stored`.
     signature: what the prediction network takes and returns; see `prediction.signature`.
     has_loss: whether `loss` can train a canonicalizer or a network on targets; only of outputs that have no place in
@@ -81,6 +82,7 @@ class Task:
     """
 
     name: ClassVar[str]
+    also_called: ClassVar[tuple[str, ...]] = ()
     Settings: ClassVar[type[TaskSettings]] = TaskSettings
     signature: ClassVar[Signature] = CLASSIFIER
     score: ClassVar[str] = "acc"

@@ -143,7 +143,7 @@ def _kept(setup: Setup, objective: Objective, epoch: int, scores: Scores, n: int
     of = setup.task.said(f"all {n} validation images")
     which = f"epoch {epoch}" if epoch else "the weights that it started from"
     known = setup.config.training.prior_weight and setup.config.prior != MODEL
-    if known and near_chance(setup.group, setup.prior, scores.identity_rate):
+    if known and near_chance(setup.group, setup.prior, scores.identity_rate, n):
         rate = f"of {of} {scores.identity_rate:.1%} are found as the prior says, near chance"
         return f"keeping {which}, though training learned next to nothing: {rate}"
     by_rate = objective.judged_by_identity_rate

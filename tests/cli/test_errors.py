@@ -36,6 +36,7 @@ def check(result, code: int, *words: str) -> None:
         (["data", "--model", "resnet5O"], ["resnet5O", "Did you mean 'resnet50'"]),
         (["data", "--model", "torchvision:squeezenet"], ["Did you mean 'squeezenet1_"]),
         (["data", "--model", "ftp:x"], ["unknown source 'ftp:'"]),
+        (["data", *MODEL, "--task", "segmentation"], ["no such task. Did you mean 'instances' or 'semantic'?"]),
         (["data", *MODEL, "--checkpoint", "none.pth"], ["none.pth", "no such file"]),
         (["data", *MODEL, "--group", "c0"], ["--group c0", "from 1 to"]),
         (["data", *MODEL, "--group", "x4"], ["--group x4", "not a group", "c4", "d4", "so2", "o2"]),

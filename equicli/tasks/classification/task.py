@@ -51,6 +51,7 @@ class Classification(Task):
     """One class for each image. Outputs are logits (b, k), targets the index of the right one."""
 
     name = "classification"
+    also_called = ("image-classification", "images")
     Settings = ClassificationSettings
     has_loss = True
     columns: ClassVar[tuple[tuple[str, str], ...]] = (("avg top-5", "avg_top5_acc"), ("avg ECE", "avg_ece"))

@@ -52,6 +52,7 @@ class Prompted(Instances):
     """
 
     name = "prompted"
+    also_called = ("mask-generation", "sam")
     Settings = PromptedSettings
     signature = Signature(INPUTS, PARTS, lists=True)
     words = "COCO's average precision, of masks that were asked for by prompts,"

@@ -59,6 +59,7 @@ class Instances(Task):
     """
 
     name = "instances"
+    also_called: ClassVar[tuple[str, ...]] = ("detection", "object-detection", "segmentation", "instance-segmentation")
     Settings: ClassVar[type[TaskSettings]] = InstancesSettings
     signature = Signature("image", PARTS, lists=True)
     score, title = "map", "AP"

@@ -35,6 +35,7 @@ class PointParts(Task):
     """
 
     name = "point-parts"
+    also_called = ("part-segmentation",)
     Settings = PartSettings
     signature = Signature("points", "per-point")
     score = "iou"

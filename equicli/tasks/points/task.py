@@ -38,6 +38,7 @@ class PointClassification(Classification):
     """
 
     name = "points"
+    also_called = ("clouds", "point-clouds")
     Settings = PointSettings
     signature = Signature("points", "logits")
     columns = (("z", "z_acc"), ("class mean", "avg_class_acc"))

@@ -48,6 +48,7 @@ class Semantic(Task):
     """
 
     name = "semantic"
+    also_called = ("segmentation", "semantic-segmentation", "image-segmentation")
     Settings = SemanticSettings
     signature = Signature("image", "mask", reads="classes")
     score, title, words = "miou", "mIoU", "mean intersection over union of the classes that are there"
