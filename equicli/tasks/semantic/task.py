@@ -45,11 +45,14 @@ class SemanticSettings(TaskSettings):
 class Semantic(Task):
     """The class of every pixel. Networks are torchvision's, transformers', or keep to their contracts: images
     (b, 3, h, w) in; a score for each class and pixel out, (b, k, h', w'), perhaps as `out` or `logits` of a mapping.
+
+    What is returned has `classes`, (b, h, w) or a list of (h, w), and `information` (b,), by which a gate chooses; see
+    `readers`. Artifacts that were written before there were such gates return the classes alone.
     """
 
     name = "semantic"
     Settings = SemanticSettings
-    signature = Signature("image", "mask", reads="classes")
+    signature = Signature("image", {"classes": "mask", "information": "invariant"}, reads="classes_and_information")
     score, title, words = "miou", "mIoU", "mean intersection over union of the classes that are there"
     columns = (("avg pixel accuracy", "avg_pixel_acc"),)
     baselines = ("vanilla", "oracle")
@@ -126,11 +129,14 @@ class Semantic(Task):
 
     # Evaluation
 
+    def targets_of(self, output: Any) -> list[Any]:
+        return list(_classes(output))
+
     def record(self, output: Any, targets: Sequence[Any]) -> dict[str, Any]:
         """`confusion` has the entries of each picture's confusion matrix; `miou` is the figure of each picture alone,
         by which pictures are compared."""
         found = []
-        for said, target in zip(output, targets, strict=True):
+        for said, target in zip(_classes(output), targets, strict=True):
             right = target.classes((said.shape[-2], said.shape[-1])) if isinstance(target, _Target) else target
             found.append(confusion(said.cpu(), right.cpu()))
         alone = [float(Matrix([one]).overlaps().nanmean().nan_to_num(1)) for one in found]
@@ -138,7 +144,8 @@ class Semantic(Task):
 
     def changes(self, output: Any, reference: Any) -> tuple[Tensor, float]:
         """Another prediction is one of which any pixel is another; the largest change is the share of those."""
-        apart = torch.tensor([float((a != b).double().mean()) for a, b in zip(output, reference, strict=True)])
+        pairs = zip(_classes(output), _classes(reference), strict=True)
+        apart = torch.tensor([float((a != b).double().mean()) for a, b in pairs])
         return apart > 0, float(apart.max())
 
     def measure(self, records: Records, elements: Turns) -> dict[str, Any]:
@@ -156,7 +163,7 @@ class Semantic(Task):
 
     def draw(self, axes: Any, output: Any) -> None:
         """Each class but 0 as a veil of its own colour."""
-        (said,) = output
+        (said,) = _classes(output)
         veil = said.double().cpu()
         axes.imshow(veil.masked_fill(veil == 0, torch.nan).numpy() % 20, cmap="tab20", vmin=0, vmax=20, alpha=0.5)
 
@@ -179,6 +186,10 @@ class Semantic(Task):
             names.get(label, str(label)): {"iou": float(column[0]), "avg_iou": float(column.mean())}
             for label, column in zip(turns[0].classes, overlaps.T, strict=True)
         }
+
+
+def _classes(output: Any) -> Any:
+    return output["classes"] if isinstance(output, Mapping) else output
 
 
 def _count_outputs(scores: Any) -> int | None:
