@@ -234,7 +234,9 @@ class Instances(Task):
         if found.masks:
             frame = (int(found.masks[0]["size"][0]), int(found.masks[0]["size"][1]))
             veil = decode(found.masks, frame).any(dim=0).numpy()
-            axes.imshow(np.where(veil, 1.0, np.nan), cmap="autumn", vmin=0, vmax=1, alpha=0.4)
+            axes.imshow(
+                np.where(veil, 1.0, np.nan), cmap="autumn", vmin=0, vmax=1, alpha=0.4, extent=(0, frame[1], frame[0], 0)
+            )
 
     def near_chance(self, records: Records) -> bool:
         return float(pools_of(records[BOXES])[0].mean().nan_to_num(0)) < HARDLY

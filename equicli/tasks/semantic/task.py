@@ -165,7 +165,8 @@ class Semantic(Task):
         """Each class but 0 as a veil of its own colour."""
         (said,) = _classes(output)
         veil = said.double().cpu()
-        axes.imshow(veil.masked_fill(veil == 0, torch.nan).numpy() % 20, cmap="tab20", vmin=0, vmax=20, alpha=0.5)
+        shown, extent = veil.masked_fill(veil == 0, torch.nan).numpy() % 20, (0, veil.shape[1], veil.shape[0], 0)
+        axes.imshow(shown, cmap="tab20", vmin=0, vmax=20, alpha=0.5, extent=extent)
 
     def warnings(self, records: Records, elements: Turns, labels: Mapping[str, int]) -> list[str]:
         entries = torch.cat([turns[0] for turns in records["confusion"]])
