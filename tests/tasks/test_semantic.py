@@ -26,7 +26,7 @@ from equicli.policy import Gate
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
 from equicli.prediction.readers import classes, classes_and_information
 from equicli.prediction.signature import asking
-from equicli.tasks.annotations.mask_files import VOID
+from equicli.tasks.annotations.mask_files import VOID, ClassFile
 from equicli.tasks.registry import task_of
 from equicli.tasks.semantic.confusion import Matrix, confusion
 from equicli.tasks.semantic.task import Semantic
@@ -159,10 +159,18 @@ def test_a_gate_takes_the_pose_in_which_most_is_seen_and_says_the_same_of_every_
         assert torch.equal(turned["information"], output["information"])
 
 
+class Many(nn.Module):
+    """Knows eight classes."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.new_zeros(len(images), 8, *images.shape[-2:])
+
+
 def bind(folder: Path, names: Any = None, **options: Any) -> tuple[Any, Dataset, list[str]]:
     task, told = Semantic(Semantic.Settings(**options)), Told()
     data = task.open(folder)
-    network = PretrainedNetwork(Columns(), NetworkSpec("python", "Columns"), AS_THEY_ARE, names, {"model": "Columns"})
+    made = Columns() if data.classes else Many()
+    network = PretrainedNetwork(made, NetworkSpec("python", "Columns"), AS_THEY_ARE, names, {"model": "Columns"})
     binding = task.bind(network, data, torch.zeros(1, 3, 8, 8), lambda sample: None, told)
     targets = task.targets(data.samples, data, binding.labels)
     right = [target.classes(FRAMES[s.path.stem]) for s, target in zip(data.samples, targets or (), strict=True)]
@@ -180,8 +188,9 @@ def test_files_of_masks_have_classes_or_objects_and_numbers_that_are_not_counted
     assert lines == ["labels: numbers in the files of masks are outputs"]
     (right,), _, _ = bind(tmp_path, offset=-1)
     assert right.unique().tolist() == [VOID, 2]
-    (right,), _, _ = bind(tmp_path, void=None)
-    assert right.unique().tolist() == [0, 3, 255]
+    with pytest.raises(EquicliError, match=r"a\.png: has the class 255, and the network's are 0 to 7\. Where"):
+        bind(tmp_path, void=None)
+    assert ClassFile(tmp_path / "masks" / "a.png", 0, None).classes(FRAMES["a"]).unique().tolist() == [0, 3, 255]
     (right,), data, _ = bind(tmp_path, numbers="objects", category="person")
     assert data.classes == ("person",) and right.unique().tolist() == [0, 1]
 
@@ -229,7 +238,9 @@ def test_a_network_that_says_one_class_of_every_pixel_is_told() -> None:
 
     (line,) = warned(constant)
     assert "the same class, sky, of every pixel" in line and "--class-map" in line
-    assert warned(varied) == warned(constant, torch.zeros(4, 6, dtype=torch.int64)) == []
+    assert warned(varied) == []
+    (line,) = warned(varied, torch.zeros(4, 6, dtype=torch.int64))
+    assert line.startswith("every pixel that counts is of one class, sky,") and "task.void=null" in line
 
 
 def test_a_classifier_is_told_which_task_fits(tmp_path: Path) -> None:

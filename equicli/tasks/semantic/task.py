@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from equicli.data.decode import PLAIN
 from equicli.data.folders import Dataset, Sample
 from equicli.errors import EquicliError
 from equicli.groups import Turns
@@ -27,6 +28,9 @@ from equicli.tasks.fitting import check_fits
 from equicli.tasks.resampling import by_turns, drawn_weights
 from equicli.tasks.semantic.confusion import Matrix, confusion
 from equicli.tasks.task import Binding, Records, Task
+
+# Files of masks that are looked into, whether they go with the network.
+LOOKED_AT = 30
 
 
 class SemanticSettings(TaskSettings):
@@ -121,6 +125,7 @@ class Semantic(Task):
             progress.say("labels: none; what the network says of the upright picture is taken for right")
             return Binding({}, class_names=names)
         if isinstance(target, ClassFile):
+            _check_numbers(data, outputs)
             progress.say("labels: numbers in the files of masks are outputs")
             return Binding({name: output for output, (name, *_) in enumerate(names)}, class_names=names)
         labels, how = bind_outputs(found, target.categories, outputs, self.settings.class_map)
@@ -171,9 +176,15 @@ class Semantic(Task):
     def warnings(self, records: Records, elements: Turns, labels: Mapping[str, int]) -> list[str]:
         entries = torch.cat([turns[0] for turns in records["confusion"]])
         right, said = (entries[:, column].unique().tolist() for column in (0, 1))
-        if len(said) != 1 or len(right) < 2:
+        names = {output: name for name, output in labels.items()}
+        if len(right) == 1:
+            return [
+                f"every pixel that counts is of one class, {names.get(right[0], right[0])}, so that mIoU tells little. "
+                "Is a class not counted (--set task.void=null, or task.numbers=objects)?"
+            ]
+        if len(said) != 1:
             return []
-        named = {output: name for name, output in labels.items()}.get(said[0], str(said[0]))
+        named = names.get(said[0], str(said[0]))
         return [
             f"the network says the same class, {named}, of every pixel of untouched pictures. Is it trained? Do its "
             "outputs stand for these classes (--class-map)?"
@@ -187,6 +198,20 @@ class Semantic(Task):
             names.get(label, str(label)): {"iou": float(column[0]), "avg_iou": float(column.mean())}
             for label, column in zip(turns[0].classes, overlaps.T, strict=True)
         }
+
+
+def _check_numbers(data: Dataset, outputs: int | None) -> None:
+    """Refuse files of masks with numbers that are no outputs, as far as some of them show."""
+    samples = [sample for sample in data.samples if sample.target is not None]
+    for sample in samples[:: max(1, len(samples) // LOOKED_AT)] if outputs else ():
+        frame = PLAIN.frame(sample.path)
+        highest = -1 if frame is None else int(sample.target.classes(frame).max())
+        if outputs is not None and highest >= outputs:
+            raise EquicliError(
+                f"{sample.target.file}: has the class {highest}, and the network's are 0 to {outputs - 1}. Where "
+                "numbers begin at 1, --set task.offset=-1; where they are of objects, task.numbers=objects; the number "
+                "that is not counted is task.void."
+            )
 
 
 def _classes(output: Any) -> Any:
