@@ -202,11 +202,13 @@ class Semantic(Task):
 
 def _check_numbers(data: Dataset, outputs: int | None) -> None:
     """Refuse files of masks with numbers that are no outputs, as far as some of them show."""
+    if outputs is None:
+        return
     samples = [sample for sample in data.samples if sample.target is not None]
-    for sample in samples[:: max(1, len(samples) // LOOKED_AT)] if outputs else ():
+    for sample in samples[:: max(1, len(samples) // LOOKED_AT)]:
         frame = PLAIN.frame(sample.path)
         highest = -1 if frame is None else int(sample.target.classes(frame).max())
-        if outputs is not None and highest >= outputs:
+        if highest >= outputs:
             raise EquicliError(
                 f"{sample.target.file}: has the class {highest}, and the network's are 0 to {outputs - 1}. Where "
                 "numbers begin at 1, --set task.offset=-1; where they are of objects, task.numbers=objects; the number "
