@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from equicli.data.decode import MAX_PIXELS
 from equicli.data.reencode import NONE, find_encoding
 from equicli.devices import find_device, find_precision
 from equicli.errors import UsageError
-from equicli.evaluation.images import Batches, find_samples
+from equicli.evaluation.images import Batches, find_samples, names_of
 from equicli.evaluation.overrides import Overrides
 from equicli.evaluation.run import evaluate_images
 from equicli.evaluation.turns import turns_for
@@ -168,11 +169,14 @@ def evaluate(
         if image_size is not None:
             example = torch.zeros(1, config.preprocess.normalization.channels, image_size, image_size)
             try_network(model.prediction_network, config.signature, example)
+        batches = Batches(
+            model, images.samples, batch_size, rotate, reencode=encoding, max_pixels=max_pixels, strict=strict
+        )
         metrics = evaluate_images(
             model,
             config,
             task,
-            Batches(model, images.samples, batch_size, rotate, reencode=encoding, max_pixels=max_pixels, strict=strict),
+            batches,
             targets,
             turns,
             split=images.split,
@@ -186,8 +190,10 @@ def evaluate(
             latest=run.folder if run and path is None else None,
             progress=progress,
         )
-        lost = [images.data.root / one["file"] for one in metrics["lost_most"]]
-        figure = task.figure(model, turns, [sample.path for sample in images.samples], lost, max_pixels)
+        paths = [sample.path for sample in images.samples]
+        right = {p: t for p, t in zip(paths, targets or repeat(None), strict=False) if p not in batches.unreadable}
+        named = dict(zip(names_of(images.samples, images.data.root), paths, strict=True))
+        figure = task.figure(model, turns, right, [named[one["file"]] for one in metrics["lost_most"]], max_pixels)
         metrics["figure"] = {"file": figure.file, "title": figure.title} if figure else None
         # The model card stays with what the run was made for.
         as_it_was = not given and reencode is None and precision == "fp32"

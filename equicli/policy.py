@@ -4,7 +4,7 @@ Training, evaluation and serving use the same policy; nothing else decides how o
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -154,8 +154,7 @@ class Gate:
             return average_outputs(weights, outputs, "probabilities")
         best = weights.argmax(dim=1)
         if torch.compiler.is_compiling():  # no shape may depend on which is best
-            stacked = torch.stack(list(outputs), dim=1)
-            return stacked.gather(1, best[:, None, None].expand(-1, 1, stacked.shape[2]))[:, 0]
+            return _by_rank(outputs, best)
         chosen = outputs[0]
         for rank, output in enumerate(outputs):
             rows = (best == rank).nonzero()[:, 0]
@@ -166,8 +165,7 @@ class Gate:
         """The same, with as many passes for every input: what a program does, whose shapes depend on no value."""
         p, poses = self._ranked(pose)
         outputs = [views.at(poses[:, rank]) for rank in range(self.most)]
-        combined = self.combined(outputs, p[:, : self.most]).to(outputs[0].dtype)
-        return torch.where(p[:, :1] < self.threshold, combined, outputs[0])
+        return _where(p[:, 0] < self.threshold, self.combined(outputs, p[:, : self.most]), outputs[0])
 
     def passes(self, group: Group, pose: Pose | None) -> float:
         p, _ = self._ranked(pose)
@@ -188,7 +186,7 @@ class Gate:
         if self.most > count:
             return f"asks about {self.most} poses of {count}"
         if self.evidence not in evidence_of(outputs):
-            known = "only of logits and of detections it is known how sure the network is"
+            known = "only of logits, detections and classes of pixels it is known how sure the network is"
             return f"{known}, and this task's outputs are others; use policy=one"
         if self.combine == "mean" and outputs != "logits":
             return "only logits can be averaged, and this task's outputs are others"
@@ -199,7 +197,7 @@ class Gate:
         """One that outputs of these kinds may be asked by, if any may."""
         if outputs == "logits":
             return cls(0.5, 2)
-        return cls(0.5, 2, evidence="surest", combine="best")
+        return cls(0.5, 2, evidence=next(iter(evidence_of(outputs)), "logsumexp"), combine="best")
 
     def _ranked(self, pose: Pose | None) -> tuple[Tensor, Tensor]:
         assert pose is not None and pose.scores is not None  # a gate is fitted on scores
@@ -207,6 +205,22 @@ class Gate:
 
     def _unsure(self, p: Tensor) -> Tensor:
         return (p[:, 0] < self.threshold).nonzero()[:, 0]
+
+
+def _by_rank(outputs: Sequence[Any], rank: Tensor) -> Any:
+    """Of each sample the output of one rank, (b,), without a shape that depends on it."""
+    if isinstance(outputs[0], Mapping):
+        return {name: _by_rank([output[name] for output in outputs], rank) for name in outputs[0]}
+    stacked = torch.stack(list(outputs), dim=1)
+    chosen = rank.reshape(-1, *[1] * (stacked.ndim - 1)).expand(-1, 1, *stacked.shape[2:])
+    return stacked.gather(1, chosen)[:, 0]
+
+
+def _where(rows: Tensor, output: Any, other: Any) -> Any:
+    """An output where `rows`, bool (b,), are true, else another."""
+    if isinstance(other, Mapping):
+        return {name: _where(rows, output[name], part) for name, part in other.items()}
+    return torch.where(rows.reshape(-1, *[1] * (other.ndim - 1)), output.to(other.dtype), other)
 
 
 def _poses(group: Group, pose: Pose | None) -> Sequence[Element]:

@@ -1,5 +1,6 @@
 """Which samples are evaluated on, and how they come: as pictures, or as tensors that are preprocessed."""
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,11 @@ def find_samples(
     if not samples:
         raise EquicliError(f"{root}: no test images.")
     return EvaluationSamples(tuple(samples), folder, split)
+
+
+def names_of(samples: Sequence[Sample], root: Path) -> list[str]:
+    """What samples are called in reports: their paths from the dataset folder."""
+    return [Path(os.path.relpath(sample.path, root)).as_posix() for sample in samples]
 
 
 def is_elsewhere(folder: Sequence[Sample], seen: Collection[bytes]) -> bool:

@@ -1,6 +1,5 @@
 """From an adapted model and image files to the metrics document."""
 
-import os
 import platform
 import shlex
 import sys
@@ -19,7 +18,7 @@ from equicli.errors import EquicliError, is_out_of_memory
 from equicli.evaluation.cache import OutputCache
 from equicli.evaluation.cost import cost_of
 from equicli.evaluation.evaluate import Evaluation, InputBatch, record_systems
-from equicli.evaluation.images import Batches, is_elsewhere
+from equicli.evaluation.images import Batches, is_elsewhere, names_of
 from equicli.evaluation.lost import lost_most
 from equicli.evaluation.metrics import metrics_document
 from equicli.evaluation.warnings import near_chance_of, warnings_of
@@ -81,7 +80,7 @@ def evaluate_images(
         progress.say("measuring time: canonicalizer and network in turns")
     cost = cost_of(model, sample, precision)
     count = None if seen is None else batches.count_seen(seen)
-    names = [Path(os.path.relpath(sample.path, root)).as_posix() for sample in batches.samples]
+    names = names_of(batches.samples, root)
     return metrics_document(
         evaluation,
         task,

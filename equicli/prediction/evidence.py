@@ -8,7 +8,7 @@ from torch import Tensor
 
 from equicli.groups.transport import Kinds
 
-Evidence = Literal["logsumexp", "confidence", "surest"]
+Evidence = Literal["logsumexp", "confidence", "surest", "information"]
 
 
 def logsumexp(logits: Tensor) -> Tensor:
@@ -30,16 +30,33 @@ def surest(output: Sequence[Mapping[str, Tensor]]) -> Tensor:
     return torch.stack(highest).float().clamp(1e-4, 1 - 1e-4).logit()
 
 
+def information(output: Any) -> Tensor:
+    """How much the classes of pixels tell of each picture: (b,); see `readers.classes_and_information`.
+
+    How sure it is of its pixels tells no poses apart: of a turned picture it finds nothing, and is sure of that.
+    """
+    if isinstance(output, Mapping):
+        return torch.as_tensor(output["information"]).float()
+    return torch.stack([one["information"] for one in output]).float()
+
+
 # From a network's output to one number a sample, float32 (b,).
 EVIDENCE: dict[Evidence, Callable[[Any], Tensor]] = {
     "logsumexp": logsumexp,
     "confidence": confidence,
     "surest": surest,
+    "information": information,
 }
+
+
+# What of a network's output it is read from, where that has parts.
+_OF_PARTS: dict[Evidence, str] = {"surest": "scores", "information": "information"}
 
 
 def evidence_of(outputs: Kinds) -> tuple[Evidence, ...]:
     """Names of the evidence that there is of outputs of these kinds."""
     if outputs == "logits":
         return ("logsumexp", "confidence")
-    return ("surest",) if isinstance(outputs, Mapping) and "scores" in outputs else ()
+    if not isinstance(outputs, Mapping):
+        return ()
+    return tuple(name for name, part in _OF_PARTS.items() if part in outputs)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from equicli.data.normalization import IMAGENET, Normalization
@@ -109,16 +110,36 @@ class Detections(Before):
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         return [self._one(image) for image in images]
 
-    def _one(self, image: Tensor) -> dict[str, Tensor]:
+    def losses(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The network's own loss, as transformers weighs its parts, in eval mode: nothing in it is drawn at random.
+
+        Args:
+            targets: of each image `boxes` (n, 4) in pixels, and `labels` (n,).
+        """
+        each = [self._ask(image, labels=[_as_shares(t, image)]).loss for image, t in zip(images, targets, strict=True)]
+        return {"loss": torch.stack(each).mean()}
+
+    def _ask(self, image: Tensor, **more: Any) -> Any:
         processor = _processor(self.processor, tuple(self.size.items()))
         shown = processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="pt")
         pixels = shown["pixel_values"].to(image)
         mask = {"pixel_mask": shown["pixel_mask"].to(image.device)} if "pixel_mask" in shown else {}
         forward: Any = super().forward
-        answer = forward(pixel_values=pixels, **mask)
-        frame = (image.shape[-2], image.shape[-1])
+        return forward(pixel_values=pixels, **mask, **more)
+
+    def _one(self, image: Tensor) -> dict[str, Tensor]:
+        processor = _processor(self.processor, tuple(self.size.items()))
+        answer, frame = self._ask(image), (image.shape[-2], image.shape[-1])
         (found,) = processor.post_process_object_detection(answer, threshold=0.0, target_sizes=[frame])
         return {"boxes": found["boxes"].float(), "labels": found["labels"], "scores": found["scores"].float()}
+
+
+def _as_shares(target: Mapping[str, Tensor], image: Tensor) -> dict[str, Tensor]:
+    """Objects as these networks are trained on them: middles and sides of boxes, as shares of the image's."""
+    left, top, right, bottom = target["boxes"].to(image).unbind(dim=1)
+    shares = torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], dim=1)
+    width, height = image.shape[-1], image.shape[-2]
+    return {"class_labels": target["labels"], "boxes": shares / shares.new_tensor([width, height, width, height])}
 
 
 @cache

@@ -308,23 +308,27 @@ class Task:
         """Draw what the network says of one picture into it, where `draws` says that this can be done.
 
         Args:
-            axes: of matplotlib, with the picture, in pixels. output: of a batch of one, in the frame of the picture.
+            axes: of matplotlib, with the picture, whose w x h pixels span [0, w] x [0, h].
+            output: of a batch of one, in the frame of the picture.
         """
 
     def figure(
-        self, model: "AdaptedModel", turns: Turns, paths: Sequence[Path], lost: Sequence[Path], max_pixels: int
+        self, model: "AdaptedModel", turns: Turns, right: Mapping[Path, Any], lost: Sequence[Path], max_pixels: int
     ) -> Figure | None:
-        """What an evaluation is shown by, where it can be. Here what `draw` draws into pictures that lose most.
+        """What an evaluation is shown by, where it can be. Here what `draw` draws into pictures that lose most; where
+        none does, into the first.
 
         Args:
-            turns: by which samples were turned. paths: of all that were evaluated. lost: of those that lose most.
-            max_pixels: larger pictures are not read.
+            turns: by which samples were turned. right: of all that were evaluated what is right, None where nothing
+                says. lost: of those that lose most. max_pixels: larger pictures are not read.
         """
-        if not (self.draws and lost and isinstance(turns, PlanarGroup)):
+        if not (self.draws and right and isinstance(turns, PlanarGroup)):
             return None
         from equicli.tasks import overlays
 
-        return Figure(overlays.FILE, overlays.TITLE, overlays.figure(model, self.draw, turns, lost, max_pixels))
+        shown = list(lost[: overlays.PICTURES]) or list(right)[:1]
+        png = overlays.figure(model, self, turns, {path: right[path] for path in shown}, max_pixels)
+        return Figure(overlays.FILE, overlays.TITLE, png)
 
     def near_chance(self, records: Records) -> bool:
         """Whether the vanilla network's records are hardly better than guesses, where a task can tell."""

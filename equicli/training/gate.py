@@ -3,9 +3,8 @@
 All is chosen on validation pictures, of which the network is asked about the likeliest poses once.
 """
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,10 +20,11 @@ from equicli.data.decode import Decoder
 from equicli.data.folders import Sample
 from equicli.data.loading import Loader
 from equicli.groups import Group, is_finite
+from equicli.groups.transport import Kinds
 from equicli.policy import Gate, One, posterior, ranked_elements
-from equicli.prediction.evidence import evidence_of
-from equicli.prediction.inputs import Views
-from equicli.prediction.signature import asking
+from equicli.prediction.evidence import Evidence, evidence_of
+from equicli.prediction.inputs import Views, stays
+from equicli.prediction.signature import asking, split_batch
 from equicli.progress import Progress
 from equicli.tasks.task import Task
 
@@ -39,7 +39,12 @@ FOLDS = 5
 SPREAD = 0.5  # that a temperature's logarithm is expected to have: most lie between 0.4 and 2.7
 # What is tried.
 MOST = (2, 3, 4)
-WEIGHTS = (0.5, 1.0)
+WEIGHTS: dict[Evidence, tuple[float, ...]] = {
+    "logsumexp": (0.5, 1.0),
+    "confidence": (0.5, 1.0),
+    "surest": (0.5, 1.0),
+    "information": (16.0, 64.0),  # poses differ by hundredths of it
+}
 
 
 @dataclass(frozen=True)
@@ -145,17 +150,23 @@ def _ask(
         right += known
         for element, batches in zip(ranked_elements(pose, poses, count), outputs, strict=True):
             said = views.at(element)
-            batches.append(said.cpu() if isinstance(said, Tensor) else _judged(task, said, known))
+            kinds = model.signature.outputs
+            batches.append(said.cpu() if isinstance(said, Tensor) else _judged(task, said, kinds, known))
     every = torch.cat(scores)
     compared = torch.cat(candidates) if candidates else None
     joined = [torch.cat(of) if isinstance(of[0], Tensor) else [one for part in of for one in part] for of in outputs]
     return Answers(Pose(every.argmax(dim=1), every, candidates=compared), joined, right)
 
 
-def _judged(task: Task, output: Sequence[Any], targets: Sequence[Any]) -> list[dict[str, Tensor]]:
-    """Of each answer what a gate is fitted on: all of it, such as masks, would fill the memory."""
+def _judged(task: Task, output: Any, kinds: Kinds, targets: Sequence[Any]) -> list[dict[str, Tensor]]:
+    """Of each answer what a gate is fitted on: the rest of it, such as masks, would fill the memory."""
+    assert isinstance(kinds, Mapping)  # a gate wants evidence, which is a part of the output
     right = task.record(output, targets)[task.score]
-    return [{"scores": one["scores"].cpu(), "score": score} for one, score in zip(output, right, strict=True)]
+    kept = [name for name, kind in kinds.items() if stays(kind)]
+    return [
+        {name: one[name].cpu() for name in kept} | {"score": score}
+        for one, score in zip(split_batch(output), right, strict=True)
+    ]
 
 
 def fit_gate(
@@ -181,7 +192,7 @@ def fit_gate(
     folds = torch.arange(n) % FOLDS
     chosen_on = [torch.arange(n), *((folds != fold).nonzero()[:, 0] for fold in range(FOLDS))]
     best: list[tuple[float, Gate | None, Tensor]] = [(0.0, None, torch.zeros_like(alone))] * len(chosen_on)
-    for shape in _shapes(len(answers.outputs), temperature, averaged=isinstance(likeliest, Tensor)):
+    for shape in _shapes(len(answers.outputs), temperature, task.signature.outputs):
         said = shape.combined(answers.outputs[: shape.most], p[:, : shape.most])
         gain = _score(task, said, answers.targets) - alone
         for i, rows in enumerate(chosen_on):
@@ -261,16 +272,16 @@ def calibrate(canonicalizer: Canonicalizer, looks: Tensor, prior: Prior) -> One:
     return One(fit_temperature(canonicalizer.group, prior, Pose(every.argmax(dim=1), every)))
 
 
-def _shapes(order: int, temperature: float, *, averaged: bool) -> Iterator[Gate]:
+def _shapes(order: int, temperature: float, outputs: Kinds) -> Iterator[Gate]:
     """The gates that are tried, but for their thresholds."""
     for most in (m for m in MOST if m <= order):
-        if not averaged:
-            yield from (Gate(0.0, most, temperature, weight, "surest", "best") for weight in WEIGHTS)
-            continue
-        yield Gate(0.0, most, temperature)
-        for weight, evidence in itertools.product(WEIGHTS, evidence_of("logits")):
-            yield Gate(0.0, most, temperature, weight, evidence, "mean")
-            yield Gate(0.0, most, temperature, weight, evidence, "best")
+        if outputs == "logits":
+            yield Gate(0.0, most, temperature)
+        for evidence in evidence_of(outputs):
+            for weight in WEIGHTS[evidence]:
+                if outputs == "logits":
+                    yield Gate(0.0, most, temperature, weight, evidence, "mean")
+                yield Gate(0.0, most, temperature, weight, evidence, "best")
 
 
 def _score(task: Task, output: Any, targets: Sequence[Any]) -> Tensor:

@@ -1,41 +1,28 @@
-"""`--prior model`: which poses of each training picture the prediction network can use, by its own likelihood."""
+"""What the frozen network says of each training picture in every pose, asked once before training: how likely it finds
+the pose (`--prior model`), or its own loss (`task_weight` of detectors)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from equicli.data.clouds.decode import CloudDecoder
-from equicli.data.decode import Decoder
 from equicli.data.folders import Sample
 from equicli.data.loading import Loader
-from equicli.data.preprocess import Preprocess
-from equicli.groups import FiniteGroup, Group, PlanarGroup
+from equicli.groups import Group, PlanarGroup, as_finite
+from equicli.prediction.clouds import inputs_from_samples
 from equicli.prediction.evidence import logsumexp
-from equicli.prediction.inputs import Pictures, Views
-from equicli.prediction.network import PretrainedNetwork
+from equicli.prediction.inputs import Inputs, Views
 from equicli.prediction.signature import asking
-from equicli.progress import Progress
 from equicli.tasks.task import Task
+from equicli.training.setup import Setup
 
 BATCH = 32
 _TOLD = 8  # poses, at most
 
 
 @torch.inference_mode()
-def find_pose_targets(
-    found: PretrainedNetwork,
-    task: Task,
-    group: FiniteGroup,
-    samples: Sequence[Sample],
-    targets: Sequence[Any] | None,
-    *,
-    padding: str,
-    device: torch.device,
-    decoder: Decoder | CloudDecoder,
-    progress: Progress,
-) -> Tensor:
+def find_pose_targets(setup: Setup, samples: Sequence[Sample], targets: Sequence[Any] | None) -> Tensor:
     """Ask the network about every view of some pictures: |G| passes each.
 
     Args:
@@ -46,43 +33,28 @@ def find_pose_targets(
     Returns:
         float32 (n, |G|), each row adding up to 1: q(g | x) ∝ p(y | g⁻¹·x).
     """
-    ask = asking(found.network, task.signature)
-    count = group.order * len(samples)
-    progress.say(f"prior: asking the network about the {group.order} poses of {len(samples)} images, {count:,} passes")
-    rows: list[Tensor] = []
-    loader = Loader(samples, lambda picture: picture, BATCH, decoder=decoder)
-    for batch in progress.track(loader, "asking about poses", len(samples), size=lambda batch: len(batch.indices)):
-        assert isinstance(found.preprocess, Preprocess)  # a finite group turns pictures
-        inputs = Pictures(batch.items, found.preprocess, device, padding)
-        views = Views(inputs, group, ask, task.signature.outputs)
+    group, signature = as_finite(setup.group), setup.task.signature
+    ask = asking(setup.found.network, signature)
+
+    def of_batch(inputs: Inputs, rows: list[int]) -> Tensor:
+        views = Views(inputs, group, ask, signature.outputs)
         outputs = [views.at(g) for g in range(group.order)]
         if targets is None:
             likelihoods = [logsumexp(output) for output in outputs]
         else:
-            right = [targets[i] for i in batch.indices.tolist()]
-            likelihoods = [-_losses(task, output, right) for output in outputs]
-        rows.append(torch.stack(likelihoods, dim=1).softmax(dim=1).cpu())
-    found_targets = torch.cat(rows)
-    mean = found_targets.mean(dim=0).tolist()
+            likelihoods = [-_losses(setup.task, output, [targets[i] for i in rows]) for output in outputs]
+        return torch.stack(likelihoods, dim=1).softmax(dim=1)
+
+    found = _of_pictures(setup, samples, BATCH, "prior: asking the network about", of_batch)
+    mean = found.mean(dim=0).tolist()
     likeliest = sorted(range(group.order), key=lambda g: -mean[g])[:_TOLD]
     shares = ", ".join(f"{group.label(g)} {mean[g]:.0%}" for g in likeliest)
-    progress.say(f"prior: of the network's likelihood {shares}" + (", …" if group.order > _TOLD else ""))
-    return found_targets
+    setup.progress.say(f"prior: of the network's likelihood {shares}" + (", …" if group.order > _TOLD else ""))
+    return found
 
 
-def find_pose_costs(
-    found: PretrainedNetwork,
-    task: Task,
-    group: FiniteGroup,
-    samples: Sequence[Sample],
-    targets: Sequence[Any] | None,
-    *,
-    padding: str,
-    device: torch.device,
-    decoder: Decoder | CloudDecoder,
-    progress: Progress,
-) -> Tensor:
-    """Ask the frozen network for its own loss of every view of some pictures: |G| passes each, once.
+def find_pose_costs(setup: Setup, samples: Sequence[Sample], targets: Sequence[Any] | None) -> Tensor:
+    """Ask the frozen network for its own loss of every view of some pictures: |G| passes each.
 
     Args:
         samples: pictures that can be read. targets: what is right for each.
@@ -93,15 +65,42 @@ def find_pose_costs(
     Raises:
         EquicliError: see `Task.pose_costs`.
     """
-    assert targets is not None  # the configuration refuses unlabelled pictures
-    count = group.order * len(samples)
-    progress.say(f"task: the network's own loss of {len(samples)} images in {group.order} poses, {count:,} passes")
+    assert targets is not None  # unlabelled pictures are refused before
+
+    def of_batch(inputs: Inputs, rows: list[int]) -> Tensor:
+        right = [targets[i] for i in rows]
+        return setup.task.pose_costs(setup.found.network, inputs, as_finite(setup.group), right)
+
+    return _of_pictures(setup, samples, 1, "task: the network's own loss of", of_batch)
+
+
+def _of_pictures(
+    setup: Setup,
+    samples: Sequence[Sample],
+    batch_size: int,
+    words: str,
+    of_batch: Callable[[Inputs, list[int]], Tensor],
+) -> Tensor:
+    """What is known of pictures (n, …), batch by batch, on the CPU.
+
+    Args:
+        of_batch: of a batch, and which of the samples it has.
+    """
+    signature, progress = setup.task.signature, setup.progress
+    order, n = as_finite(setup.group).order, len(samples)
+    progress.say(f"{words} {n} images in {order} poses, {order * n:,} passes")
     rows: list[Tensor] = []
-    loader = Loader(samples, lambda picture: picture, 1, decoder=decoder)
-    for batch in progress.track(loader, "asking about poses", len(samples), size=lambda batch: len(batch.indices)):
-        assert isinstance(found.preprocess, Preprocess)
-        inputs = Pictures(batch.items, found.preprocess, device, padding, lists=task.signature.lists, grows=True)
-        rows.append(task.pose_costs(found.network, inputs, group, [targets[i] for i in batch.indices.tolist()]).cpu())
+    loader = Loader(samples, lambda picture: picture, batch_size, decoder=setup.decoder)
+    for batch in progress.track(loader, "asking about poses", n, size=lambda batch: len(batch.indices)):
+        inputs = inputs_from_samples(
+            batch.items,
+            setup.found.preprocess,
+            setup.device,
+            setup.config.padding,
+            lists=signature.lists,
+            outputs=signature.outputs,
+        )
+        rows.append(of_batch(inputs, batch.indices.tolist()).cpu())
     return torch.cat(rows)
 
 

@@ -1,16 +1,13 @@
 """A canonicalizer taught on what was read: with what targets, on which images, by which losses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-
-from torch import Tensor
 
 from equicli.canonicalization.canonicalizer import Canonicalizer
 from equicli.canonicalization.prior import MODEL, near_chance
 from equicli.data.decode import Decoder
 from equicli.data.source import Joined, Resident, Source
-from equicli.groups import as_finite
 from equicli.groups.action import act
 from equicli.policy import policy_of
 from equicli.prediction.signature import asking
@@ -67,23 +64,10 @@ def _targets(setup: Setup, binding: Binding, images: TrainingImages) -> tuple[Re
     right = setup.task.targets(read, setup.data, binding.labels)
     targets: Sequence[Any] = right or [None] * len(read)
     n, poses = len(images.train), None
-    find: Callable[..., Tensor] | None = None
     if setup.config.prior == MODEL:
-        find = find_pose_targets
+        poses = find_pose_targets(setup, read, right)
     elif _costs_poses(setup):
-        find = find_pose_costs
-    if find is not None:
-        poses = find(
-            setup.found,
-            setup.task,
-            as_finite(setup.group),
-            read,
-            right,
-            padding=setup.config.padding,
-            device=images.train.pixels.device,
-            decoder=setup.decoder,
-            progress=setup.progress,
-        )
+        poses = find_pose_costs(setup, read, right)
 
     def part(of: Resident, rows: slice) -> Resident:
         return replace(of, targets=targets[rows], poses=None if poses is None else poses[rows])

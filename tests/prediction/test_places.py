@@ -75,7 +75,7 @@ def test_a_segmenter_is_shown_whole_pictures_and_says_a_class_for_every_pixel_of
     image = found.preprocess.normalization(found.preprocess(torch.randint(0, 256, (3, 40, 60), dtype=torch.uint8)))
     assert image.shape == (3, 64, 96)
     with torch.inference_mode():
-        said = asking(found.network, Semantic.signature)(image[None])
+        said = asking(found.network, Semantic.signature)(image[None])["classes"]
         assert torch.equal(said, network(image[None])["out"].argmax(dim=1).to(torch.uint8))
 
 
@@ -101,6 +101,6 @@ def test_a_segmenter_of_transformers_is_loaded_from_its_folder(tmp_path: Path) -
     rebuild_network(found.spec).load_state_dict(found.network.state_dict())
     image = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
-        said = asking(found.network, Semantic.signature)(image)
+        said = asking(found.network, Semantic.signature)(image)["classes"]
         scores = nn.functional.interpolate(network(image).logits, (64, 64), mode="bilinear")
     assert said.shape == (2, 64, 64) and torch.equal(said, scores.argmax(dim=1).to(torch.uint8))

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -11,7 +12,9 @@ from equicli.data.normalization import HALF
 from equicli.errors import EquicliError, UsageError
 from equicli.groups import PlanarGroup
 from equicli.groups.action import act
+from equicli.prediction.inputs import Pictures
 from equicli.prediction.load import load_network, rebuild_network
+from equicli.tasks.annotations.objects import Objects
 from equicli.tasks.annotations.outputs import find_outputs
 from equicli.tasks.instances.answers import check_answer
 from equicli.tasks.instances.labels import count_outputs, first_label
@@ -54,6 +57,32 @@ def test_they_answer_as_transformers_own_pipeline(network) -> None:
         (ours,) = network([image])
     for key in ("boxes", "labels", "scores"):
         assert torch.equal(ours[key], theirs[key])
+
+
+@EVERY
+def test_their_own_loss_is_that_of_transformers_and_known_in_every_pose(network) -> None:
+    boxes = np.array([[4.0, 6, 20, 30], [22, 10, 41, 50], [3, 3, 3, 8]])  # the last has no size
+    there = Objects(boxes, np.array([0, 2, 1]), np.ones(3), np.ones(3), np.zeros(3, dtype=bool))
+    image = picture(60, 41)
+    inputs = Pictures([image], AS_THEY_ARE, torch.device("cpu"), lists=True, grows=True)
+    costs = Instances().pose_costs(network, inputs, C4, [there])
+    assert costs.shape == (1, 4) and costs.std() > 0 and not network.training
+    for h in (1, 2):
+        left, top, right, bottom = act(C4, -h % 4, torch.tensor(boxes[:2]), "boxes", (60, 41)).unbind(1)
+        shown = act(C4, -h % 4, image)
+        sides = torch.tensor([shown.shape[2], shown.shape[1]] * 2)
+        middles = (
+            torch.stack([left + right, top + bottom, 2 * (right - left), 2 * (bottom - top)], 1).float() / sides / 2
+        )
+        processor = getattr(transformers, network.processor)(size=network.size, do_rescale=False, do_normalize=False)
+        with torch.inference_mode():
+            theirs = super(type(network).__bases__[0], network).forward(
+                **processor(images=[HALF(shown / 255)], return_tensors="pt"),
+                labels=[{"class_labels": torch.tensor([0, 2]), "boxes": middles}],
+            )
+        assert float(costs[0, h]) == pytest.approx(float(theirs.loss), rel=1e-4)
+    empty = there.take(np.zeros(0, dtype=np.int64))
+    assert Instances().pose_costs(network, inputs, C4, [empty]).isfinite().all()
 
 
 @EVERY

@@ -103,6 +103,9 @@ def broken(**change: Any) -> dict[str, Any]:
         ({"segmentation": {"size": [20, 30], "counts": [599]}}, "whose outline is broken"),
         ({"segmentation": [[1, 2, 3]]}, "whose outline is broken"),
         ({"segmentation": [[1, 2, 3, float("inf"), 5, 6]]}, "whose outline is broken"),
+        ({"segmentation": [[31, 2, 40, 2, 40, 9]]}, "whose outline covers nothing of the picture"),
+        ({"segmentation": [[5, 5, 9, 9, 7, 7]]}, "whose outline covers nothing of the picture"),
+        ({"segmentation": {"size": [20, 30], "counts": [600]}}, "whose outline covers nothing of the picture"),
         ({"id": 1}, "that repeat an id"),
         ({"image_id": 99}, "of pictures that the file does not list"),
         ({"image_id": "10"}, "of pictures that the file does not list"),
@@ -111,6 +114,13 @@ def broken(**change: Any) -> dict[str, Any]:
 def test_an_object_that_cannot_be_used_is_left_out_and_counted(change: Any, told: str, tmp_path: Path) -> None:
     data, objects = read(written(tmp_path, broken(**change)))
     assert len(objects["a"]) == 2 and any(told in remark for remark in data.remarks)
+
+
+def test_an_area_that_is_no_number_is_that_of_the_mask_or_of_the_box(tmp_path: Path) -> None:
+    _, objects = read(written(tmp_path, broken(area=float("nan"))))
+    assert objects["a"].areas.tolist() == [48, mask_areas(objects["a"].masks)[1], 105]
+    _, objects = read(written(tmp_path, broken(area=-1, segmentation=None)))
+    assert objects["a"].areas.tolist() == [48, 100, 105]
 
 
 def test_where_some_objects_have_no_outline_only_boxes_are_evaluated_and_it_is_said(tmp_path: Path) -> None:
@@ -145,6 +155,8 @@ IMAGES = coco()["images"]
     ("content", "fault"),
     [
         ("{", "cannot be read as JSON"),
+        ({"images": []}, "is named as COCO's annotations, but does not list images, annotations of objects"),
+        (changed(annotations=[{"id": 1, "image_id": 10, "caption": "a cat"}]), "is named as COCO's annotations"),
         (broken(category_id=4), "object 2 is of category 4, which is not listed"),
         (changed(categories=[]), "lists no categories"),
         (changed(categories=[{"id": 3, "name": "cat"}, {"id": 3, "name": "dog"}]), "category 3 .*is there twice"),
@@ -165,10 +177,19 @@ def test_a_file_that_contradicts_itself_or_its_pictures_is_refused_by_name(
 def test_pictures_that_are_missing_or_not_listed_are_told(tmp_path: Path) -> None:
     content = coco()
     content["images"][2]["file_name"] = "gone.png"
+    content["images"][1]["file_name"] = "images\\b.png"
     data, objects = read(written(tmp_path, content))
     assert set(objects) == {"a", "b"}
     assert "1 of 3 pictures that annotations.json lists are not here (gone.png)" in data.remarks
     assert "1 picture without labels beside labelled ones (c.png)" in (data.left_out.line() or "")
+
+
+def test_a_file_of_which_no_picture_is_here_is_told(tmp_path: Path) -> None:
+    content = coco()
+    other = {**content, "images": [{**image, "file_name": f"x{image['id']}.png"} for image in content["images"]]}
+    written(tmp_path, other, "instances_other.json")
+    data, _ = read(written(tmp_path, content, "instances_these.json"))
+    assert "3 of 3 pictures that instances_other.json lists are not here (x10.png)" in data.remarks
 
 
 def test_sizes_are_those_of_the_picture_with_its_camera_rotation_applied(tmp_path: Path) -> None:
@@ -211,6 +232,9 @@ def test_files_of_masks_number_the_objects_of_each_picture(tmp_path: Path) -> No
     opaque = Image.merge("LA", [Image.fromarray(numbers), Image.new("L", (30, 20), 255)])
     opaque.save(tmp_path / "PedMasks" / "a_mask.png")
     assert read(tmp_path)[1]["a"].boxes.tolist() == [[3, 2, 9, 8], [0, 10, 5, 20]]  # alpha is no number
+    Image.fromarray(numbers).save(tmp_path / "PedMasks" / "a_mask.png", format="JPEG")
+    with pytest.raises(EquicliError, match=r"a_mask\.png: a JPEG, in which numbers are not those that were drawn"):
+        read(tmp_path)
     Image.fromarray(numbers[:, :-1]).save(tmp_path / "PedMasks" / "a_mask.png")
     with pytest.raises(EquicliError, match=r"a_mask\.png: 29x20 pixels, but its picture has 30x20"):
         read(tmp_path)
@@ -221,7 +245,9 @@ def test_lines_of_yolo_are_boxes_or_outlines_and_a_picture_without_a_file_has_no
         write_picture(tmp_path / "images" / "train" / f"{picture}.png", frame)
     labels = tmp_path / "labels" / "train"
     labels.mkdir(parents=True)
-    (labels / "a.txt").write_text("1 0.5 0.5 0.2 0.5\n0 0.25 0.25 0.5 0.5\nfoo 1 2 3 4\n1 0.1 0.1 0 0.2\n")
+    lines = ["1 0.5 0.5 0.2 0.5", "0 0.25 0.25 0.5 0.5", "foo 1 2 3 4", "1 0.1 0.1 0 0.2", "1 0.5 0.5 0.2 0.5"]
+    lines += ["1 1.6 0.5 0.2 0.5", "1 12 8 5 5", "1 nan 0 0.1 0.1", "1 0 0 0.5 0.5 1 1"]
+    (labels / "a.txt").write_text("\n".join(lines))
     (labels / "b.txt").write_text("0 0 0 1 0 1 1\n")
     (tmp_path / "data.yaml").write_text("names: [cat, dog]\n")
     data, objects = read(tmp_path)
@@ -231,7 +257,15 @@ def test_lines_of_yolo_are_boxes_or_outlines_and_a_picture_without_a_file_has_no
     assert objects["b"].boxes.tolist() == [[0, 0, 20, 30]] and objects["b"].masks is None  # as others have none
     assert len(objects["c"]) == 0
     assert "2 of 3 objects have no outline: only boxes are evaluated" in data.remarks
-    assert "lines of YOLO's files that are no class with a box or an outline: 2 left out" in data.remarks
+    for why, count in {
+        "that are no class with a box or an outline": 1,
+        "whose box has no width or no height": 1,
+        "that repeat another": 1,
+        "whose box lies outside of the picture": 1,
+        "whose numbers are no shares of the picture": 2,
+        "whose outline covers nothing of the picture": 1,
+    }.items():
+        assert f"lines of YOLO's files {why}: {count} left out" in data.remarks
     assert "pictures without a file of labels, beside others: 1, without objects" in data.remarks
     (labels / "a.txt").write_text("")
     data, objects = read(tmp_path)
@@ -239,6 +273,9 @@ def test_lines_of_yolo_are_boxes_or_outlines_and_a_picture_without_a_file_has_no
     (labels / "b.txt").write_text("5 0 0 1 0 1 1\n")
     with pytest.raises(EquicliError, match=r"data\.yaml: lists no class 5"):
         read(tmp_path)
+    (tmp_path / "data.yaml").rename(tmp_path / "data.txt")
+    (labels / "classes.txt").write_text("cat\ndog\n\n\n\nfox\n")
+    assert read(tmp_path)[0].classes == ("cat", "dog", "fox")
 
 
 def test_masks_go_into_run_lengths_and_back() -> None:

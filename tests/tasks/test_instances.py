@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor, nn
 
 from equicli.canonicalization.prior import Prior
@@ -94,6 +95,7 @@ def test_what_is_said_of_a_turned_picture_comes_back_to_the_pixel(frame, n, h, s
     carried back to the untouched frame by h⁻¹."""
     picture, said = scenery(frame, n, seed)
     said["boxes"] += 0.5 * (torch.arange(n)[:, None] % 2)  # half pixels, too
+    said["masks"][3:] = 0  # and masks without a pixel
     inputs = Pictures([picture], AS_THEY_ARE, CPU, lists=True)
     turned = inputs.turned(D4, h)
     ask = asking(Knowing([(picture, said)]), Instances.signature)
@@ -422,6 +424,30 @@ def test_prompts_made_of_the_annotations_turn_with_the_picture_and_masks_are_com
     facts = dict(task.facts(measured, prompts is None))
     assert list(facts) == ["prompts", "mask IoU", "AP of boxes", "AP of masks"]
     assert ("nothing is annotated" in facts["prompts"]) == (prompts is None)
+
+
+def test_prompts_are_drawn_where_they_lie_in_each_turned_picture(tmp_path: Path, monkeypatch) -> None:
+    from matplotlib.axes import Axes
+
+    from equicli.adapted import AdaptedModel
+    from equicli.tasks.instances.prompted import Prompted
+
+    masks = torch.zeros(1, 12, 16, dtype=torch.bool)
+    masks[0, 2:5, 3:9] = True
+    Image.fromarray(np.where(masks[0].numpy(), 200, 20).astype(np.uint8)).save(tmp_path / "a.png")
+    drawn: list[Any] = []
+    plot = Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda self, *given, **more: drawn.append(given) or plot(self, *given, **more))
+    model = AdaptedModel(Motionless(C4), Drawer(), AS_THEY_ARE, signature=Prompted.signature)
+    right = {tmp_path / "a.png": truth(found(masks, [1]))}
+    figure = Prompted().figure(model, C4, right, [], 10**6)
+    assert figure is not None and figure.file == "overlays.png" and figure.png.startswith(b"\x89PNG")
+    corners = [given for given in drawn if given[-1] == "w--"]
+    assert len(corners) == 8  # the network alone and adapted, at four turns
+    for h in range(4):
+        left, top, right_, bottom = act(C4, h, torch.tensor([[3.0, 2, 9, 5]]), "boxes", (12, 16))[0].tolist()
+        assert corners[2 * h][0][:2] == [left, right_] and corners[2 * h][1][1:3] == [top, bottom]
+    assert Prompted().figure(model, C4, {}, [], 10**6) is None
 
 
 def test_a_network_that_answers_prompts_and_its_task_belong_together(tmp_path: Path) -> None:

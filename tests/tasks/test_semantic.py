@@ -1,5 +1,6 @@
 """Classes of pixels: one confusion matrix over the whole set, and answers back in the picture's own frame."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from equicli.adapted import AdaptedModel
+from equicli.canonicalization.canonicalizer import Pose
 from equicli.canonicalization.prior import Prior
 from equicli.data.folders import Dataset
 from equicli.data.normalization import HALF
@@ -19,9 +21,12 @@ from equicli.data.preprocess import AS_THEY_ARE, Preprocess
 from equicli.errors import EquicliError
 from equicli.evaluation.evaluate import InputBatch, record_systems
 from equicli.groups import PlanarGroup
+from equicli.groups.action import act
+from equicli.policy import Gate
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
-from equicli.prediction.readers import classes
-from equicli.tasks.annotations.mask_files import VOID
+from equicli.prediction.readers import classes, classes_and_information
+from equicli.prediction.signature import asking
+from equicli.tasks.annotations.mask_files import VOID, ClassFile
 from equicli.tasks.registry import task_of
 from equicli.tasks.semantic.confusion import Matrix, confusion
 from equicli.tasks.semantic.task import Semantic
@@ -29,7 +34,7 @@ from tests.evaluation.handmade import CPU, Motionless
 from tests.tasks.test_annotations import FRAMES, coco, write_picture, written
 from tests.told import Told
 
-D4 = PlanarGroup(4, reflections=True)
+C4, D4 = PlanarGroup(4), PlanarGroup(4, reflections=True)
 
 
 def by_hand(pairs: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
@@ -94,7 +99,7 @@ def test_what_is_said_of_turned_pictures_is_the_same_in_their_own_frame(preproce
     assert measured["vanilla"]["miou"] == 1.0 and measured["vanilla"]["worst_miou"] < 0.6
     assert evaluation.changed.any()
     output, _ = model.predict(PICTURES)
-    assert [tuple(one.shape) for one in output] == [(12, 20), (22, 8), (16, 16)]
+    assert [tuple(one.shape) for one in output["classes"]] == [(12, 20), (22, 8), (16, 16)]
     assert set(Semantic().per_class(evaluation.records["oracle"], {"sky": 1})) == {"0", "sky"}
 
 
@@ -112,10 +117,60 @@ def test_scores_become_classes_of_as_many_pixels_as_the_image_has() -> None:
         classes(torch.zeros(1, 5), image)
 
 
+def test_a_picture_tells_the_more_the_more_is_seen_in_it_and_the_surer() -> None:
+    def told(scores: Tensor) -> float:
+        return float(classes_and_information(scores[None], torch.zeros(1, 3, 4, 4))["information"])
+
+    two = torch.zeros(2, 4, 4)
+    two[1, :2], two[0, 2:] = 50.0, 50.0
+    assert told(two) == pytest.approx(math.log(2), abs=1e-6)
+    nothing, unsure = torch.tensor([50.0, 0.0])[:, None, None].expand(2, 4, 4), two / 50
+    assert told(nothing) == pytest.approx(0, abs=1e-6) and 0.05 < told(unsure) < 0.5
+    assert told(two[1:] - 25) == pytest.approx(math.log(2), abs=1e-6)  # one class beside the background
+    alone = classes_and_information(torch.ones(2, 4, 4, dtype=torch.uint8), torch.zeros(2, 3, 4, 4))
+    assert alone["information"].tolist() == [0.0, 0.0] and alone["classes"].shape == (2, 4, 4)
+
+
+class Unsure(Motionless):
+    """Takes every view for upright by how bright its left edge is, and is never sure."""
+
+    def forward(self, x: Tensor) -> Pose:
+        edges = (x[..., 1], x[..., -2, :], x[..., -2], x[..., 1, :])
+        scores = torch.stack([edge.mean(dim=(1, 2)) for edge in edges], dim=1)
+        return Pose(scores.argmax(dim=1), scores, scores[..., None])
+
+
+@torch.inference_mode()
+def test_a_gate_takes_the_pose_in_which_most_is_seen_and_says_the_same_of_every_turn() -> None:
+    gate = Gate(0.9, 4, 1.0, 1e4, "information", "best")
+    model = AdaptedModel(Unsure(C4), Columns(), AS_THEY_ARE, signature=Semantic.signature)
+    alone = model.predict(PICTURES).output
+    model.policy = gate
+    output, pose = model.predict(PICTURES)
+    assert model.passes(pose) == 4
+    assert any(not torch.equal(a, b) for a, b in zip(alone["classes"], output["classes"], strict=True))
+    ask, inputs = asking(Columns(), Semantic.signature), model.pictures(PICTURES)
+    every = torch.stack([ask(inputs.at(C4, g))["information"] for g in range(4)])
+    torch.testing.assert_close(output["information"], every.amax(dim=0))
+    for h in range(1, 4):
+        turned, _ = model.predict([act(C4, h, picture) for picture in PICTURES])
+        for said, before in zip(turned["classes"], output["classes"], strict=True):
+            assert torch.equal(said, act(C4, h, before, "mask"))
+        assert torch.equal(turned["information"], output["information"])
+
+
+class Many(nn.Module):
+    """Knows eight classes."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.new_zeros(len(images), 8, *images.shape[-2:])
+
+
 def bind(folder: Path, names: Any = None, **options: Any) -> tuple[Any, Dataset, list[str]]:
     task, told = Semantic(Semantic.Settings(**options)), Told()
     data = task.open(folder)
-    network = PretrainedNetwork(Columns(), NetworkSpec("python", "Columns"), AS_THEY_ARE, names, {"model": "Columns"})
+    made = Columns() if data.classes else Many()
+    network = PretrainedNetwork(made, NetworkSpec("python", "Columns"), AS_THEY_ARE, names, {"model": "Columns"})
     binding = task.bind(network, data, torch.zeros(1, 3, 8, 8), lambda sample: None, told)
     targets = task.targets(data.samples, data, binding.labels)
     right = [target.classes(FRAMES[s.path.stem]) for s, target in zip(data.samples, targets or (), strict=True)]
@@ -133,8 +188,9 @@ def test_files_of_masks_have_classes_or_objects_and_numbers_that_are_not_counted
     assert lines == ["labels: numbers in the files of masks are outputs"]
     (right,), _, _ = bind(tmp_path, offset=-1)
     assert right.unique().tolist() == [VOID, 2]
-    (right,), _, _ = bind(tmp_path, void=None)
-    assert right.unique().tolist() == [0, 3, 255]
+    with pytest.raises(EquicliError, match=r"a\.png: has the class 255, and the network's are 0 to 7\. Where"):
+        bind(tmp_path, void=None)
+    assert ClassFile(tmp_path / "masks" / "a.png", 0, None).classes(FRAMES["a"]).unique().tolist() == [0, 3, 255]
     (right,), data, _ = bind(tmp_path, numbers="objects", category="person")
     assert data.classes == ("person",) and right.unique().tolist() == [0, 1]
 
@@ -182,7 +238,9 @@ def test_a_network_that_says_one_class_of_every_pixel_is_told() -> None:
 
     (line,) = warned(constant)
     assert "the same class, sky, of every pixel" in line and "--class-map" in line
-    assert warned(varied) == warned(constant, torch.zeros(4, 6, dtype=torch.int64)) == []
+    assert warned(varied) == []
+    (line,) = warned(varied, torch.zeros(4, 6, dtype=torch.int64))
+    assert line.startswith("every pixel that counts is of one class, sky,") and "task.void=null" in line
 
 
 def test_a_classifier_is_told_which_task_fits(tmp_path: Path) -> None:

@@ -104,22 +104,33 @@ def test_of_few_pictures_that_are_all_right_or_all_wrong_no_temperature_is_extre
     assert least < fit_temperature(C4, Prior(), Pose(scores.argmax(1), scores)) < most
 
 
-def detections(n, seed=0):
-    """What a detector says from the likeliest poses: it finds much, and what is right, from one of the first two."""
+def parts(n, name, much, little, seed=0):
+    """What is said that cannot be averaged: much, and what is right, from one of the two likeliest poses."""
     generator = torch.Generator().manual_seed(seed)
     knows = torch.randint(0, 2, (n,), generator=generator).tolist()
-    much, little = torch.full((10,), 0.99), torch.full((30,), 0.1)
     said = [
-        [{"scores": much if rank == of else little, "score": torch.tensor(float(rank == of))} for of in knows]
+        [{name: much if rank == of else little, "score": torch.tensor(float(rank == of))} for of in knows]
         for rank in range(4)
     ]
     return replace(made(n, seed=seed), outputs=said)
 
 
-def test_of_answers_that_cannot_be_averaged_the_best_is_chosen_by_what_was_found():
-    fitted = fit_gate(detections(200), C4, Prior(), TASKS["instances"](), 1.5)
-    assert (fitted.policy.combine, fitted.policy.evidence) == ("best", "surest")
+@pytest.mark.parametrize(
+    ("task", "evidence", "said"),
+    [
+        ("instances", "surest", ("scores", torch.full((10,), 0.99), torch.full((30,), 0.1))),
+        ("semantic", "information", ("information", torch.tensor(0.3), torch.tensor(0.05))),
+    ],
+)
+def test_of_answers_that_cannot_be_averaged_the_best_is_chosen_by_what_was_found(task, evidence, said):
+    fitted = fit_gate(parts(200, *said), C4, Prior(), TASKS[task](), 1.5)
+    assert (fitted.policy.combine, fitted.policy.evidence) == ("best", evidence)
     assert fitted.score > fitted.alone + 0.1 and fitted.passes <= 1.5
-    assert fitted.policy.refusal(C4, {"scores": "invariant"}) is None
-    assert "only logits can be averaged" in replace(fitted.policy, combine="mean").refusal(C4, {"scores": "invariant"})
-    assert "use policy=one" in fitted.policy.refusal(C4, "mask")
+    assert fitted.policy.refusal(C4, TASKS[task].signature.outputs) is None
+
+
+def test_a_gate_refuses_outputs_of_which_nothing_says_how_sure_the_network_is():
+    gate = Gate(0.5, 2, evidence="surest", combine="best")
+    assert gate.refusal(C4, {"scores": "invariant"}) is None
+    assert "only logits can be averaged" in replace(gate, combine="mean").refusal(C4, {"scores": "invariant"})
+    assert "use policy=one" in gate.refusal(C4, "mask")

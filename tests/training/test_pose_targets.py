@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from PIL import Image
@@ -38,8 +40,16 @@ def targets_of(folder, group, right, network=None):
     network = network or Handless()
     found = PretrainedNetwork(network, NetworkSpec("python", "own"), Preprocess(None, None, "bilinear", HALF), None, {})
     samples = [Sample(path) for path in sorted(folder.iterdir())]
-    options = {"padding": "edge", "device": torch.device("cpu"), "decoder": PLAIN, "progress": Silent()}
-    return find_pose_targets(found, Classification(), as_finite(parse_group(group)), samples, right, **options)
+    setup = SimpleNamespace(
+        found=found,
+        task=Classification(),
+        group=parse_group(group),
+        config=SimpleNamespace(padding="edge"),
+        device=torch.device("cpu"),
+        decoder=PLAIN,
+        progress=Silent(),
+    )
+    return find_pose_targets(setup, samples, right)
 
 
 def write_noise(folder, change=lambda picture: picture):

@@ -21,20 +21,33 @@ def find_coco(data: Dataset) -> dict[Path, Mapping[str, Any]]:
     """COCO's files beside the pictures of a folder, read: those named `instances…` where there are any.
 
     Raises:
-        EquicliError: one named so is no JSON.
+        EquicliError: one named so is no JSON, or has no objects as COCO lists them.
     """
     places = {data.root, *data.root.glob("annotations*")}
     for sample in data.samples:
         places |= {sample.path.parent, sample.path.parent.parent}
-    found = {}
+    found, others = {}, []
     for place in sorted(place for place in places if place.is_dir() and data.root in (place, *place.parents)):
         files = sorted(place.glob("*.json"))
         for path in files:
             named = any(name in path.name.lower() for name in _NAMES)
-            if (named or len(files) <= _MANY) and (content := _read(path, named=named)) is not None:
+            if not (named or len(files) <= _MANY):
+                continue
+            if (content := _read(path, named=named)) is not None:
                 found[path] = content
-    instances = {path: content for path, content in found.items() if path.name.lower().startswith("instances")}
-    return instances or found
+            elif named:
+                others.append(path)
+    wrong = [path for path in others if _is_main(path) or not found]
+    if wrong:
+        raise EquicliError(
+            f"{wrong[0]}: is named as COCO's annotations, but does not list images, annotations of objects, and "
+            "categories. Mend, rename or remove it."
+        )
+    return {path: content for path, content in found.items() if _is_main(path)} or found
+
+
+def _is_main(path: Path) -> bool:
+    return path.name.lower().startswith("instances")
 
 
 def read_coco(data: Dataset, files: Mapping[Path, Mapping[str, Any]]) -> Dataset:
@@ -96,7 +109,7 @@ def _targets(
     entries = read_entries(content, frames, categories, path, remarks)
     samples = _samples(names, path, data)
     missing = [name for number, name in names.items() if number not in samples]
-    if samples and missing:
+    if missing:
         remarks.append(
             f"{len(missing)} of {len(names)} pictures that {path.name} lists are not here ({shown(missing[0])})"
         )
@@ -113,7 +126,7 @@ def _pictures(content: Mapping[str, Any], path: Path) -> tuple[dict[int, Frame],
         if number in frames:
             raise EquicliError(f"{path}: two pictures have the id {number}. Give each its own.")
         frames[number] = (_number(image, "height", path), _number(image, "width", path))
-        names[number] = str(image.get("file_name", ""))
+        names[number] = str(image.get("file_name", "")).replace("\\", "/")
     return frames, names
 
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from equicli.errors import EquicliError, reason, shown
 from equicli.groups.elements import Frame
-from equicli.tasks.annotations.objects import Objects, Rle, outline, runs
+from equicli.tasks.annotations.objects import Objects, Rle, covers, mask_areas, outline, runs
 
 # Why an object is left out.
 NO_BOX = "whose box is no four finite numbers"
 NO_SIZE = "whose box has no width or no height"
 OUTSIDE = "whose box lies outside of the picture"
 NO_OUTLINE = "whose outline is broken"
+EMPTY = "whose outline covers nothing of the picture"
 NO_PICTURE = "of pictures that the file does not list"
 REPEATED = "that repeat an id"
 
@@ -56,12 +57,15 @@ class CocoAnnotation:
         masks = [self._mask(entry) for entry in entries]
         boxes = np.array([entry.box for entry in entries], dtype=np.float64).reshape(-1, 4)
         sides = boxes[:, 2:] - boxes[:, :2]
-        given = [math.nan if entry.area is None else entry.area for entry in entries]
-        areas = np.where(np.isnan(given), sides[:, 0] * sides[:, 1], given)
+        of_shapes = [
+            of_box if mask is None else float(mask_areas([mask])[0])
+            for mask, of_box in zip(masks, sides.prod(axis=1).tolist(), strict=True)
+        ]
+        areas = [entry.area or of_shape for entry, of_shape in zip(entries, of_shapes, strict=True)]
         return Objects(
             boxes,
             np.array([outputs[self.categories[entry.category]] for entry in entries], dtype=np.int64),
-            areas.astype(np.float64),
+            np.array(areas, dtype=np.float64),
             np.ones(len(entries)),
             np.array([entry.crowd for entry in entries], dtype=bool),
             None if any(mask is None for mask in masks) else tuple(mask for mask in masks if mask is not None),
@@ -143,15 +147,18 @@ def _shape(raw: Any, frame: Frame) -> Any:
     if isinstance(raw, dict):
         try:
             fits = tuple(raw["size"]) == frame
-            runs(raw["counts"], frame)
+            covered = mask_areas([runs(raw["counts"], frame)])[0]
         except (KeyError, TypeError, ValueError):
             return NO_OUTLINE
-        return {"counts": raw["counts"]} if fits else NO_OUTLINE
+        return EMPTY if fits and not covered else {"counts": raw["counts"]} if fits else NO_OUTLINE
     if not isinstance(raw, list) or not all(isinstance(polygon, list) for polygon in raw):
         return NO_OUTLINE
     if not all(len(polygon) % 2 == 0 and all(map(_finite, polygon)) for polygon in raw):
         return NO_OUTLINE
-    return [polygon for polygon in raw if len(polygon) >= 6] or NO_OUTLINE
+    drawn = [polygon for polygon in raw if len(polygon) >= 6]
+    if not drawn:
+        return NO_OUTLINE
+    return drawn if any(covers(polygon, frame) for polygon in drawn) else EMPTY
 
 
 def _finite(value: Any) -> bool:

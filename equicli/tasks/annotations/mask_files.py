@@ -129,9 +129,12 @@ def read_mask(path: Path, frame: Frame) -> NDArray[np.int64]:
     """
     try:
         with Image.open(path) as image:
+            lossy = image.format == "JPEG"
             values = np.asarray(image.getchannel(0) if image.mode in ("LA", "PA") else image)  # without alpha
     except Exception as error:  # on broken files, Pillow's plugins raise nearly anything
         raise EquicliError(f"{path}: cannot be read ({reason(error)}). Mend or remove it, with its picture.") from error
+    if lossy:
+        raise EquicliError(f"{path}: a JPEG, in which numbers are not those that were drawn. Save masks as PNG.")
     if values.ndim not in (2, 3) or values.dtype.kind not in "biu":
         raise EquicliError(f"{path}: no numbers of objects or classes in it. Save it as a PNG of whole numbers.")
     numbers = values.astype(np.int64)

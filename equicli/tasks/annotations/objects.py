@@ -83,6 +83,13 @@ def outline(polygons: Sequence[Sequence[float]], frame: Frame) -> Rle:
     return merged
 
 
+def covers(polygon: Sequence[float], frame: Frame) -> bool:
+    """Whether a polygon, x and y in turns, has an area, and lies in a frame (height, width) with some of it."""
+    x, y = np.array(polygon, dtype=np.float64).reshape(-1, 2).T
+    meets = x.min() < frame[1] and x.max() > 0 and y.min() < frame[0] and y.max() > 0
+    return bool(meets and np.dot(x, np.roll(y, -1)) != np.dot(y, np.roll(x, -1)))
+
+
 def runs(counts: str | bytes | Sequence[int], frame: Frame) -> Rle:
     """A mask from run lengths, compressed or as numbers.
 

@@ -1,6 +1,5 @@
 """YOLO's text files: one beside each picture, a line an object: its class, then a box or an outline."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,12 @@ from equicli.errors import EquicliError, shown
 from equicli.groups.elements import Frame
 from equicli.recipes import read_yaml
 from equicli.tasks.annotations.annotation import annotated
-from equicli.tasks.annotations.objects import Objects, mask_areas, outline
+from equicli.tasks.annotations.coco_objects import EMPTY, NO_SIZE, OUTSIDE
+from equicli.tasks.annotations.objects import Objects, covers, mask_areas, outline
 
 BROKEN = "that are no class with a box or an outline"
+NO_SHARES = "whose numbers are no shares of the picture"
+REPEATED = "that repeat another"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def read_yolo(data: Dataset, files: Mapping[Path, Path]) -> Dataset:
     """
     left: Counter[str] = Counter()
     lines = {picture: _lines(file, left) for picture, file in files.items()}
-    listed, source = _names(data.root)
+    listed, source = _names([data.root, *sorted({file.parent for file in files.values()})])
     numbers = sorted({number for of in lines.values() for number, _ in of})
     unknown = [number for number in numbers if listed and number not in listed]
     if unknown:
@@ -97,37 +99,51 @@ def read_yolo(data: Dataset, files: Mapping[Path, Path]) -> Dataset:
 
 
 def _lines(file: Path, left: Counter[str]) -> tuple[tuple[int, tuple[float, ...]], ...]:
-    found = []
+    found: list[tuple[int, tuple[float, ...]]] = []
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise EquicliError(f"{file}: no readable text. Mend or remove it.") from error
     for line in filter(None, map(str.strip, text.splitlines())):
-        first, *rest = line.split()
-        try:
-            values = tuple(map(float, rest))
-        except ValueError:
-            values = ()
-        shaped = len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0)
-        sized = len(values) != 4 or (values[2] > 0 and values[3] > 0)
-        if first.isdecimal() and shaped and sized and all(math.isfinite(v) and -1 <= v <= 2 for v in values):
-            found.append((int(first), values))
-        else:
-            left[BROKEN] += 1
+        read = _line(line)
+        why = read if isinstance(read, str) else REPEATED if read in found else None
+        if why is not None:
+            left[why] += 1
+        elif not isinstance(read, str):
+            found.append(read)
     return tuple(found)
 
 
-def _names(root: Path) -> tuple[dict[int, str], Path | None]:
-    """Classes by their numbers, and the file that lists them."""
-    for path in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]):
+def _line(line: str) -> tuple[int, tuple[float, ...]] | str:
+    """A class and its numbers, or why the line is left out."""
+    first, *rest = line.split()
+    try:
+        values = tuple(map(float, rest))
+    except ValueError:
+        return BROKEN
+    if not first.isdecimal() or not (len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0)):
+        return BROKEN
+    if not all(-1 <= v <= 2 for v in values):  # nor what is no number
+        return NO_SHARES
+    if len(values) > 4:
+        return (int(first), values) if covers(values, (1, 1)) else EMPTY
+    x, y, width, height = values
+    if width <= 0 or height <= 0:
+        return NO_SIZE
+    meets = abs(x - 0.5) < (1 + width) / 2 and abs(y - 0.5) < (1 + height) / 2
+    return (int(first), values) if meets else OUTSIDE
+
+
+def _names(places: Sequence[Path]) -> tuple[dict[int, str], Path | None]:
+    """Classes by their numbers, and the file that lists them, in the first of these folders that has one."""
+    for path in (path for place in places for path in sorted([*place.glob("*.yaml"), *place.glob("*.yml")])):
         content = read_yaml(path, "labels")
         names: Any = content.get("names") if isinstance(content, Mapping) else None
         if isinstance(names, Mapping) and all(isinstance(key, int) for key in names):
             return {key: str(name) for key, name in names.items()}, path
         if isinstance(names, Sequence) and not isinstance(names, str):
             return {number: str(name) for number, name in enumerate(names)}, path
-    path = root / "classes.txt"
-    if path.is_file():
+    for path in (place / "classes.txt" for place in places if (place / "classes.txt").is_file()):
         listed = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
         return {number: shown(name.strip()) for number, name in enumerate(listed) if name.strip()}, path
     return {}, None

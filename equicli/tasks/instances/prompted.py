@@ -1,8 +1,7 @@
 """The task of networks that draw what prompts point at, such as SAM: how they are asked, and how well they draw."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,10 +23,7 @@ from equicli.tasks.annotations.objects import Objects, decode, overlaps
 from equicli.tasks.annotations.outputs import bind_outputs
 from equicli.tasks.instances.answers import PARTS, objects_in
 from equicli.tasks.instances.task import MASKS, Instances
-from equicli.tasks.task import Binding, Figure, Records, Task
-
-if TYPE_CHECKING:
-    from equicli.adapted import AdaptedModel
+from equicli.tasks.task import Binding, Records, Task
 
 # Where nothing is annotated: points to a side.
 GRID = 4
@@ -132,11 +128,6 @@ class Prompted(Instances):
             shares = [f"{100 * measured[key]:.2f}" for key in ("mask_iou", "avg_mask_iou", "worst_mask_iou")]
             facts.append(("mask IoU", f"{shares[0]} untouched, mean {shares[1]}, worst {shares[2]} (adapted, in %)"))
         return [*facts, *super().facts(measured, agreement)]
-
-    def figure(
-        self, model: "AdaptedModel", turns: Turns, paths: Sequence[Path], lost: Sequence[Path], max_pixels: int
-    ) -> Figure | None:
-        return None  # pictures alone say nothing here
 
     def warnings(self, records: Records, elements: Turns, labels: Mapping[str, int]) -> list[str]:
         if not self.near_chance(records):

@@ -235,7 +235,9 @@ class Instances(Task):
         if found.masks:
             frame = (int(found.masks[0]["size"][0]), int(found.masks[0]["size"][1]))
             veil = decode(found.masks, frame).any(dim=0).numpy()
-            axes.imshow(np.where(veil, 1.0, np.nan), cmap="autumn", vmin=0, vmax=1, alpha=0.4)
+            axes.imshow(
+                np.where(veil, 1.0, np.nan), cmap="autumn", vmin=0, vmax=1, alpha=0.4, extent=(0, frame[1], frame[0], 0)
+            )
 
     def near_chance(self, records: Records) -> bool:
         return float(pools_of(records[BOXES])[0].mean().nan_to_num(0)) < HARDLY
@@ -243,11 +245,14 @@ class Instances(Task):
     def warnings(self, records: Records, elements: Turns, labels: Mapping[str, int]) -> list[str]:
         if not self.near_chance(records):
             return []
+        if not sum(int(p[0].counts.sum()) for p in records[BOXES]):
+            return ["no object is annotated in these pictures, so that AP says nothing"]
         known = set(labels.values())
         labelled = np.concatenate([p[0].labels for p in records[BOXES]])
         foreign = int((~np.isin(labelled, list(known))).sum())
+        of = f"{foreign:,} of its {len(labelled):,} detections are of no class of the folder"
         return [
             "the network finds hardly anything that is annotated in untouched pictures: "
-            f"{foreign:,} of its {len(labelled):,} detections are of no class of the folder. Do its outputs stand for "
-            "these classes (--class-map)? Is it trained?"
+            f"{of if len(labelled) else 'it finds nothing at all'}. Do its outputs stand for these classes "
+            "(--class-map)? Is it trained?"
         ]

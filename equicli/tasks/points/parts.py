@@ -88,9 +88,9 @@ class PointParts(Task):
         return torch.tensor(changed), max(float((a.float() - b.float()).abs().max()) for a, b in pairs)
 
     def figure(
-        self, model: Any, turns: Turns, paths: Sequence[Path], lost: Sequence[Path], max_pixels: int
+        self, model: Any, turns: Turns, right: Mapping[Path, Any], lost: Sequence[Path], max_pixels: int
     ) -> Figure | None:
-        return clouds_figure(model, turns, paths)
+        return clouds_figure(model, turns, list(right))
 
     def measure(self, records: Records, elements: Turns) -> dict[str, Any]:
         measured = super().measure(records, elements)

@@ -78,9 +78,9 @@ class PointClassification(Classification):
         }
 
     def figure(
-        self, model: Any, turns: Turns, paths: Sequence[Path], lost: Sequence[Path], max_pixels: int
+        self, model: Any, turns: Turns, right: Mapping[Path, Any], lost: Sequence[Path], max_pixels: int
     ) -> Figure | None:
-        return clouds_figure(model, turns, paths)
+        return clouds_figure(model, turns, list(right))
 
     def warnings(self, records: Records, elements: Turns, labels: Mapping[str, int]) -> list[str]:
         return better_order(records, labels) or tell_chance_of(records, "--set task.points=, task.draw=")

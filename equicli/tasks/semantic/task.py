@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from equicli.data.decode import PLAIN
 from equicli.data.folders import Dataset, Sample
 from equicli.errors import EquicliError
 from equicli.groups import Turns
@@ -28,6 +29,9 @@ from equicli.tasks.resampling import by_turns, drawn_weights
 from equicli.tasks.semantic.confusion import Matrix, confusion
 from equicli.tasks.task import Binding, Records, Task
 
+# Files of masks that are looked into, whether they go with the network.
+LOOKED_AT = 30
+
 
 class SemanticSettings(TaskSettings):
     """What numbers in files of masks are, and how classes and outputs are matched."""
@@ -45,12 +49,15 @@ class SemanticSettings(TaskSettings):
 class Semantic(Task):
     """The class of every pixel. Networks are torchvision's, transformers', or keep to their contracts: images
     (b, 3, h, w) in; a score for each class and pixel out, (b, k, h', w'), perhaps as `out` or `logits` of a mapping.
+
+    What is returned has `classes`, (b, h, w) or a list of (h, w), and `information` (b,), by which a gate chooses; see
+    `readers`. Artifacts that were written before there were such gates return the classes alone.
     """
 
     name = "semantic"
     also_called = ("segmentation", "semantic-segmentation", "image-segmentation")
     Settings = SemanticSettings
-    signature = Signature("image", "mask", reads="classes")
+    signature = Signature("image", {"classes": "mask", "information": "invariant"}, reads="classes_and_information")
     score, title, words = "miou", "mIoU", "mean intersection over union of the classes that are there"
     columns = (("avg pixel accuracy", "avg_pixel_acc"),)
     baselines = ("vanilla", "oracle")
@@ -119,6 +126,7 @@ class Semantic(Task):
             progress.say("labels: none; what the network says of the upright picture is taken for right")
             return Binding({}, class_names=names)
         if isinstance(target, ClassFile):
+            _check_numbers(data, outputs)
             progress.say("labels: numbers in the files of masks are outputs")
             return Binding({name: output for output, (name, *_) in enumerate(names)}, class_names=names)
         labels, how = bind_outputs(found, target.categories, outputs, self.settings.class_map)
@@ -127,11 +135,14 @@ class Semantic(Task):
 
     # Evaluation
 
+    def targets_of(self, output: Any) -> list[Any]:
+        return list(_classes(output))
+
     def record(self, output: Any, targets: Sequence[Any]) -> dict[str, Any]:
         """`confusion` has the entries of each picture's confusion matrix; `miou` is the figure of each picture alone,
         by which pictures are compared."""
         found = []
-        for said, target in zip(output, targets, strict=True):
+        for said, target in zip(_classes(output), targets, strict=True):
             right = target.classes((said.shape[-2], said.shape[-1])) if isinstance(target, _Target) else target
             found.append(confusion(said.cpu(), right.cpu()))
         alone = [float(Matrix([one]).overlaps().nanmean().nan_to_num(1)) for one in found]
@@ -139,7 +150,8 @@ class Semantic(Task):
 
     def changes(self, output: Any, reference: Any) -> tuple[Tensor, float]:
         """Another prediction is one of which any pixel is another; the largest change is the share of those."""
-        apart = torch.tensor([float((a != b).double().mean()) for a, b in zip(output, reference, strict=True)])
+        pairs = zip(_classes(output), _classes(reference), strict=True)
+        apart = torch.tensor([float((a != b).double().mean()) for a, b in pairs])
         return apart > 0, float(apart.max())
 
     def measure(self, records: Records, elements: Turns) -> dict[str, Any]:
@@ -157,16 +169,23 @@ class Semantic(Task):
 
     def draw(self, axes: Any, output: Any) -> None:
         """Each class but 0 as a veil of its own colour."""
-        (said,) = output
+        (said,) = _classes(output)
         veil = said.double().cpu()
-        axes.imshow(veil.masked_fill(veil == 0, torch.nan).numpy() % 20, cmap="tab20", vmin=0, vmax=20, alpha=0.5)
+        shown, extent = veil.masked_fill(veil == 0, torch.nan).numpy() % 20, (0, veil.shape[1], veil.shape[0], 0)
+        axes.imshow(shown, cmap="tab20", vmin=0, vmax=20, alpha=0.5, extent=extent)
 
     def warnings(self, records: Records, elements: Turns, labels: Mapping[str, int]) -> list[str]:
         entries = torch.cat([turns[0] for turns in records["confusion"]])
         right, said = (entries[:, column].unique().tolist() for column in (0, 1))
-        if len(said) != 1 or len(right) < 2:
+        names = {output: name for name, output in labels.items()}
+        if len(right) == 1:
+            return [
+                f"every pixel that counts is of one class, {names.get(right[0], right[0])}, so that mIoU tells little. "
+                "Is a class not counted (--set task.void=null, or task.numbers=objects)?"
+            ]
+        if len(said) != 1:
             return []
-        named = {output: name for name, output in labels.items()}.get(said[0], str(said[0]))
+        named = names.get(said[0], str(said[0]))
         return [
             f"the network says the same class, {named}, of every pixel of untouched pictures. Is it trained? Do its "
             "outputs stand for these classes (--class-map)?"
@@ -180,6 +199,26 @@ class Semantic(Task):
             names.get(label, str(label)): {"iou": float(column[0]), "avg_iou": float(column.mean())}
             for label, column in zip(turns[0].classes, overlaps.T, strict=True)
         }
+
+
+def _check_numbers(data: Dataset, outputs: int | None) -> None:
+    """Refuse files of masks with numbers that are no outputs, as far as some of them show."""
+    if outputs is None:
+        return
+    samples = [sample for sample in data.samples if sample.target is not None]
+    for sample in samples[:: max(1, len(samples) // LOOKED_AT)]:
+        frame = PLAIN.frame(sample.path)
+        highest = -1 if frame is None else int(sample.target.classes(frame).max())
+        if highest >= outputs:
+            raise EquicliError(
+                f"{sample.target.file}: has the class {highest}, and the network's are 0 to {outputs - 1}. Where "
+                "numbers begin at 1, --set task.offset=-1; where they are of objects, task.numbers=objects; the number "
+                "that is not counted is task.void."
+            )
+
+
+def _classes(output: Any) -> Any:
+    return output["classes"] if isinstance(output, Mapping) else output
 
 
 def _count_outputs(scores: Any) -> int | None:
