@@ -26,10 +26,9 @@ from equicli.data.normalization import IMAGENET
 from equicli.data.preprocess import AS_THEY_ARE, Preprocess
 from equicli.errors import EquicliError
 from equicli.export.cases import Asked, of_batches
-from equicli.export.export import _runtime
 from equicli.export.graph import InputsGraph
 from equicli.export.parity import Case, compare
-from equicli.export.programs import ONNX, TORCH_EXPORT, onnx_run, torch_run, trace, write_onnx, write_torch
+from equicli.export.programs import ONNX, TORCH_EXPORT, onnx_run, runtime, torch_run, trace, write_onnx, write_torch
 from equicli.groups import parse_group
 from equicli.groups.action import act
 from equicli.prediction.points.pointnet import PointNet
@@ -144,7 +143,7 @@ def compared(what: str, group: str, asked: Asked, *, exact: bool) -> Iterator[st
                 path = Path(folder) / "model.pt2"
                 write_torch(program, path, "")
                 run = torch_run(path)
-            found = compare(ask, run, asked.cases, _runtime(form), "fp32", exact=exact)
+            found = compare(ask, run, asked.cases, runtime(form), "fp32", exact=exact)
             turned = {None: "-", True: "yes"}[found.turned_alike]
             yield f"| {what} | {group} | {form} | {found.inputs} | {found.max_delta:.1e} | {found.ties} | {turned} |"
 
