@@ -170,7 +170,7 @@ def export_command(
         out.say(
             f"{found['runtime']} says the same of {found['inputs']} inputs ({found['real']} of them real) at "
             f"{found['elements']} turns: numbers differ by {found['max_delta']:.2g} at most; {found['ties']} ties"
-            + (f"; {100 * found['changed']:.3g} % of classes differ" if found.get("changed") else "")
+            + (f"; {100 * found['changed']:.3g} % of classes and pixels differ" if found.get("changed") else "")
         )
         return
     out.say(f'next: python -c "import equicli; model = {exported["load"]}"')
