@@ -35,6 +35,8 @@ def find_run(path: str | None) -> Run:
         which = f"{run.folder}, the latest run"
     else:
         run = Run(Path(path))
+        if run.folder.suffix == FORMATS["safetensors"] and not run.folder.is_dir():
+            raise UsageError(f"{path}: no such file. RUN is a run folder or an exported .safetensors file.")
         if not run.folder.is_dir():
             raise UsageError(f"{path}: no such run folder. RUN is a run folder or an exported .safetensors file.")
         which = path

@@ -12,7 +12,7 @@ from torch import nn
 
 from equicli.adapted import AdaptedModel
 from equicli.canonicalization.canonicalizer import Canonicalizer
-from equicli.canonicalization.prior import Prior
+from equicli.canonicalization.prior import Prior, near_chance
 from equicli.canonicalization.registry import kinds_for
 from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.data.preprocess import Preprocess
@@ -59,6 +59,8 @@ class ModelConfig:
     class_names: for every output of the network the names that it goes by; empty where nothing says, or a head was
         fitted to the dataset's own.
     provenance: what was loaded as prediction network (see `PretrainedNetwork`).
+    identity_rate: share of validation images that training found as the prior says; None where that is not known.
+    identity_rate_of: how many these were.
     """
 
     task: str
@@ -80,6 +82,8 @@ class ModelConfig:
     trained_base: bool = False
     adapter_only: bool = False
     value_ranges: ValueRanges = AS_USUAL
+    identity_rate: float | None = None
+    identity_rate_of: Annotated[int, Field(ge=1)] = 1
     format: int = field(default=FORMAT)
 
     @property
@@ -94,6 +98,12 @@ class ModelConfig:
             return own.get(output) or next(iter((*words, *known)), str(output))
 
         return tuple(called(output) for output in range(count))
+
+    @property
+    def near_chance(self) -> bool:
+        """Whether training is known to have found hardly more poses than guesses do."""
+        rate, n = self.identity_rate, self.identity_rate_of
+        return rate is not None and near_chance(parse_group(self.group), self.prior, rate, n)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)

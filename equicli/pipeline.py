@@ -145,8 +145,8 @@ def evaluate(
         max_pixels = max_pixels or (recorded and recorded.max_pixels) or MAX_PIXELS
         overrides = Overrides(preprocess, image_size, value_range)
         config = overrides.apply(config)
-        named = {"--data": data, "--test-split": test_split}
-        given = {flag: value for flag, value in named.items() if value is not None} | overrides.by_flag()
+        flags = {"--data": data, "--test-split": test_split}
+        given = {flag: value for flag, value in flags.items() if value is not None} | overrides.by_flag()
         images = find_samples(task, data, run, progress, test_split=test_split, strict=strict)
         labels = task.rebind(images.data, config.labels, config.class_names)
         if labels != config.labels:

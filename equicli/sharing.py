@@ -16,7 +16,7 @@ from equicli.data.decode import Decoder, UnreadableImageError
 from equicli.data.reencode import NONE, find_encoding
 from equicli.errors import EquicliError, UsageError, counted
 from equicli.export import hub
-from equicli.export.export import check_program, write_program
+from equicli.export.export import check_program, write_programs
 from equicli.files import writing_output
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.progress import Progress, Silent
@@ -54,14 +54,14 @@ def export(
 
     Returns:
         path, sha256 and bytes of the file, whether it is an adapter only, and the Python that loads it; of a program
-        what it takes and how it compares.
+        what it takes and how it compares. `files` has those of two programs.
     """
     file, target, form = plan_export(path, output, form, adapter_only=adapter_only, overwrite=overwrite)
     _, run = find_artifact(path)
     if form != "safetensors":
         program = artifact.load(file, network=network)
         check_program(program, form)
-        document = write_program(
+        written, document = write_programs(
             target,
             program,
             artifact.read_config(file),
@@ -74,7 +74,8 @@ def export(
             new=not overwrite,
             progress=progress,
         )
-        return {"path": str(target), "sha256": sha256_of(target), "bytes": target.stat().st_size, **document}
+        files = [_told(path) for path in written]
+        return {**(files[0] if len(files) == 1 else {"files": files}), **document}
     checkpoint = run.read_settings().get("network", {}).get("checkpoint") if run and adapter_only else None
     config = artifact.read_config(file)
     model = artifact.load(file, network=network)
@@ -82,12 +83,14 @@ def export(
     with writing_output(target):
         artifact.write_artifact(target, model, config, adapter_only=adapter_only, pictures=pictures, new=not overwrite)
     return {
-        "path": str(target),
-        "sha256": sha256_of(target),
-        "bytes": target.stat().st_size,
+        **_told(target),
         "adapter_only": adapter_only,
         "load": artifact.load_call(target, config, adapter_only=adapter_only, checkpoint=checkpoint),
     }
+
+
+def _told(path: Path) -> dict[str, Any]:
+    return {"path": str(path), "sha256": sha256_of(path), "bytes": path.stat().st_size}
 
 
 def push_to_hub(

@@ -95,7 +95,7 @@ def test_what_the_hub_has_not_is_told_by_the_flag(hub):
 
 @pytest.mark.parametrize("name", ["nowhere", "./acme/none", "runs/none", "none/model.safetensors", "photos"])
 def test_a_path_is_not_looked_for_on_the_hub(here, name):
-    with pytest.raises(UsageError, match=r"^--start-from .*(no such run folder|unfinished)"):
+    with pytest.raises(UsageError, match=r"^--start-from .*(no such run folder|no such file|unfinished)"):
         find_origin(name)
 
 

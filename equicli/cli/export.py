@@ -100,7 +100,8 @@ def export_command(
     """Write canonicalizer and prediction network as one file: safetensors, ONNX or torch.export.
 
     `equicli.load(path)` turns safetensors into an nn.Module that takes and returns what the prediction network does.
-    A program of the others has the whole: it takes a batch of any size, preprocessed already.
+    A program of the others has the whole: it takes a batch of any size, preprocessed already. A network that answers
+    prompts becomes two: FILE.encoder.onnx takes a picture, FILE.decoder.onnx prompts in it.
 
     Example: equicli export --output model.safetensors
     """
@@ -162,13 +163,14 @@ def export_command(
         overwrite=overwrite,
         progress=out,
     )
-    out.result(str(exported["path"]), exported)
+    written = [file["path"] for file in exported.get("files", [exported])]
+    out.result("\n".join(written), exported)
     if "parity" in exported:
         found = exported["parity"]
         out.say(
             f"{found['runtime']} says the same of {found['inputs']} inputs ({found['real']} of them real) at "
             f"{found['elements']} turns: numbers differ by {found['max_delta']:.2g} at most; {found['ties']} ties"
-            + (f"; {100 * found['changed']:.3g} % of classes differ" if found.get("changed") else "")
+            + (f"; {100 * found['changed']:.3g} % of classes and pixels differ" if found.get("changed") else "")
         )
         return
     out.say(f'next: python -c "import equicli; model = {exported["load"]}"')

@@ -2,11 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from equicli.cli.options import RUNNING
+
+if TYPE_CHECKING:
+    from equicli.cli.output import Output
+    from equicli.model_config import ModelConfig
 
 Inputs = Annotated[
     list[str],
@@ -44,3 +48,12 @@ def find_named(inputs: list[str]) -> tuple[Path, list[str]]:
         raise UsageError(f"INPUT is missing: name pictures, folders of them, patterns, or - for a list, after {run}.")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return find_artifact(run)[0], names
+
+
+def tell_near_chance(config: "ModelConfig", run: str, out: "Output") -> None:
+    """Tell where poses are hardly better than guesses, so that nobody takes them for more."""
+    if config.near_chance:
+        out.say(
+            f"mind: the canonicalizer of {run} is near chance: training found {config.identity_rate:.1%} of its "
+            "validation images as the prior says. Adapt anew; `equicli evaluate` tells what may help"
+        )

@@ -9,8 +9,18 @@ from typing import Any, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from equicli.cli.streams import discard
 from equicli.files import naming
@@ -27,6 +37,11 @@ class _Stderr(Console):
     def on_broken_pipe(self) -> None:
         self.quiet = True
         discard(sys.stderr)
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.3g}/s")
 
 
 class Output:
@@ -53,8 +68,9 @@ class Output:
             yield from items
         elif self._stderr.is_terminal:
             # Of one long step only the time that passed moves.
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            with Progress(*columns, TimeRemainingColumn(), console=self._stderr, transient=True) as bar:
+            counts = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _RateColumn())
+            times = (TimeElapsedColumn(), TimeRemainingColumn())
+            with Progress(*counts, *times, console=self._stderr, transient=True) as bar:
                 task = bar.add_task(label, total=total)
                 for item in items:
                     yield item
@@ -145,8 +161,9 @@ class Output:
             now = time.monotonic()
             if now - told >= PLAIN_SECONDS:
                 told = now
-                left = (now - start) * (total - count) / count
-                self.say(f"{label}: {count}/{total} ({now - start:.0f} s, {left:.0f} s left)")
+                rate = count / (now - start)
+                left = (total - count) / rate
+                self.say(f"{label}: {count}/{total} ({rate:.3g}/s, {now - start:.0f} s, {left:.0f} s left)")
 
 
 def _empty_grid() -> Table:

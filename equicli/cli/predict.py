@@ -1,11 +1,12 @@
 """`equicli predict`: predictions of many files. `equicli join`: one output of the parts that several processes made."""
 
+import shlex
 import sys
 from typing import Annotated
 
 import typer
 
-from equicli.cli.inputs import Inputs, Workers, find_named
+from equicli.cli.inputs import Inputs, Workers, find_named, tell_near_chance
 from equicli.cli.options import (
     DEVICE_HELP,
     NETWORK,
@@ -76,13 +77,13 @@ def predict_command(
 
     Example: equicli predict runs/latest photos/ --output predictions.csv
     """
-    from equicli.errors import UsageError
+    from equicli.errors import EquicliError, UsageError
 
     file, names = find_named(inputs)
     if output is None and (resume or overwrite or json or shard is not None):
         raise UsageError("--resume, --shard, --overwrite and --json need --output FILE.")
     from equicli import artifact
-    from equicli.data.decode import MAX_PIXELS
+    from equicli.data.decode import MAX_PIXELS, UnreadableImageError
     from equicli.devices import find_device, find_precision, place
     from equicli.prediction.checkpoint_files import sha256_of
     from equicli.serving.inputs import find_inputs
@@ -102,6 +103,7 @@ def predict_command(
         out.say(f"{target} has every input already")
         out.result(str(target), {"path": str(target), "inputs": len(paths)})
         return
+    tell_near_chance(config, inputs[0], out)
     loaded = artifact.load(file, network=own_network(model, model_arg), checkpoint=checkpoint)
     place(loaded, chosen)
     how = find_precision(precision.value, chosen)
@@ -112,23 +114,38 @@ def predict_command(
         )
         _tell(done, out)
         return
-    made = predict_files(
-        served,
-        paths,
-        target,
-        shard=part,
-        batch_size=batch_size,
-        workers=workers,
-        resume=resume,
-        overwrite=overwrite,
-        strict=strict,
-        progress=out,
-    )
+    try:
+        made = predict_files(
+            served,
+            paths,
+            target,
+            shard=part,
+            batch_size=batch_size,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            strict=strict,
+            progress=out,
+        )
+    except UnreadableImageError as error:  # in strict mode
+        raise EquicliError(
+            f"{error.path}: unreadable image ({error.reason}). What is done is kept. Mend the file and add --resume; "
+            f"or go on without --strict: {_resuming()}"
+        ) from None
+    except KeyboardInterrupt:
+        out.say(f"what is done is kept; to go on: {_resuming()}")
+        raise
     if isinstance(made, Joined):
         _finish(made, str(target), out)
     else:
         out.result(str(made), {"path": str(made), "shard": shard})
         out.say(f"when all parts are there: equicli join {target}")
+
+
+def _resuming() -> str:
+    """The command that goes on with what this one began."""
+    words = [word for word in sys.argv[1:] if word not in ("--strict", "--resume", "--overwrite")]
+    return shlex.join(["equicli", *words, "--resume"])
 
 
 def join_command(

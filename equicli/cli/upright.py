@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from equicli.cli.inputs import Inputs, Workers, find_named
+from equicli.cli.inputs import Inputs, Workers, find_named, tell_near_chance
 from equicli.cli.options import DEVICE_HELP, OUTPUT, RUNNING, Json, MaxPixels, Overwrite, Quiet, Strict
 from equicli.cli.output import Output
 
@@ -75,6 +75,7 @@ def upright_command(
 
     out = Output(json=json, quiet=quiet)
     chosen = find_device(device)
+    tell_near_chance(artifact.read_config(file), inputs[0], out)
     paths = find_inputs(names, sys.stdin, out)
     targets = {} if output is None else upright.plan_outputs(paths, Path(output), overwrite=overwrite)
     targets = {} if dry_run else targets  # planned all the same: what would be refused is told

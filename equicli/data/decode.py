@@ -39,7 +39,7 @@ class UnreadableImageError(EquicliError):
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path}: unreadable image ({why}). Mend or remove the file.")
-        self.reason = why
+        self.path, self.reason = path, why
 
 
 @dataclass(frozen=True)

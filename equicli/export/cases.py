@@ -41,18 +41,24 @@ def of_one_picture(model: AdaptedModel, pictures: Sequence[Tensor]) -> Asked:
     Raises:
         UsageError: the model's pictures cannot be prepared so.
     """
-    any_size, generator = torch.export.Dim.DYNAMIC, _generator()
-    noise = [torch.randint(0, 256, (3, *frame), dtype=torch.uint8, generator=generator) for frame in _FRAMES]
+    any_size = torch.export.Dim.DYNAMIC
 
-    def turned(picture: Tensor) -> list[Tensor]:
-        return [one.permute(1, 2, 0).contiguous() for one in _turned(model, picture)]
+    def seen(picture: Tensor) -> list[Tensor]:
+        return [one.permute(1, 2, 0).contiguous() for one in turned(model, picture)]
 
-    cases = [Case(turned(picture), False) for picture in noise] + [Case(turned(p), True) for p in pictures]
+    random = [noise(i) for i in range(len(_FRAMES))]
+    cases = [Case(seen(picture), False) for picture in random] + [Case(seen(p), True) for p in pictures]
     graph = PictureGraph(model)
     return Asked(graph, "uint8 (h, w, 3)", cases[0].turned[0], {0: any_size, 1: any_size}, cases)
 
 
 _FRAMES = ((61, 83), (160, 97))
+
+
+def noise(number: int) -> Tensor:
+    """A random picture, uint8 (3, h, w), the same in every call."""
+    generator = torch.Generator().manual_seed(number)
+    return torch.randint(0, 256, (3, *_FRAMES[number]), dtype=torch.uint8, generator=generator)
 
 
 def of_batches(model: AdaptedModel, samples: Sequence[Tensor], image_size: int | None) -> Asked:
@@ -82,12 +88,12 @@ def of_batches(model: AdaptedModel, samples: Sequence[Tensor], image_size: int |
         random = [torch.randn(count, *shape, generator=_generator()) for count in counts]
         real = [normalize(prepare(picture)) for picture in samples]
         takes = f"float32 ({'1' if model.signature.lists else 'b'}, {', '.join(map(str, shape))}), preprocessed"
-    cases = [Case(_turned(model, x), False) for x in random]
+    cases = [Case(turned(model, x), False) for x in random]
     if model.signature.lists:
-        cases += [Case(_turned(model, x[None]), True) for x in real]
+        cases += [Case(turned(model, x[None]), True) for x in real]
         return Asked(InputsGraph(model), takes, random[0], {}, cases)
     if real:
-        cases.append(Case(_turned(model, torch.stack(real)), True))
+        cases.append(Case(turned(model, torch.stack(real)), True))
     # A batch of one would be taken for what it always is.
     return Asked(InputsGraph(model), takes, random[1], {0: torch.export.Dim.DYNAMIC}, cases)
 
@@ -101,7 +107,7 @@ def _size_of(model: AdaptedModel, pictures: Sequence[Tensor]) -> int:
     raise UsageError("--image-size: nothing says which size this network's inputs have; name it.")
 
 
-def _turned(model: AdaptedModel, x: Tensor) -> list[Tensor]:
+def turned(model: AdaptedModel, x: Tensor) -> list[Tensor]:
     """An input turned by elements, the identity first."""
     group = model.canonicalizer.group
     elements: list[Element] = []

@@ -15,15 +15,47 @@ from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.errors import UsageError
 from equicli.export.cases import of_batches, of_one_picture
 from equicli.export.graph import answer
+from equicli.export.pair import write_pair
 from equicli.export.parity import Parity, compare
-from equicli.export.programs import ONNX, add_to_onnx, onnx_run, torch_run, trace, write_onnx, write_torch
-from equicli.files import write_whole, writing_output
+from equicli.export.programs import (
+    ONNX,
+    add_to_onnx,
+    move,
+    onnx_run,
+    runtime,
+    torch_run,
+    trace,
+    write_onnx,
+    write_torch,
+)
 from equicli.groups import is_finite
 from equicli.model_config import ModelConfig
 from equicli.policy import Gate
+from equicli.prediction.promptable import makes_programs
 from equicli.progress import Progress
 
-CHUNK = 1 << 22
+
+def write_programs(
+    path: Path,
+    model: AdaptedModel,
+    config: ModelConfig,
+    form: str,
+    *,
+    with_preprocessing: bool,
+    **options: Any,
+) -> tuple[list[Path], dict[str, Any]]:
+    """Write a model as one program, or as two where it answers prompts: these always take pictures of any size.
+
+    Args:
+        options: see `write_program`.
+
+    Returns:
+        The files, and what was compared.
+    """
+    if is_pair(model):
+        return write_pair(path, model, config, form, **options)
+    document = write_program(path, model, config, form, with_preprocessing=with_preprocessing, **options)
+    return [path], document
 
 
 def write_program(
@@ -79,7 +111,7 @@ def write_program(
             write_torch(program, file, "")
             run = torch_run(file)
         found = compare(
-            ask, run, cases, _runtime(form), "fp16" if half else "fp32", exact=is_finite(group) and group.exact
+            ask, run, cases, runtime(form), "fp16" if half else "fp32", exact=is_finite(group) and group.exact
         )
         document = _document(found, model, asked.takes, half)
         metadata = json.dumps({**json.loads(config.to_json()), "program": document})
@@ -87,8 +119,13 @@ def write_program(
             add_to_onnx(file, metadata)
         else:
             write_torch(program, file, metadata)
-        _move(file, path, new=new)
+        move({file: path}, new=new)
     return document
+
+
+def is_pair(model: AdaptedModel) -> bool:
+    """Whether two programs are made of it, as it answers prompts; see `pair`."""
+    return isinstance(model.signature.inputs, Mapping)
 
 
 def check_program(model: AdaptedModel, form: str) -> None:
@@ -96,11 +133,18 @@ def check_program(model: AdaptedModel, form: str) -> None:
     Raises:
         UsageError: no program of this model is written.
     """
-    if isinstance(model.signature.inputs, Mapping):
-        raise UsageError(
-            "--output: of a network that answers prompts no program is written; name a .safetensors file, which "
-            "equicli.load reads."
-        )
+    group = model.canonicalizer.group
+    if is_pair(model):
+        if not makes_programs(model.prediction_network):
+            raise UsageError(
+                f"--format {form}: of this network that answers prompts no program is written; name a .safetensors "
+                "file, which equicli.load reads."
+            )
+        if not (is_finite(group) and group.exact):
+            raise UsageError(
+                f"--format {form}: {group.name} turns pictures off the grid, and programs that answer prompts take a "
+                "group of 90° steps; name a .safetensors file, which equicli.load reads."
+            )
     if model.signature.lists and isinstance(model.policy, Gate):
         raise UsageError(
             f"--format {form}: its gate chooses between answers of other lengths, which no program holds; adapt with "
@@ -113,16 +157,3 @@ def check_program(model: AdaptedModel, form: str) -> None:
 def _document(found: Parity, model: AdaptedModel, takes: str, half: bool) -> dict[str, Any]:
     gate = {"gate_passes": model.policy.most} if isinstance(model.policy, Gate) else {}
     return {"input": takes, "precision": "fp16" if half else "fp32", **gate, "parity": asdict(found)}
-
-
-def _runtime(form: str) -> str:
-    if form != ONNX:
-        return f"torch {torch.__version__}"
-    import onnxruntime
-
-    return f"onnxruntime {onnxruntime.__version__}"
-
-
-def _move(file: Path, path: Path, *, new: bool) -> None:
-    with file.open("rb") as source, writing_output(path):
-        write_whole(path, iter(lambda: source.read(CHUNK), b""), new=new)

@@ -1,6 +1,6 @@
 """Whether a written program says what the model says: on random and on real inputs, turned by every element."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,21 +9,20 @@ from torch import Tensor
 
 from equicli.errors import EquicliError
 from equicli.export.graph import LOGITS, POSE, SURE
-from equicli.export.programs import Run
 
 # The largest difference of a number, as a share of the largest number, that rounding explains.
 TOLERANCE = {"fp32": 1e-3, "fp16": 5e-2}
 # Poses, or classes, of which the two best are as close as this share are ties: another runtime may choose the other.
 NEAR = 10
 
-Ask = Callable[[Tensor], dict[str, Tensor]]
+Ask = Callable[[Any], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class Case:
-    """An input, upright first, then turned by each element. real: whether it shows a picture."""
+    """What is asked about, upright first, then turned by each element. real: whether it shows a picture."""
 
-    turned: Sequence[Tensor]
+    turned: Sequence[Any]
     real: bool
 
 
@@ -46,7 +45,7 @@ class Parity:
     turned_alike: bool | None = None
 
 
-def compare(ask: Ask, run: Run, cases: Sequence[Case], runtime: str, precision: str, *, exact: bool) -> Parity:
+def compare(ask: Ask, run: Ask, cases: Sequence[Case], runtime: str, precision: str, *, exact: bool) -> Parity:
     """Compare what the model and the program say.
 
     Args:
@@ -81,7 +80,7 @@ def compare(ask: Ask, run: Run, cases: Sequence[Case], runtime: str, precision: 
     return found
 
 
-def _check(expected: dict[str, Tensor], said: Any, rows: Tensor, found: Parity) -> None:
+def _check(expected: Mapping[str, Tensor], said: Any, rows: Tensor, found: Parity) -> None:
     for name, right in expected.items():
         got = said[name]
         if got.shape != right.shape:
@@ -108,7 +107,7 @@ def _check(expected: dict[str, Tensor], said: Any, rows: Tensor, found: Parity) 
         raise EquicliError(f"{found.runtime}: another class than the model's; nothing is written.")
 
 
-def _ties(expected: dict[str, Tensor], said: Any, tolerance: float) -> Tensor:
+def _ties(expected: Mapping[str, Tensor], said: Any, tolerance: float) -> Tensor:
     """Inputs of which a rounding may decide: bool (b,)."""
     first = next(iter(expected.values()))
     tied = torch.zeros(len(first), dtype=torch.bool)

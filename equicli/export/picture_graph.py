@@ -79,14 +79,14 @@ class OnePicture:
 
     def at(self, group: Group, element: Element | None) -> Tensor:
         number = element if isinstance(element, Tensor) else torch.tensor([element or 0])
-        reversed_y, reversed_x, swaps = _turns(group)[inverse(group, number)].unbind(dim=1)
+        reversed_y, reversed_x, swaps = turns(group)[inverse(group, number)].unbind(dim=1)
         pixels = self.picture.double()
         height, width = self.picture.shape[-2:]
         rows, columns = self._weights(height, width)
-        upright = _rows(_mix(rows, reversed_y), _columns(pixels, _mix(columns, reversed_x)))
+        upright = _rows(mix(rows, reversed_y), _columns(pixels, mix(columns, reversed_x)))
         # Of a picture on its side, what are its columns then come first.
         lying_rows, lying_columns = self._weights(width, height)
-        lying = _columns(_rows(_mix(lying_columns, reversed_y), pixels), _mix(lying_rows, reversed_x))
+        lying = _columns(_rows(mix(lying_columns, reversed_y), pixels), mix(lying_rows, reversed_x))
         seen = torch.where(swaps, lying.mT, upright).to(torch.uint8)
         normalized: Tensor = self.preprocess.normalization(seen)[None]
         return normalized
@@ -123,7 +123,7 @@ class OnePicture:
         return found[0], found[1]
 
 
-def _turns(group: Group) -> Tensor:
+def turns(group: Group) -> Tensor:
     """For each element: whether it reverses rows, whether it reverses columns, and then swaps both: bool (|G|, 3)."""
     table: list[Sequence[bool]] = []
     for g in range(as_finite(group).order):
@@ -133,7 +133,7 @@ def _turns(group: Group) -> Tensor:
     return torch.tensor(table)
 
 
-def _mix(matrix: Tensor, reverse: Tensor) -> Tensor:
+def mix(matrix: Tensor, reverse: Tensor) -> Tensor:
     return torch.where(reverse, matrix.flip(0), matrix)
 
 

@@ -1,7 +1,7 @@
 """Writing a graph as a program: ONNX or torch.export."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,38 +10,52 @@ import torch
 from torch import Tensor, nn
 
 from equicli.errors import EquicliError, reason
+from equicli.files import write_whole, writing_output
 
 ONNX, TORCH_EXPORT = "onnx", "torch-export"
 # The key of an ONNX file's metadata, and of a torch.export file's extra files.
 METADATA = "equicli"
 
-# Runs a written program: from an input to what it says, by name.
-Run = Callable[[Tensor], Mapping[str, Tensor]]
+_CHUNK = 1 << 22
+INPUT = "input"  # of a program that takes one
+
+# Runs a written program: from its inputs, in their order, to what it says, by name.
+Run = Callable[..., Mapping[str, Tensor]]
 
 
-def trace(graph: nn.Module, example: Tensor, dynamic: Mapping[int, Any]) -> torch.export.ExportedProgram:
+def trace(
+    graph: nn.Module, example: Tensor | Sequence[Tensor], dynamic: Mapping[int, Any] | Sequence[Any]
+) -> torch.export.ExportedProgram:
     """Trace a graph.
 
     Args:
-        dynamic: which axes of the input may have any size.
+        example: its input, or all of them.
+        dynamic: which axes of the input may have any size, or of each input.
 
     Raises:
         EquicliError: it cannot be traced, told in one line.
     """
+    inputs, shapes = ((example,), (dynamic,)) if isinstance(example, Tensor) else (tuple(example), tuple(dynamic))
     try:
         with _hushed(), torch.no_grad():
-            return torch.export.export(graph, (example,), dynamic_shapes=(dict(dynamic),))
+            return torch.export.export(graph, inputs, dynamic_shapes=shapes)
     except Exception as error:  # of any network
         raise EquicliError(
             f"--format: torch.export cannot follow this model ({reason(error)}). Export safetensors."
         ) from error
 
 
-def write_onnx(program: torch.export.ExportedProgram, names: list[str], path: Path, opset: int | None) -> None:
+def write_onnx(
+    program: torch.export.ExportedProgram,
+    names: list[str],
+    path: Path,
+    opset: int | None,
+    inputs: Sequence[str] = (INPUT,),
+) -> None:
     """Write a program as ONNX.
 
     Args:
-        names: of its outputs.
+        names, inputs: of its outputs and its inputs.
 
     Raises:
         EquicliError: an operation has no translation, or the extra is missing.
@@ -56,7 +70,7 @@ def write_onnx(program: torch.export.ExportedProgram, names: list[str], path: Pa
                 program,
                 dynamo=True,
                 opset_version=opset,
-                input_names=["input"],
+                input_names=list(inputs),
                 output_names=names,
                 verbose=False,
                 optimize=True,
@@ -90,10 +104,10 @@ def onnx_session(path: Path) -> Any:
 
 def onnx_run(path: Path) -> Run:
     session = onnx_session(path)
-    name, names = session.get_inputs()[0].name, [output.name for output in session.get_outputs()]
+    inputs, names = ([one.name for one in ends] for ends in (session.get_inputs(), session.get_outputs()))
 
-    def run(x: Tensor) -> Mapping[str, Tensor]:
-        said = session.run(None, {name: x.numpy()})
+    def run(*given: Tensor) -> Mapping[str, Tensor]:
+        said = session.run(None, {name: x.numpy() for name, x in zip(inputs, given, strict=True)})
         return {key: torch.from_numpy(value) for key, value in zip(names, said, strict=True)}
 
     return run
@@ -117,11 +131,38 @@ def torch_run(path: Path) -> Run:
     with _hushed():
         module = torch.export.load(path).module()
 
-    def run(x: Tensor) -> Mapping[str, Tensor]:
+    def run(*given: Tensor) -> Mapping[str, Tensor]:
         with torch.no_grad():
-            return dict(module(x))
+            return dict(module(*given))
 
     return run
+
+
+def runtime(form: str) -> str:
+    """What runs programs of this format, and its version."""
+    if form != ONNX:
+        return f"torch {torch.__version__}"
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__}"
+
+
+def move(files: Mapping[Path, Path], *, new: bool) -> None:
+    """Put files where they belong: all, or none.
+
+    Raises:
+        UsageError: one is there, and `new` says that it may not be.
+    """
+    done: list[Path] = []
+    try:
+        for file, path in files.items():
+            with file.open("rb") as source, writing_output(path):
+                write_whole(path, iter(lambda: source.read(_CHUNK), b""), new=new)
+            done.append(path)
+    except BaseException:
+        for path in done:
+            path.unlink()
+        raise
 
 
 @contextmanager

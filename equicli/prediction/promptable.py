@@ -1,6 +1,6 @@
 """Networks that answer prompts: points, boxes and masks in a picture, for each of which they draw a mask."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeGuard
 
 import torch
@@ -37,6 +37,48 @@ class Promptable(Protocol):
     def decode(self, encoded: Any, prompts: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Masks, bool (n, 1, h, w), of n prompts; `boxes` (n, 4) around them, `scores` (n,) and `labels` (n,)."""
         ...
+
+
+# What a point of a program's is, beside 0 (not meant) and 1 (meant): nothing, and the first and last corner of a box.
+NO_POINT, FIRST_CORNER, LAST_CORNER = -1, 2, 3
+
+
+class InPrograms(Protocol):
+    """What it has, too, where programs are made of it: it sees a picture in a square, at its left and top."""
+
+    @property
+    def side(self) -> int:
+        """The edge of the square, in pixels."""
+        ...
+
+    @property
+    def pads_boxes(self) -> bool:
+        """Whether the last point of every prompt is nothing; else only of those without a box."""
+        ...
+
+    def resized(self, frame: Tensor) -> Tensor:
+        """(height, width) in the square of a picture of this (height, width): float64 (2,), whole numbers."""
+        ...
+
+    def embed(self, square: Tensor) -> tuple[Tensor, ...]:
+        """What it knows of a normalized square (1, 3, side, side), outside of the picture 0."""
+        ...
+
+    def draw(self, features: Sequence[Tensor], points: Tensor, marks: Tensor) -> tuple[Tensor, Tensor]:
+        """Answer n prompts of k points in the square.
+
+        Args:
+            features: what `embed` returned. points: (n, k, 2), x and y in pixels of the square. marks: int64 (n, k),
+                what each is; see `pads_boxes`.
+
+        Returns:
+            Logits (n, 1, s, s) all over the square, and how well each is expected to fit, (n,).
+        """
+        ...
+
+
+def makes_programs(network: nn.Module) -> "TypeGuard[InPrograms]":
+    return hasattr(network, "embed") and hasattr(network, "draw")
 
 
 def takes_prompts(network: nn.Module) -> "TypeGuard[Promptable]":

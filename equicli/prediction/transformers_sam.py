@@ -1,7 +1,7 @@
 """SAM and SAM 2 of transformers': networks that draw a mask for each prompt in a picture."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError, reason
 from equicli.groups.coordinates import boxes_around
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
-from equicli.prediction.promptable import count_prompts
+from equicli.prediction.promptable import FIRST_CORNER, NO_POINT, count_prompts
 from equicli.prediction.published_files import PublishedFiles, build_published
 from equicli.prediction.transformers_class import Before, put_before
 from equicli.prediction.transformers_library import configuration, quiet, transformers
@@ -108,7 +108,7 @@ class PromptedMasks(Before):
         shown = functional.interpolate(
             image[None].float(), self._resized(frame), mode="bilinear", align_corners=False, antialias=True
         ).to(next(self.parameters()).dtype)
-        missing = [self._side - side for side in shown.shape[-2:]]
+        missing = [self.side - side for side in shown.shape[-2:]]
         network: Any = self
         features = network.get_image_embeddings(functional.pad(shown, (0, missing[1], 0, missing[0])))
         return Encoded(tuple(features) if isinstance(features, list) else (features,), frame)
@@ -156,9 +156,53 @@ class PromptedMasks(Before):
         drawn = answer.pred_masks[torch.arange(n, device=best.device), 0, best][:, None].float()
         return self._at_size(drawn, encoded.frame) > 0, scores.gather(1, best[:, None])[:, 0]
 
+    # As programs, in which no shape depends on a value; see `promptable.InPrograms`.
+
+    def resized(self, frame: Tensor) -> Tensor:
+        edges = frame.to(torch.float64)
+        if self._squashes:
+            return torch.full_like(edges, self.side)
+        return (edges * self.side / edges.max() + 0.5).floor().clamp(min=1)
+
+    def embed(self, square: Tensor) -> tuple[Tensor, ...]:
+        network: Any = self
+        features = network.get_image_embeddings(square.to(next(self.parameters()).dtype))
+        return tuple(features) if isinstance(features, list) else (features,)
+
+    def draw(self, features: Sequence[Tensor], points: Tensor, marks: Tensor) -> tuple[Tensor, Tensor]:
+        network: Any = self
+        prompts = network.prompt_encoder
+        dtype = prompts.not_a_point_embed.weight.dtype
+        # By number: of no point, of what is not meant, of what is, of a box's first and of its last corner.
+        of_points = prompts.point_embed
+        of_points = [of_points.weight] if isinstance(of_points, nn.Embedding) else [one.weight for one in of_points]
+        kinds = torch.cat([prompts.not_a_point_embed.weight, *of_points])
+        places = prompts.shared_embedding(points[None], (self.side, self.side))[0]
+        tokens = torch.where(marks[..., None] == NO_POINT, torch.zeros_like(places), places) + kinds[marks + 1]
+        *details, embedding = (level.to(dtype) for level in features)
+        asked = {
+            "image_embeddings": embedding,
+            "image_positional_embeddings": network.get_image_wide_positional_embeddings(),
+            "sparse_prompt_embeddings": tokens[None].to(dtype),
+            "dense_prompt_embeddings": prompts.no_mask_embed.weight.reshape(1, -1, 1, 1).expand_as(embedding),
+            **({"high_resolution_features": details} if details else {}),
+        }
+        # What both do is done once, where a runtime looks for what is the same: ONNX's exporter does, and inductor.
+        one, three = (network.mask_decoder(**asked, multimask_output=several)[:2] for several in (False, True))
+        logits, scores = (torch.cat([a, b], dim=2)[0].float() for a, b in zip(one, three, strict=True))
+        single = ((marks == 0) | (marks == 1)).sum(dim=1).eq(1) & (marks < FIRST_CORNER).all(dim=1)
+        best = torch.where(single, 1 + scores[:, 1:].argmax(dim=1), 0)
+        drawn = logits.gather(1, best[:, None, None, None].expand(-1, 1, *logits.shape[-2:]))
+        if not self._squashes:  # as `_at_size` begins
+            drawn = functional.interpolate(drawn, (self.side, self.side), mode="bilinear", align_corners=False)
+        return drawn, scores.gather(1, best[:, None])[:, 0]
+
     @property
-    def _side(self) -> int:
-        """The edge of the square that the network takes."""
+    def pads_boxes(self) -> bool:
+        return self._levels > 1
+
+    @property
+    def side(self) -> int:
         return int(self.config.prompt_encoder_config.image_size)
 
     @property
@@ -172,10 +216,8 @@ class PromptedMasks(Before):
 
     def _resized(self, frame: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of an image as the network is shown it, without padding."""
-        if self._squashes:
-            return self._side, self._side
-        height, width = (max(1, int(edge * self._side / max(frame) + 0.5)) for edge in frame)
-        return height, width
+        height, width = self.resized(torch.tensor(frame)).tolist()
+        return int(height), int(width)
 
     def _places(self, points: Tensor, frame: tuple[int, int]) -> Tensor:
         """Coordinates (..., 2) in the image as the network counts them."""
@@ -185,8 +227,8 @@ class PromptedMasks(Before):
     def _small(self, masks: Tensor, frame: tuple[int, int]) -> Tensor:
         """Masks (n, h, w) as the prompt encoder takes them, (n, 1, h', w')."""
         logits = SURE * (2 * masks.float() - 1) if masks.dtype == torch.bool else masks.float()
-        side = 4 * self._side // int(self.config.prompt_encoder_config.patch_size)
-        scale = side / self._side
+        side = 4 * self.side // int(self.config.prompt_encoder_config.patch_size)
+        scale = side / self.side
         height, width = (max(1, round(edge * scale)) for edge in self._resized(frame))
         small = functional.interpolate(
             logits[:, None], (height, width), mode="bilinear", align_corners=False, antialias=True
@@ -197,6 +239,6 @@ class PromptedMasks(Before):
         """Logits (n, 1, h', w') at the size of the image: padding is cut off, as transformers' processors do it."""
         if not self._squashes:
             height, width = self._resized(frame)
-            masks = functional.interpolate(masks, (self._side, self._side), mode="bilinear", align_corners=False)
+            masks = functional.interpolate(masks, (self.side, self.side), mode="bilinear", align_corners=False)
             masks = masks[..., :height, :width]
         return functional.interpolate(masks, frame, mode="bilinear", align_corners=False)

@@ -183,4 +183,4 @@ def _decoded(
     total = sum(len(paths[number * batch_size : (number + 1) * batch_size]) for number in todo)
     count = workers_for(total) if workers is None else workers
     batches = decode(paths, todo, batch_size, served.decoder, workers=count, strict=strict)
-    return progress.track(batches, "predicting", total, size=lambda batch: len(batch.paths))
+    return progress.track(batches, "predicting files", total, size=lambda batch: len(batch.paths))

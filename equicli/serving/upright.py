@@ -97,7 +97,7 @@ def turn_upright(
     decoder = Decoder(model.value_ranges, max_pixels)
     count = workers_for(len(paths)) if workers is None else workers
     batches = decode(paths, range(-(-len(paths) // batch_size)), batch_size, decoder, workers=count, strict=strict)
-    for batch in progress.track(batches, "turning", len(paths), size=lambda batch: len(batch.paths)):
+    for batch in progress.track(batches, "turning pictures", len(paths), size=lambda batch: len(batch.paths)):
         found = dict(zip(batch.pictures, _poses(model, batch), strict=True))
         for path in batch.paths:
             if path in batch.unreadable:

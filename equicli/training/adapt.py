@@ -75,7 +75,8 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
     run.append_log({"unreadable": {str(path): why for path, why in images.unreadable.items()}})
     learned = frozenset(images.fingerprints.values())
     if trains:
-        learned = teach(setup, canonicalizer, binding, images, run)
+        learned, known = teach(setup, canonicalizer, binding, images, run)
+        model_config = replace(model_config, **known)
     elif setup.origin:
         progress.say("attached as it is, without training (epochs=0)")
     else:

@@ -23,11 +23,12 @@ from equicli.training.upright import read_upright
 
 def teach(
     setup: Setup, canonicalizer: Canonicalizer, binding: Binding, images: TrainingImages, run: Run
-) -> frozenset[bytes]:
+) -> tuple[frozenset[bytes], dict[str, Any]]:
     """Fit the canonicalizer, and the network where it is trained, too.
 
     Returns:
-        Fingerprints of all pictures that it learned from or was chosen by.
+        Fingerprints of all pictures that it learned from or was chosen by; and what an artifact tells of the share of
+        validation images that it finds as the prior says, where that was learned.
     """
     train_base = setup.config.training.train_base
     modules = [canonicalizer, setup.found.network] if train_base else [canonicalizer]
@@ -51,8 +52,13 @@ def teach(
         added.record(run)
         learned |= frozenset(added.fingerprints)
         train = Joined(own, added.images)
-    _fit(setup, canonicalizer, train, validation, run)
-    return learned
+    scores = _fit(setup, canonicalizer, train, validation, run)
+    known = {"identity_rate": scores.identity_rate, "identity_rate_of": len(validation)}
+    return learned, known if _learns_prior(setup) else {}
+
+
+def _learns_prior(setup: Setup) -> bool:
+    return bool(setup.config.training.prior_weight) and setup.config.prior != MODEL
 
 
 def _targets(setup: Setup, binding: Binding, images: TrainingImages) -> tuple[Resident, Resident]:
@@ -80,9 +86,9 @@ def _costs_poses(setup: Setup) -> bool:
     return bool(setup.config.training.task_weight) and setup.task.has_pose_costs
 
 
-def _fit(setup: Setup, canonicalizer: Canonicalizer, train: Source, validation: Resident, run: Run) -> None:
+def _fit(setup: Setup, canonicalizer: Canonicalizer, train: Source, validation: Resident, run: Run) -> Scores:
     config, training, progress = setup.config, setup.config.training, setup.progress
-    if training.prior_weight and config.prior != MODEL:
+    if _learns_prior(setup):
         known = "" if setup.prior.upright or not setup.task.has_network else " (r0 is upright, as the network knows)"
         progress.say(setup.task.said("prior: the pose of training images") + f" is taken to be {setup.prior}{known}")
     network = setup.found.network.requires_grad_(training.train_base)
@@ -105,6 +111,7 @@ def _fit(setup: Setup, canonicalizer: Canonicalizer, train: Source, validation: 
         progress=progress,
     )
     progress.say(_kept(setup, objective, epoch, scores, len(validation)))
+    return scores
 
 
 def _task_loss(setup: Setup) -> TaskLoss | None:
@@ -126,8 +133,7 @@ def _kept(setup: Setup, objective: Objective, epoch: int, scores: Scores, n: int
     """Which epoch is kept and why, for the user."""
     of = setup.task.said(f"all {n} validation images")
     which = f"epoch {epoch}" if epoch else "the weights that it started from"
-    known = setup.config.training.prior_weight and setup.config.prior != MODEL
-    if known and near_chance(setup.group, setup.prior, scores.identity_rate, n):
+    if _learns_prior(setup) and near_chance(setup.group, setup.prior, scores.identity_rate, n):
         rate = f"of {of} {scores.identity_rate:.1%} are found as the prior says, near chance"
         return f"keeping {which}, though training learned next to nothing: {rate}"
     by_rate = objective.judged_by_identity_rate

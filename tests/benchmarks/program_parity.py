@@ -1,10 +1,11 @@
 """Whether exported programs say what the model says: a table over architecture families, groups and batches.
 
-    python -m tests.benchmarks.program_parity [families|tasks]
+    python -m tests.benchmarks.program_parity [NETWORK GROUP]
 
 Networks are timm's smallest of each family, untrained (nothing is downloaded) but for the statistics of their batch
 norms, on 64-pixel inputs; the canonicalizer is `consensus` with a small network. Every batch is turned by every element
-of the group. Then networks of other tasks, untrained: on what `equicli export` compares them on.
+of the group. Then networks of other tasks, untrained: on what `equicli export` compares them on. With arguments one row
+alone, such as `Swin d4`.
 """
 
 import sys
@@ -12,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import timm
 import torch
@@ -26,14 +28,16 @@ from equicli.data.normalization import IMAGENET
 from equicli.data.preprocess import AS_THEY_ARE, Preprocess
 from equicli.errors import EquicliError
 from equicli.export.cases import Asked, of_batches
-from equicli.export.export import _runtime
 from equicli.export.graph import InputsGraph
-from equicli.export.parity import Case, compare
-from equicli.export.programs import ONNX, TORCH_EXPORT, onnx_run, torch_run, trace, write_onnx, write_torch
+from equicli.export.pair import write_pair
+from equicli.export.parity import Case, Parity, compare
+from equicli.export.programs import ONNX, TORCH_EXPORT, onnx_run, runtime, torch_run, trace, write_onnx, write_torch
 from equicli.groups import parse_group
 from equicli.groups.action import act
 from equicli.prediction.points.pointnet import PointNet
+from equicli.progress import Silent
 from equicli.tasks.registry import find_task
+from tests.prediction.small_sam import random_network
 
 FAMILIES = {
     "ResNet": "test_resnet",
@@ -57,6 +61,8 @@ OTHERS = (
     ("PointNet", "points", "so3", None),
     ("PointNet", "points", "so2z", None),
 )
+# Two programs each: an encoder of pictures and a decoder of prompts.
+PAIRS = (("SAM", "SamModel", "c4"), ("SAM", "SamModel", "d4"), ("SAM 2", "Sam2Model", "c4"))
 
 
 def make(name: str, group: str) -> AdaptedModel:
@@ -144,19 +150,37 @@ def compared(what: str, group: str, asked: Asked, *, exact: bool) -> Iterator[st
                 path = Path(folder) / "model.pt2"
                 write_torch(program, path, "")
                 run = torch_run(path)
-            found = compare(ask, run, asked.cases, _runtime(form), "fp32", exact=exact)
-            turned = {None: "-", True: "yes"}[found.turned_alike]
-            yield f"| {what} | {group} | {form} | {found.inputs} | {found.max_delta:.1e} | {found.ties} | {turned} |"
+            yield row(what, group, form, compare(ask, run, asked.cases, runtime(form), "fp32", exact=exact))
 
 
-def main(part: str = "") -> None:
+def row(what: str, group: str, form: str, found: Parity) -> str:
+    turned = {None: "-", True: "yes"}[found.turned_alike]
+    changed = f" ({found.changed:.1e} of pixels differ)" if found.changed else ""
+    return f"| {what} | {group} | {form} | {found.inputs} | {found.max_delta:.1e}{changed} | {found.ties} | {turned} |"
+
+
+def of_pair(what: str, name: str, group: str) -> Iterator[str]:
+    network, signature = random_network(name), find_task("prompted", {}).signature
+    config = SimpleNamespace(to_json=lambda: "{}")
+    options = {"samples": [], "image_size": None, "half": False, "opset": None, "new": True, "progress": Silent()}
+    for form, suffix in ((ONNX, ".onnx"), (TORCH_EXPORT, ".pt2")):
+        model = AdaptedModel(consensus(group), network, AS_THEY_ARE, signature=signature)
+        with tempfile.TemporaryDirectory() as folder:
+            _, document = write_pair(Path(folder) / f"a{suffix}", model, config, form, **options)
+        yield row(what, group, form, Parity(**document["parity"]))
+
+
+def main(only: str = "", of: str = "") -> None:
     print("| network | group | program | inputs | max Δ | ties | turned inputs get the same class |")
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    todo = [] if part == "tasks" else [(f, g, partial(rows, f, n, g)) for f, n in FAMILIES.items() for g in GROUPS]
-    if part != "families":
-        for what, task, group, size in OTHERS:
-            todo.append((what, group, partial(of_task, what, task, group, size)))
+    todo = [
+        (family, group, partial(rows, family, name, group)) for family, name in FAMILIES.items() for group in GROUPS
+    ]
+    todo += [(what, group, partial(of_task, what, task, group, size)) for what, task, group, size in OTHERS]
+    todo += [(what, group, partial(of_pair, what, name, group)) for what, name, group in PAIRS]
     for what, group, table in todo:
+        if only and (what, group) != (only, of):
+            continue
         try:
             for row in table():
                 print(row, flush=True)

@@ -349,6 +349,23 @@ def test_the_shipped_shell_script_runs_the_whole_pipeline(here: Path, path_of_co
     assert not (here / "poor.onnx").exists() and not (here / "poor.csv").exists()
 
 
+@pytest.mark.slow
+def test_the_shipped_shell_script_exports_a_gate_to_onnx(here: Path, path_of_commands: str) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    script = Path(__file__).parents[2] / "recipes" / "pipeline.sh"
+    command = ["bash", script, "run", "model.onnx", "data/test", *ADAPT, "--checkpoint", "network.safetensors"]
+    environment = {"PATH": path_of_commands, "HOME": str(here)}
+    done = subprocess.run(
+        [*command, "--passes", "1.5", "data"], cwd=here, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "model.onnx\nmodel.csv\n"
+    asked = runtime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
+    program = json.loads(asked.get_modelmeta().custom_metadata_map["equicli"])
+    logits, *_ = asked.run(None, {"input": torch.zeros(5, 3, 32, 32).numpy()})
+    assert logits.shape == (5, 9) and program["program"]["parity"]["turned_alike"]
+
+
 @pytest.mark.parametrize(
     ("flags", "order"),
     [

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import equicli
+from equicli.artifact import write_artifact
 from equicli.data.clouds.preprocess import CloudPreprocess
 from equicli.data.decode import Decoder
 from equicli.errors import EquicliError, UsageError
@@ -67,6 +68,10 @@ def test_unreadable_files_have_a_row_are_counted_and_stop_a_strict_call(cli, her
     assert len(table) == 20 and table[0]["error"] == "not an image" and table[1]["error"] == ""
     strict = cli("predict", "run", "photos", "--strict", cwd=here)
     assert strict.returncode == 1 and "00.png" in strict.stderr
+    kept = cli("predict", "run", "photos", "--strict", "-o", "a b.csv", cwd=here)
+    assert kept.returncode == 1 and "What is done is kept" in kept.stderr
+    assert "equicli predict run photos -o 'a b.csv' --resume" in kept.stderr
+    predict(cli, here, "photos", "-o", "a b.csv", "--resume")
 
 
 def test_a_file_none_of_which_can_be_read_is_a_table_of_reasons(cli, here) -> None:
@@ -205,7 +210,8 @@ def test_what_cannot_be_done_is_told_in_one_line(cli, here, arguments, message) 
         predict(cli, here, "photos/ant", "--output", "begun.csv", "--shard", "1/1")
     done = cli("predict", "run", *arguments, cwd=here)
     assert done.returncode == 2 and message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("mind:")]  # of its short training
+    assert len(lines) == 1
 
 
 def test_shards_take_all_batches_between_them() -> None:
@@ -233,3 +239,19 @@ def test_resuming_what_has_ended_is_done_at_once_and_other_inputs_are_refused(cl
         other = cli("predict", "run", "photos/ant", "--output", name, "--resume", cwd=here)
         assert other.returncode == 2 and "of other inputs" in other.stderr
         assert (here / name).read_bytes() == before
+
+
+def test_a_canonicalizer_near_chance_is_told(cli, here) -> None:
+    file = here / "run" / "model.safetensors"
+    model, config = equicli.load(file), equicli.read_config(file)
+    for name, rate in (("chance", 0.3), ("good", 0.6)):
+        write_artifact(here / f"{name}.safetensors", model, replace(config, identity_rate=rate))
+        for command, *options in (("predict",), ("upright", "--dry-run")):
+            done = cli(command, f"{name}.safetensors", "photos/ant/01.png", *options, cwd=here)
+            told = "mind: the canonicalizer of chance.safetensors is near chance: training found 30.0%" in done.stderr
+            assert done.returncode == 0 and told == (name == "chance")
+
+
+def test_a_file_that_is_not_there_is_called_a_file(cli, here) -> None:
+    done = cli("predict", "gone.safetensors", "photos", cwd=here)
+    assert done.returncode == 2 and done.stderr.startswith("equicli: gone.safetensors: no such file.")
