@@ -111,8 +111,8 @@ def make_gate(
         return fitted.policy
     progress.say(
         f"gate: where the pose found is less than {fitted.policy.threshold:.0%} sure, the {fitted.policy.most} "
-        f"likeliest are asked about: {fitted.passes:.2f} passes an image, {fitted.score:.1%} right instead of "
-        f"{fitted.alone:.1%}, each by what the others chose"
+        f"likeliest are asked about: {fitted.passes:.2f} passes an image, {fitted.score:.1%} of the answers right "
+        f"instead of {fitted.alone:.1%}, each by what the others chose"
     )
     return fitted.policy
 

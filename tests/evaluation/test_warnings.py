@@ -39,6 +39,13 @@ def test_a_network_at_chance_is_told_with_likely_reasons_and_what_to_do():
     assert told(scored(vanilla=0.45)) == []
 
 
+def test_of_a_few_images_nobody_can_say_that_they_are_near_chance():
+    few = scored(n=4, vanilla=0.5)
+    one_of_four = dataclasses.replace(few, found=dataclasses.replace(few.found, identity=torch.arange(4) == 0))
+    assert near_chance_of(one_of_four, CLASSIFICATION, Prior()) == []
+    assert near_chance_of(scored(n=4, vanilla=0), CLASSIFICATION, Prior()) == ["network"]
+
+
 def test_without_labels_a_network_agrees_with_itself_and_chance_says_nothing():
     assert told(dataclasses.replace(scored(vanilla=0.1), agreement=True)) == []
 

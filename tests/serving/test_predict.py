@@ -244,8 +244,9 @@ def test_resuming_what_has_ended_is_done_at_once_and_other_inputs_are_refused(cl
 def test_a_canonicalizer_near_chance_is_told(cli, here) -> None:
     file = here / "run" / "model.safetensors"
     model, config = equicli.load(file), equicli.read_config(file)
-    for name, rate in (("chance", 0.3), ("good", 0.6)):
-        write_artifact(here / f"{name}.safetensors", model, replace(config, identity_rate=rate))
+    for name, rate, n in (("chance", 0.3, 100), ("good", 0.6, 100), ("few", 0.3, 4)):
+        known = {"identity_rate": rate, "identity_rate_of": n}
+        write_artifact(here / f"{name}.safetensors", model, replace(config, **known))
         for command, *options in (("predict",), ("upright", "--dry-run")):
             done = cli(command, f"{name}.safetensors", "photos/ant/01.png", *options, cwd=here)
             told = "mind: the canonicalizer of chance.safetensors is near chance: training found 30.0%" in done.stderr
