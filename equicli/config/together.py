@@ -68,8 +68,8 @@ def check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer],
         f"{policy_flag}: there is no prediction network to ask; leave it out": (
             config.policy.kind != "one" and not asked.has_network
         ),
-        f"{policy_flag}: a picture's pose is found before its prompts are known, and one embedding serves them all, "
-        "so a network that answers prompts is asked at one; leave it out": (
+        f"{policy_flag}: a picture's pose is found before its prompts are known, and one embedding serves all, so a "
+        "network that answers prompts is asked at one; leave it out": (
             config.policy.kind != "one" and isinstance(asked.signature.inputs, Mapping)
         ),
         f"{tree.name('policy.kind')}: {refusal}": refusal is not None,
