@@ -25,6 +25,7 @@ from tests.canonicalization.examples import conv_canonicalizer
 from tests.prediction.small_sam import SAMS, random_network
 
 D4 = parse_group("d4")
+LABELS = torch.tensor([[1, 0], [0, 1]])
 PREPROCESS = Preprocess(None, None, "bilinear", HALF)
 
 
@@ -67,8 +68,8 @@ def test_the_graphs_say_what_the_model_says_of_every_turn(name: str) -> None:
         assert torch.equal(known["pose"], encoded.pose.element)
         for key, level in zip(names, encoded.embedding.features, strict=True):
             assert torch.allclose(known[key], level, atol=1e-4)
-        for keys in (("points",), ("boxes",), ("points", "boxes")):
-            prompts = {key: inside[key] for key in keys}
+        pair_of = {"points": inside["points"].repeat(1, 2, 1) + torch.tensor([[0.0], [3]]), "point_labels": LABELS}
+        for prompts in ({"points": inside["points"]}, {"boxes": inside["boxes"]}, inside, pair_of):
             with torch.no_grad():
                 said = decoder(*as_points(model, prompts), known["pose"], known["frame"], *(known[k] for k in names))
             expected = model.decode(encoded, **prompts)
