@@ -41,14 +41,13 @@ def of_one_picture(model: AdaptedModel, pictures: Sequence[Tensor]) -> Asked:
     Raises:
         UsageError: the model's pictures cannot be prepared so.
     """
-    any_size = torch.export.Dim.DYNAMIC
+    graph, any_size = PictureGraph(model), torch.export.Dim.DYNAMIC
 
     def seen(picture: Tensor) -> list[Tensor]:
         return [one.permute(1, 2, 0).contiguous() for one in turned(model, picture)]
 
     random = [noise(i) for i in range(len(_FRAMES))]
     cases = [Case(seen(picture), False) for picture in random] + [Case(seen(p), True) for p in pictures]
-    graph = PictureGraph(model)
     return Asked(graph, "uint8 (h, w, 3)", cases[0].turned[0], {0: any_size, 1: any_size}, cases)
 
 

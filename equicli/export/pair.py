@@ -40,12 +40,12 @@ from equicli.export.promptable_graphs import (
 from equicli.files import check_output
 from equicli.model_config import ModelConfig
 from equicli.policy import certainty
-from equicli.prediction.promptable import FIRST_CORNER, LAST_CORNER, NO_POINT, InPrograms
+from equicli.prediction.promptable import FIRST_CORNER, LAST_CORNER, NO_POINT, InPrograms, count_prompts
 from equicli.progress import Progress
 
 PARTS = ("encoder", "decoder")
 REAL = 2  # pictures that it is compared on: at a thousand pixels a pass takes a minute
-# As shares of width and height: two points, two boxes, and each point with a box.
+# As shares of width and height: two points, both with the other not meant, two boxes, and each point with a box.
 _POINTS = ((0.3, 0.4), (0.7, 0.6))
 _BOXES = ((0.1, 0.2, 0.6, 0.9), (0.3, 0.1, 0.9, 0.5))
 
@@ -154,24 +154,25 @@ def _embedding(known: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def as_points(model: AdaptedModel, prompts: Prompts) -> tuple[Tensor, Tensor]:
     """Prompts as a decoder takes them: points (n, k, 2) and what each is, (n, k)."""
-    parts, labels = [], []
+    n = count_prompts(prompts)
+    points, labels = [], []
     if POINTS in prompts:
-        parts.append(prompts[POINTS])
-        labels += [1] * prompts[POINTS].shape[1]
+        points.append(prompts[POINTS])
+        labels.append(prompts.get(POINT_LABELS, torch.ones(prompts[POINTS].shape[:2], dtype=torch.int64)))
     if "boxes" in prompts:
-        parts.append(prompts["boxes"].reshape(-1, 2, 2))
-        labels += [FIRST_CORNER, LAST_CORNER]
+        points.append(prompts["boxes"].reshape(n, 2, 2))
+        labels.append(torch.tensor([[FIRST_CORNER, LAST_CORNER]]).repeat(n, 1))
     if "boxes" not in prompts or cast(InPrograms, model.prediction_network).pads_boxes:
-        parts.append(torch.zeros_like(parts[0][:, :1]))
-        labels.append(NO_POINT)
-    points = torch.cat(parts, dim=1)
-    return points, torch.tensor(labels).repeat(len(points), 1)
+        points.append(torch.zeros(n, 1, 2))
+        labels.append(torch.full((n, 1), NO_POINT))
+    return torch.cat(points, dim=1), torch.cat(labels, dim=1)
 
 
 def _prompts(frame: tuple[int, int]) -> list[Prompts]:
     size = torch.tensor([frame[1], frame[0]])
     points, boxes = torch.tensor(_POINTS)[:, None] * size, torch.tensor(_BOXES) * size.repeat(2)
-    return [{POINTS: points}, {"boxes": boxes}, {POINTS: points, "boxes": boxes}]
+    pairs = {POINTS: torch.cat([points, points.flip(0)], dim=1), POINT_LABELS: torch.tensor([[1, 0], [1, 0]])}
+    return [{POINTS: points}, pairs, {"boxes": boxes}, {POINTS: points, "boxes": boxes}]
 
 
 def _of_model(model: AdaptedModel, picture: Tensor) -> dict[str, Tensor]:

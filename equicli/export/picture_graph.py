@@ -48,10 +48,10 @@ class PictureGraph(nn.Module):
 
 def _refusal(model: AdaptedModel) -> str | None:
     group, preprocess = model.canonicalizer.group, model.preprocess
-    if not (is_finite(group) and group.exact):
-        return f"{group.name} turns pictures off the grid, and this takes a group of 90° steps"
     if not isinstance(preprocess, Preprocess):
         return "this network takes no pictures"
+    if not (is_finite(group) and group.exact):
+        return f"{group.name} turns pictures off the grid, and this takes a group of 90° steps"
     if preprocess.size is None:
         return "this network takes pictures as they are"
     if preprocess.interpolation not in KERNELS:

@@ -107,11 +107,9 @@ class PromptedMasks(Before):
         # In float32, as antialiasing has no kernel for halves; then as the network computes.
         shown = functional.interpolate(
             image[None].float(), self._resized(frame), mode="bilinear", align_corners=False, antialias=True
-        ).to(next(self.parameters()).dtype)
+        )
         missing = [self.side - side for side in shown.shape[-2:]]
-        network: Any = self
-        features = network.get_image_embeddings(functional.pad(shown, (0, missing[1], 0, missing[0])))
-        return Encoded(tuple(features) if isinstance(features, list) else (features,), frame)
+        return Encoded(self.embed(functional.pad(shown, (0, missing[1], 0, missing[0]))), frame)
 
     def decode(self, encoded: Encoded, prompts: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """

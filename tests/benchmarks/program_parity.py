@@ -62,7 +62,7 @@ OTHERS = (
     ("PointNet", "points", "so2z", None),
 )
 # Two programs each: an encoder of pictures and a decoder of prompts.
-PAIRS = (("SAM", "SamModel", "c4"), ("SAM", "SamModel", "d4"), ("SAM 2", "Sam2Model", "c4"))
+PAIRS = (("SAM", "SamModel", "c4"), ("SAM 2", "Sam2Model", "c4"))
 
 
 def make(name: str, group: str) -> AdaptedModel:

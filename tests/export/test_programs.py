@@ -20,7 +20,7 @@ from equicli.data.preprocess import AS_THEY_ARE, Preprocess
 from equicli.data.resampling import KERNELS, shrink_by_products, weights
 from equicli.data.small_view import shrink
 from equicli.errors import EquicliError, UsageError
-from equicli.export.cases import of_batches
+from equicli.export.cases import of_batches, of_one_picture
 from equicli.export.export import check_program, write_program
 from equicli.export.graph import InputsGraph, predict
 from equicli.export.parity import Case, compare
@@ -256,6 +256,8 @@ def test_what_is_no_program_says_why() -> None:
         check_program(model, "onnx")
     with pytest.raises(UsageError, match="--image-size: is for pictures"):
         of_batches(other("points")[0], [], 32)
+    with pytest.raises(UsageError, match="--with-preprocessing: this network takes no pictures"):
+        of_one_picture(other("points")[0], [])
     with pytest.raises(UsageError, match="--image-size: nothing says"):
         of_batches(other("semantic")[0], [], None)
 
