@@ -35,10 +35,9 @@ def find_run(path: str | None) -> Run:
         which = f"{run.folder}, the latest run"
     else:
         run = Run(Path(path))
-        if run.folder.suffix == FORMATS["safetensors"] and not run.folder.is_dir():
-            raise UsageError(f"{path}: no such file. RUN is a run folder or an exported .safetensors file.")
         if not run.folder.is_dir():
-            raise UsageError(f"{path}: no such run folder. RUN is a run folder or an exported .safetensors file.")
+            what = "file" if run.folder.suffix == FORMATS["safetensors"] else "run folder"
+            raise UsageError(f"{path}: no such {what}. RUN is a run folder or an exported .safetensors file.")
         which = path
     if not run.trained:
         hint = f" Go on with it: equicli adapt --resume {run.folder}" if run.begun else ""

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +190,8 @@ def evaluate(
             progress=progress,
         )
         paths = [sample.path for sample in images.samples]
-        right = {p: t for p, t in zip(paths, targets or repeat(None), strict=False) if p not in batches.unreadable}
+        of_each = [None] * len(paths) if targets is None else targets
+        right = {p: t for p, t in zip(paths, of_each, strict=True) if p not in batches.unreadable}
         named = dict(zip(names_of(images.samples, images.data.root), paths, strict=True))
         figure = task.figure(model, turns, right, [named[one["file"]] for one in metrics["lost_most"]], max_pixels)
         metrics["figure"] = {"file": figure.file, "title": figure.title} if figure else None

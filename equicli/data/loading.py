@@ -131,12 +131,12 @@ def tell_unreadable(unreadable: Mapping[Path, str], progress: Progress, things: 
 
 
 def in_threads(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
-    """Call a function as `map` does, several calls at a time, and return what they give in order.
-
-    It is for what computes, so it takes no more threads than torch may; of one thread there is nothing to start.
-    """
-    count = min(THREADS, torch.get_num_threads())
-    if count == 1:
-        return list(map(function, *arguments))
-    with ThreadPoolExecutor(count) as pool:
+    """Call a function as `map` does, several calls at a time, and return what they give in order."""
+    with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(function, *arguments))
+
+
+def computed(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
+    """The same of what reads no files, and so takes no more threads than torch may: of one there is nothing to start,
+    which takes longer than to shrink a small picture."""
+    return list(map(function, *arguments)) if torch.get_num_threads() == 1 else in_threads(function, *arguments)

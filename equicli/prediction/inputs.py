@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from equicli.data.loading import in_threads
+from equicli.data.loading import computed
 from equicli.data.normalization import Normalization
 from equicli.data.preprocess import Preprocess
 from equicli.data.small_view import SmallView
@@ -158,12 +158,12 @@ class Pictures:
 
     def small(self, view: SmallView) -> Tensor:
         # Shrunk in threads, where pictures are: a large one takes a tenth of a second.
-        return torch.stack(in_threads(view.of_picture, self.pictures)).to(self.device)
+        return torch.stack(computed(view.of_picture, self.pictures)).to(self.device)
 
     def at(self, group: Group, element: Element | None) -> Any:
         n = len(self.pictures)
         shown: Any = self if element is None else self.turned(group, inverse(group, element))
-        pixels: Any = in_threads(self.preprocess, shown.pictures)
+        pixels: Any = computed(self.preprocess, shown.pictures)
         pixels = pixels if self.lists else join_batch(pixels)
         normalize = self.preprocess.normalization
         if isinstance(pixels, Tensor):
@@ -191,7 +191,7 @@ class Pictures:
 
         frames, elements = self.frames(), singles(group, element, len(self.pictures))
         canvases = frames_after(group, element, frames, self._canvas)
-        pictures = in_threads(turn, self.pictures, elements, canvases)
+        pictures = computed(turn, self.pictures, elements, canvases)
         prompts = self.prompts
         if prompts is not None:
             listed = [dict(one) for one in prompts]

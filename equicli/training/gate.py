@@ -22,7 +22,7 @@ from equicli.data.loading import Loader
 from equicli.groups import Group, is_finite
 from equicli.groups.transport import Kinds
 from equicli.policy import Gate, One, posterior, ranked_elements
-from equicli.prediction.evidence import Evidence, evidence_of
+from equicli.prediction.evidence import evidence_of
 from equicli.prediction.inputs import Views, stays
 from equicli.prediction.signature import asking, split_batch
 from equicli.progress import Progress
@@ -39,12 +39,8 @@ FOLDS = 5
 SPREAD = 0.5  # that a temperature's logarithm is expected to have: most lie between 0.4 and 2.7
 # What is tried.
 MOST = (2, 3, 4)
-WEIGHTS: dict[Evidence, tuple[float, ...]] = {
-    "logsumexp": (0.5, 1.0),
-    "confidence": (0.5, 1.0),
-    "surest": (0.5, 1.0),
-    "information": (16.0, 64.0),  # poses differ by hundredths of it
-}
+WEIGHTS = (0.5, 1.0)
+OF_INFORMATION = (16.0, 64.0)  # poses differ by hundredths of it
 
 
 @dataclass(frozen=True)
@@ -111,8 +107,8 @@ def make_gate(
         return fitted.policy
     progress.say(
         f"gate: where the pose found is less than {fitted.policy.threshold:.0%} sure, the {fitted.policy.most} "
-        f"likeliest are asked about: {fitted.passes:.2f} passes an image, {fitted.score:.1%} of the answers right "
-        f"instead of {fitted.alone:.1%}, each by what the others chose"
+        f"likeliest are asked about: {fitted.passes:.2f} passes an image, {task.title} {fitted.score:.1%} instead of "
+        f"{fitted.alone:.1%}, each by what the others chose"
     )
     return fitted.policy
 
@@ -278,7 +274,7 @@ def _shapes(order: int, temperature: float, outputs: Kinds) -> Iterator[Gate]:
         if outputs == "logits":
             yield Gate(0.0, most, temperature)
         for evidence in evidence_of(outputs):
-            for weight in WEIGHTS[evidence]:
+            for weight in OF_INFORMATION if evidence == "information" else WEIGHTS:
                 if outputs == "logits":
                     yield Gate(0.0, most, temperature, weight, evidence, "mean")
                 yield Gate(0.0, most, temperature, weight, evidence, "best")

@@ -250,6 +250,6 @@ def test_a_disturbed_clock_is_told_and_the_operations_stand_beside_the_time(tmp_
     monkeypatch.setattr(cost, "SERIES", 3)
     metrics = from_files(saved(tmp_path, bright(TOP, LEFT)), Silent())
     low, high = metrics["cost"]["relative_time_range"]
-    assert low <= metrics["cost"]["relative_time"] <= high and metrics["cost"]["network_flops"] > 0
+    assert low <= metrics["cost"]["relative_time"] <= high
     (line,) = (line for line in metrics["warnings"] if line.startswith("relative time"))
     assert "go by the operations" in line

@@ -57,11 +57,10 @@ class CocoAnnotation:
         masks = [self._mask(entry) for entry in entries]
         boxes = np.array([entry.box for entry in entries], dtype=np.float64).reshape(-1, 4)
         sides = boxes[:, 2:] - boxes[:, :2]
-        of_shapes = [
-            of_box if mask is None else float(mask_areas([mask])[0])
-            for mask, of_box in zip(masks, sides.prod(axis=1).tolist(), strict=True)
+        areas = [
+            entry.area or (of_box if mask is None else float(mask_areas([mask])[0]))
+            for entry, mask, of_box in zip(entries, masks, sides.prod(axis=1).tolist(), strict=True)
         ]
-        areas = [entry.area or of_shape for entry, of_shape in zip(entries, of_shapes, strict=True)]
         return Objects(
             boxes,
             np.array([outputs[self.categories[entry.category]] for entry in entries], dtype=np.int64),

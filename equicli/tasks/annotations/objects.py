@@ -84,10 +84,11 @@ def outline(polygons: Sequence[Sequence[float]], frame: Frame) -> Rle:
 
 
 def covers(polygon: Sequence[float], frame: Frame) -> bool:
-    """Whether a polygon, x and y in turns, has an area, and lies in a frame (height, width) with some of it."""
-    x, y = np.array(polygon, dtype=np.float64).reshape(-1, 2).T
-    meets = x.min() < frame[1] and x.max() > 0 and y.min() < frame[0] and y.max() > 0
-    return bool(meets and np.dot(x, np.roll(y, -1)) != np.dot(y, np.roll(x, -1)))
+    """Whether a polygon, x and y in turns, is no line, and the box around it meets a frame (height, width)."""
+    corners = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
+    meets = left < frame[1] and right > 0 and top < frame[0] and bottom > 0
+    return bool(meets) and bool(np.linalg.matrix_rank(corners - corners[0], tol=1e-9) == 2)
 
 
 def runs(counts: str | bytes | Sequence[int], frame: Frame) -> Rle:

@@ -106,10 +106,10 @@ def _lines(file: Path, left: Counter[str]) -> tuple[tuple[int, tuple[float, ...]
         raise EquicliError(f"{file}: no readable text. Mend or remove it.") from error
     for line in filter(None, map(str.strip, text.splitlines())):
         read = _line(line)
-        why = read if isinstance(read, str) else REPEATED if read in found else None
-        if why is not None:
-            left[why] += 1
-        elif not isinstance(read, str):
+        read = REPEATED if read in found else read
+        if isinstance(read, str):
+            left[read] += 1
+        else:
             found.append(read)
     return tuple(found)
 
