@@ -25,7 +25,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     Raises:
         OSError: the folder cannot be written to, or the disk is full.
     """
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         # A folder's name, which stands in reports, may be no valid UTF-8.
         temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
@@ -39,7 +39,7 @@ def write_whole(path: Path, chunks: Iterable[bytes], *, new: bool = False) -> No
     Raises:
         OSError: as in `write_atomically`. FileExistsError: `new`, and it exists.
     """
-    with _replacing(path, new=new) as temporary, temporary.open("wb") as file:
+    with replacing(path, new=new) as temporary, temporary.open("wb") as file:
         file.writelines(chunks)
 
 
@@ -79,7 +79,7 @@ def write_tensors(
         alone = storage.nbytes() == value.nbytes and storage.data_ptr() not in seen
         state[name] = value if alone else value.clone()
         seen.add(storage.data_ptr())
-    with _replacing(path, new=new) as temporary:
+    with replacing(path, new=new) as temporary:
         mode = temporary.stat().st_mode
         save_file(state, temporary, metadata=dict(metadata or {}))
         temporary.chmod(mode)  # safetensors leaves it to the owner alone
@@ -248,7 +248,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
     """Give an empty file to write into, which takes the place of `path` at the end; `new`, only where there is none."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from equicli import artifact
 from equicli.canonicalization.canonicalizer import Canonicalizer
+from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import kinds_for
 from equicli.claims import find_artifact
 from equicli.errors import EquicliError, UsageError
@@ -40,6 +42,13 @@ class Origin:
     def load(self, group: Group, size: int | None = None) -> Canonicalizer:
         """Load the canonicalizer for a group that it serves; see `artifact.load_canonicalizer`."""
         return artifact.load_canonicalizer(self.path, group, size)
+
+    def found(self, group: Group, prior: Prior) -> dict[str, Any]:
+        """What its artifact tells of the share of validation images that it found, where the question is the same."""
+        config = artifact.read_config(self.path)
+        if (config.group, config.prior) != (group.name, prior):
+            return {}
+        return {"identity_rate": config.identity_rate, "identity_rate_of": config.identity_rate_of}
 
     def pictures_seen(self) -> frozenset[bytes] | None:
         """Fingerprints of the pictures that it was trained on; None where the file has none."""

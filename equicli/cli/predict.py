@@ -103,7 +103,6 @@ def predict_command(
         out.say(f"{target} has every input already")
         out.result(str(target), {"path": str(target), "inputs": len(paths)})
         return
-    tell_near_chance(config, inputs[0], out)
     loaded = artifact.load(file, network=own_network(model, model_arg), checkpoint=checkpoint)
     place(loaded, chosen)
     how = find_precision(precision.value, chosen)
@@ -112,6 +111,7 @@ def predict_command(
         done: Joined = predict_to(
             served, paths, sys.stdout, batch_size=batch_size, workers=workers, strict=strict, progress=out
         )
+        tell_near_chance(config, inputs[0], out)
         _tell(done, out)
         return
     try:
@@ -135,6 +135,7 @@ def predict_command(
     except KeyboardInterrupt:
         out.say(f"what is done is kept; to go on: {_resuming()}")
         raise
+    tell_near_chance(config, inputs[0], out)
     if isinstance(made, Joined):
         _finish(made, str(target), out)
     else:

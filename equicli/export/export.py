@@ -53,6 +53,8 @@ def write_programs(
         The files, and what was compared.
     """
     if is_pair(model):
+        if with_preprocessing:
+            raise UsageError("--with-preprocessing: an encoder takes pictures of any size as it is; leave it out.")
         return write_pair(path, model, config, form, **options)
     document = write_program(path, model, config, form, with_preprocessing=with_preprocessing, **options)
     return [path], document

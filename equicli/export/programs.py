@@ -1,8 +1,9 @@
 """Writing a graph as a program: ONNX or torch.export."""
 
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from equicli.errors import EquicliError, reason
-from equicli.files import write_whole, writing_output
+from equicli.files import replacing, writing_output
 
 ONNX, TORCH_EXPORT = "onnx", "torch-export"
 # The key of an ONNX file's metadata, and of a torch.export file's extra files.
 METADATA = "equicli"
 
-_CHUNK = 1 << 22
 INPUT = "input"  # of a program that takes one
 
 # Runs a written program: from its inputs, in their order, to what it says, by name.
@@ -148,21 +148,15 @@ def runtime(form: str) -> str:
 
 
 def move(files: Mapping[Path, Path], *, new: bool) -> None:
-    """Put files where they belong: all, or none.
+    """Put files where they belong: none takes its place before all are written beside theirs.
 
     Raises:
         UsageError: one is there, and `new` says that it may not be.
     """
-    done: list[Path] = []
-    try:
+    with ExitStack() as stack:
         for file, path in files.items():
-            with file.open("rb") as source, writing_output(path):
-                write_whole(path, iter(lambda: source.read(_CHUNK), b""), new=new)
-            done.append(path)
-    except BaseException:
-        for path in done:
-            path.unlink()
-        raise
+            stack.enter_context(writing_output(path))
+            shutil.copyfile(file, stack.enter_context(replacing(path, new=new)))
 
 
 @contextmanager

@@ -75,6 +75,5 @@ def _of_pixels(output: Any) -> Tensor:
 # From a network's output and its inputs to the output that is declared.
 READERS: dict[str, Callable[[Any, Any], Any]] = {
     "": as_it_is,
-    "classes": classes,
     "classes_and_information": classes_and_information,
 }

@@ -53,7 +53,7 @@ class Signature:
     inputs: Declared = "image"
     outputs: Declared = "logits"
     lists: bool = False
-    reads: Literal["", "classes", "classes_and_information"] = ""
+    reads: Literal["", "classes_and_information"] = ""
 
 
 CLASSIFIER = Signature()

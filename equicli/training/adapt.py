@@ -78,6 +78,7 @@ def train_canonicalizer(config: AdaptConfig, run: Run, progress: Progress, *, re
         learned, known = teach(setup, canonicalizer, binding, images, run)
         model_config = replace(model_config, **known)
     elif setup.origin:
+        model_config = replace(model_config, **setup.origin.found(setup.group, setup.prior))
         progress.say("attached as it is, without training (epochs=0)")
     else:
         progress.say(f"--canonicalizer {config.canonicalizer.kind} has nothing to train")

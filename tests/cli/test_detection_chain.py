@@ -86,8 +86,8 @@ def test_answers_of_an_adapted_network_are_the_same_at_every_angle_in_the_pictur
 ) -> None:
     monkeypatch.syspath_prepend(folder)
     code = ("--model", f"python:networks:{network}")
-    gate = ("--passes", "1.5")
-    result = cli("adapt", "--task", task, *code, *SMALL, *gate, "--output", "run", folder / "data", cwd=tmp_path)
+    flags = ("--task", task, *code, *SMALL, "--passes", "1.5", "--output", "run")
+    result = cli("adapt", *flags, folder / "data", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "gate: " in result.stderr
     assert "24 training" not in result.stderr and "4 test images in 1 classes" in result.stderr

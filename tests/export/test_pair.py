@@ -148,6 +148,9 @@ def test_what_is_no_pair_says_why(tmp_path: Path) -> None:
 def test_files_are_put_in_their_places_all_or_none(tmp_path: Path) -> None:
     for name in ("a", "b", "there"):
         (tmp_path / name).write_text(name)
+    with pytest.raises(OSError, match="No such file"):
+        move({tmp_path / "a": tmp_path / "there", tmp_path / "gone": tmp_path / "d"}, new=False)
+    assert (tmp_path / "there").read_text() == "there"
     with pytest.raises(UsageError, match="there: exists"):
         move({tmp_path / "a": tmp_path / "c", tmp_path / "b": tmp_path / "there"}, new=True)
     assert not (tmp_path / "c").exists() and (tmp_path / "there").read_text() == "there"

@@ -105,6 +105,7 @@ def broken(**change: Any) -> dict[str, Any]:
         ({"segmentation": [[1, 2, 3, float("inf"), 5, 6]]}, "whose outline is broken"),
         ({"segmentation": [[31, 2, 40, 2, 40, 9]]}, "whose outline covers nothing of the picture"),
         ({"segmentation": [[5, 5, 9, 9, 7, 7]]}, "whose outline covers nothing of the picture"),
+        ({"segmentation": [[1.1, 2.3, 2.2, 4.6, 3.3, 6.9]]}, "whose outline covers nothing of the picture"),
         ({"segmentation": {"size": [20, 30], "counts": [600]}}, "whose outline covers nothing of the picture"),
         ({"id": 1}, "that repeat an id"),
         ({"image_id": 99}, "of pictures that the file does not list"),
@@ -114,6 +115,11 @@ def broken(**change: Any) -> dict[str, Any]:
 def test_an_object_that_cannot_be_used_is_left_out_and_counted(change: Any, told: str, tmp_path: Path) -> None:
     data, objects = read(written(tmp_path, broken(**change)))
     assert len(objects["a"]) == 2 and any(told in remark for remark in data.remarks)
+
+
+def test_an_outline_that_crosses_itself_is_used(tmp_path: Path) -> None:
+    data, objects = read(written(tmp_path, broken(segmentation=[[4, 4, 12, 12, 12, 4, 4, 12]])))
+    assert len(objects["a"]) == 3 and not any("outline" in remark for remark in data.remarks)
 
 
 def test_an_area_that_is_no_number_is_that_of_the_mask_or_of_the_box(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def test_attached_as_it_is_no_picture_is_read_but_one_and_no_weight_changes(sour
         "trained_for": "c4",
     }
     assert read_pictures_seen(run.model) == adapted.seen == read_pictures_seen(source.model)
+    assert read_config(run.model).identity_rate == read_config(source.model).identity_rate is not None
     assert "attached as it is, without training (epochs=0)" in told.lines
     assert not run.start.exists() and not any("epoch" in entry for entry in run.read_log())
     x = torch.rand(2, 3, 32, 32)

@@ -51,7 +51,7 @@ class Semantic(Task):
     (b, 3, h, w) in; a score for each class and pixel out, (b, k, h', w'), perhaps as `out` or `logits` of a mapping.
 
     What is returned has `classes`, (b, h, w) or a list of (h, w), and `information` (b,), by which a gate chooses; see
-    `readers`. Artifacts that were written before there were such gates return the classes alone.
+    `readers`.
     """
 
     name = "semantic"
@@ -136,13 +136,13 @@ class Semantic(Task):
     # Evaluation
 
     def targets_of(self, output: Any) -> list[Any]:
-        return list(_classes(output))
+        return list(output["classes"])
 
     def record(self, output: Any, targets: Sequence[Any]) -> dict[str, Any]:
         """`confusion` has the entries of each picture's confusion matrix; `miou` is the figure of each picture alone,
         by which pictures are compared."""
         found = []
-        for said, target in zip(_classes(output), targets, strict=True):
+        for said, target in zip(output["classes"], targets, strict=True):
             right = target.classes((said.shape[-2], said.shape[-1])) if isinstance(target, _Target) else target
             found.append(confusion(said.cpu(), right.cpu()))
         alone = [float(Matrix([one]).overlaps().nanmean().nan_to_num(1)) for one in found]
@@ -150,7 +150,7 @@ class Semantic(Task):
 
     def changes(self, output: Any, reference: Any) -> tuple[Tensor, float]:
         """Another prediction is one of which any pixel is another; the largest change is the share of those."""
-        pairs = zip(_classes(output), _classes(reference), strict=True)
+        pairs = zip(output["classes"], reference["classes"], strict=True)
         apart = torch.tensor([float((a != b).double().mean()) for a, b in pairs])
         return apart > 0, float(apart.max())
 
@@ -169,7 +169,7 @@ class Semantic(Task):
 
     def draw(self, axes: Any, output: Any) -> None:
         """Each class but 0 as a veil of its own colour."""
-        (said,) = _classes(output)
+        (said,) = output["classes"]
         veil = said.double().cpu()
         shown, extent = veil.masked_fill(veil == 0, torch.nan).numpy() % 20, (0, veil.shape[1], veil.shape[0], 0)
         axes.imshow(shown, cmap="tab20", vmin=0, vmax=20, alpha=0.5, extent=extent)
@@ -215,10 +215,6 @@ def _check_numbers(data: Dataset, outputs: int | None) -> None:
                 "numbers begin at 1, --set task.offset=-1; where they are of objects, task.numbers=objects; the number "
                 "that is not counted is task.void."
             )
-
-
-def _classes(output: Any) -> Any:
-    return output["classes"] if isinstance(output, Mapping) else output
 
 
 def _count_outputs(scores: Any) -> int | None:
