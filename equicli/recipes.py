@@ -45,7 +45,7 @@ def expand_origin(value: Any) -> Any:
     return f"hf-hub:{value}" if on_the_hub else local_path(value)
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # ten times faster, where built
+class _Loader(yaml.SafeLoader):
     """Reads `1e-4` as a number, as YAML 1.2 and people do; PyYAML takes it for text. Keys are text, also `no`, `0`."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -53,7 +53,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 key.tag = "tag:yaml.org,2002:str"
-        return dict(super().construct_mapping(node, deep))
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(

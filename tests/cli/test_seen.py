@@ -96,7 +96,7 @@ def test_reports_say_which_run_and_what_in_place_of_the_models_own(cli, made, tm
 
 def test_after_a_training_that_learned_nothing_the_next_step_is_no_export(cli, quickstart, made, tmp_path) -> None:
     weights = ("--checkpoint", quickstart.folder / "network.safetensors")
-    untrained = ("--epochs", "1", "--set", "learning_rate=1e-9", "--seed", "2", "-o", "run")  # of 9 digits 2 are found
+    untrained = ("--epochs", "1", "--set", "learning_rate=1e-9", "--seed", "4", "-o", "run")  # finds 2 of 9 at most
     result = done(cli, tmp_path, "adapt", made / "photos", "--recipe", "quickstart", *weights, *untrained)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["near_chance"] == ["canonicalizer"] and metrics["adapted"]["identity_rate"] < 0.375

@@ -165,7 +165,7 @@ def test_what_another_task_cannot_do_is_refused_before_anything_is_read(monkeypa
     assert build("task=finding").task.kind == "finding"
     assert "only logits can be averaged" in error_of("task=finding", "policy=mean")
     assert "policy=one" in error_of("task=finding", "policy=mean")
-    assert "only of logits and of detections it is known" in error_of("task=finding", "policy=gate")
+    assert "only of logits, detections and classes of pixels it is known" in error_of("task=finding", "policy=gate")
     for settings in (("task_weight=1",), ("train_base=true",)):
         assert "the task finding has no loss to train with" in error_of("task=finding", *settings)
     assert "policy.of: says what a mean is of" in error_of("policy.of=logits")
