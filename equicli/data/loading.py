@@ -136,7 +136,17 @@ def in_threads(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]
         return list(pool.map(function, *arguments))
 
 
-def computed(function: Callable[..., T], *arguments: Iterable[Any]) -> list[T]:
-    """The same of what reads no files, and so takes no more threads than torch may: of one there is nothing to start,
-    which takes longer than to shrink a small picture."""
-    return list(map(function, *arguments)) if torch.get_num_threads() == 1 else in_threads(function, *arguments)
+def computed(function: Callable[..., T], *arguments: Sequence[Any]) -> list[T]:
+    """The same of what reads no files: each thread has its share from the beginning, and there are no more than torch
+    may take. To hand over small pictures one by one takes as long as to shrink them."""
+    items = list(zip(*arguments, strict=True))
+    count = min(THREADS, torch.get_num_threads())
+
+    def share(first: int) -> list[T]:
+        return [function(*item) for item in items[first::count]]
+
+    if count == 1 or len(items) == 1:
+        return share(0)
+    with ThreadPoolExecutor(count) as pool:
+        shares = list(pool.map(share, range(count)))
+    return [shares[i % count][i // count] for i in range(len(items))]

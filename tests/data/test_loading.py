@@ -8,7 +8,7 @@ from PIL import Image
 from equicli.data import loading as room
 from equicli.data.decode import UnreadableImageError
 from equicli.data.folders import Sample
-from equicli.data.loading import Loader, in_threads
+from equicli.data.loading import Loader, computed, in_threads
 from equicli.errors import EquicliError
 
 
@@ -111,6 +111,13 @@ def test_the_loaders_threads_end_when_iteration_is_left(files):
     for _ in Loader(files(30), as_is, 1):
         break
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 3, 64])
+@pytest.mark.parametrize("n", [0, 1, 7])
+def test_what_is_computed_in_shares_comes_in_order(n: int, threads: int, monkeypatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert computed(lambda a, b: a * b, range(n), [2] * n) == list(range(0, 2 * n, 2))
 
 
 def test_calls_in_threads_give_their_results_in_order():
