@@ -17,17 +17,7 @@ from equicli.export.cases import of_batches, of_one_picture
 from equicli.export.graph import answer
 from equicli.export.pair import write_pair
 from equicli.export.parity import Parity, compare
-from equicli.export.programs import (
-    ONNX,
-    add_to_onnx,
-    move,
-    onnx_run,
-    runtime,
-    torch_run,
-    trace,
-    write_onnx,
-    write_torch,
-)
+from equicli.export.programs import move, runtime, seal, trace, write
 from equicli.groups import is_finite
 from equicli.model_config import ModelConfig
 from equicli.policy import Gate
@@ -96,7 +86,7 @@ def write_program(
     asked = of_one_picture(model, samples) if with_preprocessing else of_batches(model, samples, image_size)
     cases = asked.cases
     progress.say(f"tracing; then {sum(len(c.turned) for c in cases)} inputs or batches are compared")
-    program = trace(asked.graph, asked.example, asked.dynamic)
+    program = trace(asked.graph, [asked.example], [asked.dynamic])
 
     def ask(x: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():  # a picture by Pillow, as `predict` has it
@@ -106,21 +96,13 @@ def write_program(
     group = model.canonicalizer.group
     with TemporaryDirectory(prefix="equicli-") as folder:
         file = Path(folder) / path.name
-        if form == ONNX:
-            write_onnx(program, names, file, opset)
-            run = onnx_run(file)
-        else:
-            write_torch(program, file, "")
-            run = torch_run(file)
+        run = write(form, program, names, file, opset)
         found = compare(
             ask, run, cases, runtime(form), "fp16" if half else "fp32", exact=is_finite(group) and group.exact
         )
         document = _document(found, model, asked.takes, half)
         metadata = json.dumps({**json.loads(config.to_json()), "program": document})
-        if form == ONNX:
-            add_to_onnx(file, metadata)
-        else:
-            write_torch(program, file, metadata)
+        seal(form, program, file, metadata)
         move({file: path}, new=new)
     return document
 

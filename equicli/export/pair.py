@@ -15,18 +15,7 @@ from equicli.errors import UsageError
 from equicli.export.cases import noise, turned
 from equicli.export.graph import POSE, SURE
 from equicli.export.parity import Case, compare
-from equicli.export.programs import (
-    ONNX,
-    Run,
-    add_to_onnx,
-    move,
-    onnx_run,
-    runtime,
-    torch_run,
-    trace,
-    write_onnx,
-    write_torch,
-)
+from equicli.export.programs import Run, move, runtime, seal, trace, write
 from equicli.export.promptable_graphs import (
     FRAME,
     MASKS,
@@ -89,12 +78,10 @@ def write_pair(
     with TemporaryDirectory(prefix="equicli-") as folder:
         files = [Path(folder) / one.name for one in paths]
         traced = [trace(part.graph, list(part.inputs.values()), part.free) for part in (encoder, decoder)]
-        for file, program, part in zip(files, traced, (encoder, decoder), strict=True):
-            if form == ONNX:
-                write_onnx(program, part.outputs, file, opset, list(part.inputs))
-            else:
-                write_torch(program, file, "")
-        encode, decode = (onnx_run(file) if form == ONNX else torch_run(file) for file in files)
+        encode, decode = (
+            write(form, program, part.outputs, file, opset, list(part.inputs))
+            for file, program, part in zip(files, traced, (encoder, decoder), strict=True)
+        )
         found = compare(
             lambda x: _of_model(model, x),
             lambda x: _of_programs(model, encode, decode, x),
@@ -112,10 +99,7 @@ def write_pair(
         }
         for name, file, program in zip(PARTS, files, traced, strict=True):
             metadata = json.dumps({**json.loads(config.to_json()), "program": {"part": name, **document}})
-            if form == ONNX:
-                add_to_onnx(file, metadata)
-            else:
-                write_torch(program, file, metadata)
+            seal(form, program, file, metadata)
         move(dict(zip(files, paths, strict=True)), new=new)
     return paths, document
 

@@ -23,22 +23,18 @@ INPUT = "input"  # of a program that takes one
 Run = Callable[..., Mapping[str, Tensor]]
 
 
-def trace(
-    graph: nn.Module, example: Tensor | Sequence[Tensor], dynamic: Mapping[int, Any] | Sequence[Any]
-) -> torch.export.ExportedProgram:
+def trace(graph: nn.Module, examples: Sequence[Tensor], dynamic: Sequence[Any]) -> torch.export.ExportedProgram:
     """Trace a graph.
 
     Args:
-        example: its input, or all of them.
-        dynamic: which axes of the input may have any size, or of each input.
+        examples: its inputs. dynamic: of each which axes may have any size.
 
     Raises:
         EquicliError: it cannot be traced, told in one line.
     """
-    inputs, shapes = ((example,), (dynamic,)) if isinstance(example, Tensor) else (tuple(example), tuple(dynamic))
     try:
         with _hushed(), torch.no_grad():
-            return torch.export.export(graph, inputs, dynamic_shapes=shapes)
+            return torch.export.export(graph, tuple(examples), dynamic_shapes=tuple(dynamic))
     except Exception as error:  # of any network
         raise EquicliError(
             f"--format: torch.export cannot follow this model ({reason(error)}). Export safetensors."
@@ -136,6 +132,30 @@ def torch_run(path: Path) -> Run:
             return dict(module(*given))
 
     return run
+
+
+def write(
+    form: str,
+    program: torch.export.ExportedProgram,
+    names: list[str],
+    path: Path,
+    opset: int | None,
+    inputs: Sequence[str] = (INPUT,),
+) -> Run:
+    """Write a program in a format, and return what runs it; see `write_onnx`."""
+    if form == ONNX:
+        write_onnx(program, names, path, opset, inputs)
+        return onnx_run(path)
+    write_torch(program, path, "")
+    return torch_run(path)
+
+
+def seal(form: str, program: torch.export.ExportedProgram, path: Path, metadata: str) -> None:
+    """Keep a text in a program's file."""
+    if form == ONNX:
+        add_to_onnx(path, metadata)
+    else:
+        write_torch(program, path, metadata)
 
 
 def runtime(form: str) -> str:

@@ -31,7 +31,7 @@ from equicli.export.cases import Asked, of_batches
 from equicli.export.graph import InputsGraph
 from equicli.export.pair import write_pair
 from equicli.export.parity import Case, Parity, compare
-from equicli.export.programs import ONNX, TORCH_EXPORT, onnx_run, runtime, torch_run, trace, write_onnx, write_torch
+from equicli.export.programs import ONNX, TORCH_EXPORT, runtime, trace, write
 from equicli.groups import parse_group
 from equicli.groups.action import act
 from equicli.prediction.points.pointnet import PointNet
@@ -139,17 +139,11 @@ def compared(what: str, group: str, asked: Asked, *, exact: bool) -> Iterator[st
                 said[id(x)] = asked.graph(x)
         return said[id(x)]
 
-    program = trace(asked.graph, asked.example, asked.dynamic)
+    program = trace(asked.graph, [asked.example], [asked.dynamic])
     with tempfile.TemporaryDirectory() as folder:
         for form in (ONNX, TORCH_EXPORT):
-            if form == ONNX:
-                path = Path(folder) / "model.onnx"
-                write_onnx(program, list(ask(asked.cases[0].turned[0])), path, None)
-                run = onnx_run(path)
-            else:
-                path = Path(folder) / "model.pt2"
-                write_torch(program, path, "")
-                run = torch_run(path)
+            path = Path(folder) / ("model.onnx" if form == ONNX else "model.pt2")
+            run = write(form, program, list(ask(asked.cases[0].turned[0])), path, None)
             yield row(what, group, form, compare(ask, run, asked.cases, runtime(form), "fp32", exact=exact))
 
 

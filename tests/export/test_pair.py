@@ -119,8 +119,8 @@ def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return ask
 
     monkeypatch.setattr(pair, "trace", lambda *arguments: None)
-    monkeypatch.setattr(pair, "write_torch", lambda program, path, metadata: path.write_text(metadata))
-    monkeypatch.setattr(pair, "torch_run", run)
+    monkeypatch.setattr(programs, "write_torch", lambda program, path, metadata: path.write_text(metadata))
+    monkeypatch.setattr(programs, "torch_run", run)
     wrong["by"] = 0.5
     with pytest.raises(EquicliError, match="scores differs from the model's"):
         write(model, tmp_path / "a.pt2", "torch-export", samples=[])

@@ -20,12 +20,13 @@ from equicli.data.preprocess import AS_THEY_ARE, Preprocess
 from equicli.data.resampling import KERNELS, shrink_by_products, weights
 from equicli.data.small_view import shrink
 from equicli.errors import EquicliError, UsageError
+from equicli.export import programs
 from equicli.export.cases import of_batches, of_one_picture
 from equicli.export.export import check_program, write_program
 from equicli.export.graph import InputsGraph, predict
 from equicli.export.parity import Case, compare
 from equicli.export.picture_graph import OnePicture
-from equicli.export.programs import onnx_run, torch_run, trace, write_onnx, write_torch
+from equicli.export.programs import trace
 from equicli.groups import parse_group
 from equicli.policy import Gate
 from equicli.prediction.inputs import Pictures
@@ -133,8 +134,8 @@ def test_what_differs_is_not_written(served: Path, tmp_path: Path, monkeypatch: 
         return {**said, "logits": said["logits"] + 1}
 
     monkeypatch.setattr(export, "trace", lambda *arguments: None)
-    monkeypatch.setattr(export, "write_torch", lambda program, path, metadata: path.touch())
-    monkeypatch.setattr(export, "torch_run", lambda path: other)
+    monkeypatch.setattr(programs, "write_torch", lambda program, path, metadata: path.touch())
+    monkeypatch.setattr(programs, "torch_run", lambda path: other)
     with pytest.raises(EquicliError, match="nothing is written"):
         write(served, tmp_path / "model.pt2", "torch-export")
     assert not list(tmp_path.iterdir())
@@ -234,17 +235,13 @@ def test_programs_of_other_tasks_say_what_their_models_say(name: str, form: str,
         model.policy = Gate(0.5, 3, 1.0, 64.0, "information", "best")
     check_program(model, form)
     asked, path = of_batches(model, [], size), tmp_path / ("a.onnx" if form == "onnx" else "a.pt2")
-    program = trace(asked.graph, asked.example, asked.dynamic)
+    program = trace(asked.graph, [asked.example], [asked.dynamic])
 
     def ask(x: torch.Tensor) -> dict[str, torch.Tensor]:
         with torch.no_grad():
             return asked.graph(x)
 
-    if form == "onnx":
-        write_onnx(program, list(ask(asked.example)), path, None)
-    else:
-        write_torch(program, path, "")
-    run = onnx_run(path) if form == "onnx" else torch_run(path)
+    run = programs.write(form, program, list(ask(asked.example)), path, None)
     found = compare(ask, run, asked.cases, form, "fp32", exact=False)
     assert found.max_delta < 1e-4 and found.changed == 0 and found.inputs == (2 if name == "instances" else 4)
 
