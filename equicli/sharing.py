@@ -17,6 +17,7 @@ from equicli.data.reencode import NONE, find_encoding
 from equicli.errors import EquicliError, UsageError, counted
 from equicli.export import hub
 from equicli.export.export import check_program, write_programs
+from equicli.export.programs import Wanted
 from equicli.files import writing_output
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.progress import Progress, Silent
@@ -50,7 +51,7 @@ def export(
         form: one of `claims.FORMATS`; see `plan_export`.
         hashes: of safetensors, with the fingerprints of the pictures that training saw, where there are any.
         data: pictures that a program is compared on; None takes test images of the run.
-        image_size, with_preprocessing, half, opset: of programs; see `export.write_program`.
+        image_size, with_preprocessing, half, opset: of programs; see `programs.Wanted`.
 
     Returns:
         path, sha256 and bytes of the file, whether it is an adapter only, and the Python that loads it; of a program
@@ -61,19 +62,9 @@ def export(
     if form != "safetensors":
         program = artifact.load(file, network=network)
         check_program(program, form)
-        written, document = write_programs(
-            target,
-            program,
-            artifact.read_config(file),
-            form,
-            samples=_some_samples(run, data, program.preprocess.decoder(program.value_ranges), progress),
-            image_size=image_size,
-            with_preprocessing=with_preprocessing,
-            half=half,
-            opset=opset,
-            new=not overwrite,
-            progress=progress,
-        )
+        samples = _some_samples(run, data, program.preprocess.decoder(program.value_ranges), progress)
+        wanted = Wanted(form, samples, image_size, with_preprocessing, half, opset, new=not overwrite)
+        written, document = write_programs(target, program, artifact.read_config(file), wanted, progress)
         files = [_told(path) for path in written]
         return {**(files[0] if len(files) == 1 else {"files": files}), **document}
     checkpoint = run.read_settings().get("network", {}).get("checkpoint") if run and adapter_only else None

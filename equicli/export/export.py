@@ -1,7 +1,7 @@
 """An adapted model as one file that other runtimes run, written only where it was seen to say the same."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from equicli.export.cases import of_batches, of_one_picture
 from equicli.export.graph import answer
 from equicli.export.pair import write_pair
 from equicli.export.parity import Parity, compare
-from equicli.export.programs import move, runtime, seal, trace, write
+from equicli.export.programs import Wanted, move, runtime, seal, trace, write
 from equicli.groups import is_finite
 from equicli.model_config import ModelConfig
 from equicli.policy import Gate
@@ -26,64 +26,35 @@ from equicli.progress import Progress
 
 
 def write_programs(
-    path: Path,
-    model: AdaptedModel,
-    config: ModelConfig,
-    form: str,
-    *,
-    with_preprocessing: bool,
-    **options: Any,
+    path: Path, model: AdaptedModel, config: ModelConfig, wanted: Wanted, progress: Progress
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write a model as one program, or as two where it answers prompts: these always take pictures of any size.
 
     Args:
-        options: see `write_program`.
+        model: one that `check_program` takes.
 
     Returns:
         The files, and what was compared.
+
+    Raises:
+        UsageError: a file is there, or this cannot be asked of the model.
+        EquicliError: it cannot be traced or written, or does not say the same; then nothing is written.
     """
+    if wanted.half and isinstance(model.preprocess, CloudPreprocess):
+        raise UsageError("--fp16: is for networks of pictures; leave it out.")
     if is_pair(model):
-        if with_preprocessing:
-            raise UsageError("--with-preprocessing: an encoder takes pictures of any size as it is; leave it out.")
-        return write_pair(path, model, config, form, **options)
-    document = write_program(path, model, config, form, with_preprocessing=with_preprocessing, **options)
-    return [path], document
+        return write_pair(path, model, config, wanted, progress)
+    return [path], write_program(path, model, config, wanted, progress)
 
 
 def write_program(
-    path: Path,
-    model: AdaptedModel,
-    config: ModelConfig,
-    form: str,
-    *,
-    samples: Sequence[Tensor],
-    image_size: int | None,
-    with_preprocessing: bool,
-    half: bool,
-    opset: int | None,
-    new: bool,
-    progress: Progress,
+    path: Path, model: AdaptedModel, config: ModelConfig, wanted: Wanted, progress: Progress
 ) -> dict[str, Any]:
-    """Write a model as ONNX or torch.export, and return what was compared.
-
-    Args:
-        model: one that `check_program` takes.
-        samples: real ones that the program is compared on: pictures, uint8 (3, h, w), or clouds (n, 3).
-        image_size: of inputs, where the model's own preprocessing says none.
-        with_preprocessing: the program takes one picture of any size.
-        half: the prediction network computes in float16.
-        opset: of ONNX; None is the exporter's own.
-        new: refuse to take another file's place.
-
-    Raises:
-        UsageError: this cannot be asked of the model.
-        EquicliError: it cannot be traced or written, or does not say the same; then nothing is written.
-    """
-    if half:
-        if isinstance(model.preprocess, CloudPreprocess):
-            raise UsageError("--fp16: is for networks of pictures; leave it out.")
+    """Write a model as one program, and return what was compared; see `write_programs`."""
+    if wanted.half:
         model.half()
-    asked = of_one_picture(model, samples) if with_preprocessing else of_batches(model, samples, image_size)
+    form, samples, with_preprocessing = wanted.form, wanted.samples, wanted.with_preprocessing
+    asked = of_one_picture(model, samples) if with_preprocessing else of_batches(model, samples, wanted.image_size)
     cases = asked.cases
     progress.say(f"tracing; then {sum(len(c.turned) for c in cases)} inputs or batches are compared")
     program = trace(asked.graph, [asked.example], [asked.dynamic])
@@ -96,14 +67,12 @@ def write_program(
     group = model.canonicalizer.group
     with TemporaryDirectory(prefix="equicli-") as folder:
         file = Path(folder) / path.name
-        run = write(form, program, names, file, opset)
-        found = compare(
-            ask, run, cases, runtime(form), "fp16" if half else "fp32", exact=is_finite(group) and group.exact
-        )
-        document = _document(found, model, asked.takes, half)
+        run = write(form, program, names, file, wanted.opset)
+        found = compare(ask, run, cases, runtime(form), wanted.precision, exact=is_finite(group) and group.exact)
+        document = _document(found, model, asked.takes, wanted.precision)
         metadata = json.dumps({**json.loads(config.to_json()), "program": document})
         seal(form, program, file, metadata)
-        move({file: path}, new=new)
+        move({file: path}, new=wanted.new)
     return document
 
 
@@ -138,6 +107,6 @@ def check_program(model: AdaptedModel, form: str) -> None:
         raise UsageError(f"--format {form}: this model finds no poses; export the network itself.")
 
 
-def _document(found: Parity, model: AdaptedModel, takes: str, half: bool) -> dict[str, Any]:
+def _document(found: Parity, model: AdaptedModel, takes: str, precision: str) -> dict[str, Any]:
     gate = {"gate_passes": model.policy.most} if isinstance(model.policy, Gate) else {}
-    return {"input": takes, "precision": "fp16" if half else "fp32", **gate, "parity": asdict(found)}
+    return {"input": takes, "precision": precision, **gate, "parity": asdict(found)}

@@ -15,7 +15,7 @@ from equicli.errors import UsageError
 from equicli.export.cases import noise, turned
 from equicli.export.graph import POSE, SURE
 from equicli.export.parity import Case, compare
-from equicli.export.programs import Run, move, runtime, seal, trace, write
+from equicli.export.programs import Run, Wanted, move, runtime, seal, trace, write
 from equicli.export.promptable_graphs import (
     FRAME,
     MASKS,
@@ -47,39 +47,27 @@ def part_paths(path: Path) -> list[Path]:
 
 
 def write_pair(
-    path: Path,
-    model: AdaptedModel,
-    config: ModelConfig,
-    form: str,
-    *,
-    samples: Sequence[Tensor],
-    image_size: int | None,
-    half: bool,
-    opset: int | None,
-    new: bool,
-    progress: Progress,
+    path: Path, model: AdaptedModel, config: ModelConfig, wanted: Wanted, progress: Progress
 ) -> tuple[list[Path], dict[str, Any]]:
-    """Write both programs, and return their files and what was compared; see `write_program`.
-
-    Raises:
-        UsageError: a file is there, or this cannot be asked of the model.
-        EquicliError: they cannot be traced or written, or do not say the same; then neither is written.
-    """
-    if image_size is not None:
+    """Write both programs, and return their files and what was compared; see `export.write_programs`."""
+    if wanted.image_size is not None:
         raise UsageError("--image-size: an encoder takes pictures of any size; leave it out.")
+    if wanted.with_preprocessing:
+        raise UsageError("--with-preprocessing: an encoder takes pictures of any size as it is; leave it out.")
+    form = wanted.form
     paths = part_paths(path)
     for one in paths:
-        check_output(one, overwrite=not new)
-    if half:
+        check_output(one, overwrite=not wanted.new)
+    if wanted.half:
         model.half()
-    cases = [Case(turned(model, noise(0)), False)] + [Case(turned(model, x), True) for x in samples[:REAL]]
+    cases = [Case(turned(model, noise(0)), False)] + [Case(turned(model, x), True) for x in wanted.samples[:REAL]]
     progress.say(f"tracing two programs; then {sum(len(c.turned) for c in cases)} pictures are compared")
     encoder, decoder = _parts(model, cases[0].turned[0])
     with TemporaryDirectory(prefix="equicli-") as folder:
         files = [Path(folder) / one.name for one in paths]
         traced = [trace(part.graph, list(part.inputs.values()), part.free) for part in (encoder, decoder)]
         encode, decode = (
-            write(form, program, part.outputs, file, opset, list(part.inputs))
+            write(form, program, part.outputs, file, wanted.opset, list(part.inputs))
             for file, program, part in zip(files, traced, (encoder, decoder), strict=True)
         )
         found = compare(
@@ -87,20 +75,20 @@ def write_pair(
             lambda x: _of_programs(model, encode, decode, x),
             cases,
             runtime(form),
-            "fp16" if half else "fp32",
+            wanted.precision,
             exact=False,  # no logits are among the answers
         )
         document = {
             "input": "uint8 (h, w, 3)",
             "prompts": "points (n, k, 2), point_labels (n, k): 0, 1, 2 and 3 a box, -1 nothing: the last, "
             + ("always" if cast(InPrograms, model.prediction_network).pads_boxes else "where there is no box"),
-            "precision": "fp16" if half else "fp32",
+            "precision": wanted.precision,
             "parity": asdict(found),
         }
         for name, file, program in zip(PARTS, files, traced, strict=True):
             metadata = json.dumps({**json.loads(config.to_json()), "program": {"part": name, **document}})
             seal(form, program, file, metadata)
-        move(dict(zip(files, paths, strict=True)), new=new)
+        move(dict(zip(files, paths, strict=True)), new=wanted.new)
     return paths, document
 
 

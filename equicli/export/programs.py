@@ -4,6 +4,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,32 @@ INPUT = "input"  # of a program that takes one
 
 # Runs a written program: from its inputs, in their order, to what it says, by name.
 Run = Callable[..., Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for.
+
+    form: `ONNX` or `TORCH_EXPORT`.
+    samples: real ones that a program is compared on: pictures, uint8 (3, h, w), or clouds (n, 3).
+    image_size: of inputs, where the model's own preprocessing says none.
+    with_preprocessing: the program takes one picture of any size.
+    half: the prediction network computes in float16.
+    opset: of ONNX; None is the exporter's own.
+    new: refuse to take another file's place.
+    """
+
+    form: str
+    samples: Sequence[Tensor]
+    image_size: int | None = None
+    with_preprocessing: bool = False
+    half: bool = False
+    opset: int | None = None
+    new: bool = True
+
+    @property
+    def precision(self) -> str:
+        return "fp16" if self.half else "fp32"
 
 
 def trace(graph: nn.Module, examples: Sequence[Tensor], dynamic: Sequence[Any]) -> torch.export.ExportedProgram:

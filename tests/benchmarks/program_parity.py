@@ -31,7 +31,7 @@ from equicli.export.cases import Asked, of_batches
 from equicli.export.graph import InputsGraph
 from equicli.export.pair import write_pair
 from equicli.export.parity import Case, Parity, compare
-from equicli.export.programs import ONNX, TORCH_EXPORT, runtime, trace, write
+from equicli.export.programs import ONNX, TORCH_EXPORT, Wanted, runtime, trace, write
 from equicli.groups import parse_group
 from equicli.groups.action import act
 from equicli.prediction.points.pointnet import PointNet
@@ -156,11 +156,10 @@ def row(what: str, group: str, form: str, found: Parity) -> str:
 def of_pair(what: str, name: str, group: str) -> Iterator[str]:
     network, signature = random_network(name), find_task("prompted", {}).signature
     config = SimpleNamespace(to_json=lambda: "{}")
-    options = {"samples": [], "image_size": None, "half": False, "opset": None, "new": True, "progress": Silent()}
     for form, suffix in ((ONNX, ".onnx"), (TORCH_EXPORT, ".pt2")):
         model = AdaptedModel(consensus(group), network, AS_THEY_ARE, signature=signature)
         with tempfile.TemporaryDirectory() as folder:
-            _, document = write_pair(Path(folder) / f"a{suffix}", model, config, form, **options)
+            _, document = write_pair(Path(folder) / f"a{suffix}", model, config, Wanted(form, []), Silent())
         yield row(what, group, form, Parity(**document["parity"]))
 
 

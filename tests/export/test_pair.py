@@ -15,7 +15,7 @@ from equicli.errors import EquicliError, UsageError
 from equicli.export import pair, programs
 from equicli.export.export import check_program
 from equicli.export.pair import PARTS, as_points, part_paths, write_pair
-from equicli.export.programs import move
+from equicli.export.programs import Wanted, move
 from equicli.export.promptable_graphs import DecoderGraph, EncoderGraph
 from equicli.groups import parse_group
 from equicli.groups.action import act
@@ -41,8 +41,8 @@ class Config:
 
 
 def write(model: AdaptedModel, path: Path, form: str, **options: Any) -> tuple[list[Path], dict[str, Any]]:
-    given = {"samples": [picture()], "image_size": None, "half": False, "opset": None, "new": True} | options
-    return write_pair(path, model, Config(), form, **given, progress=Silent())  # type: ignore[arg-type]
+    wanted = Wanted(form, **{"samples": [picture()], **options})
+    return write_pair(path, model, Config(), wanted, Silent())  # type: ignore[arg-type]
 
 
 def picture() -> Tensor:
@@ -140,6 +140,8 @@ def test_what_is_no_pair_says_why(tmp_path: Path) -> None:
     model = adapted("SamModel", "c4")
     with pytest.raises(UsageError, match="--image-size: an encoder takes pictures of any size"):
         write(model, tmp_path / "a.onnx", "onnx", image_size=64)
+    with pytest.raises(UsageError, match="--with-preprocessing: an encoder takes pictures of any size"):
+        write(model, tmp_path / "a.onnx", "onnx", with_preprocessing=True)
     part_paths(tmp_path / "a.onnx")[1].touch()
     with pytest.raises(UsageError, match=r"a\.decoder\.onnx: exists"):
         write(model, tmp_path / "a.onnx", "onnx")

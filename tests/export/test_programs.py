@@ -26,7 +26,7 @@ from equicli.export.export import check_program, write_program
 from equicli.export.graph import InputsGraph, predict
 from equicli.export.parity import Case, compare
 from equicli.export.picture_graph import OnePicture
-from equicli.export.programs import trace
+from equicli.export.programs import Wanted, trace
 from equicli.groups import parse_group
 from equicli.policy import Gate
 from equicli.prediction.inputs import Pictures
@@ -82,9 +82,8 @@ def test_a_gate_that_asks_about_all_says_what_the_gate_says(served: Path) -> Non
 
 def write(served: Path, path: Path, form: str, change=lambda model: model, **options) -> dict:
     samples = [read_picture(file) for file in sorted((served / "photos").rglob("*.png"))[:2]]
-    given = {"image_size": None, "with_preprocessing": False, "half": False, "opset": None, "new": True}
     model, config = equicli.load(served / "run"), equicli.read_config(served / "run")
-    return write_program(path, change(model), config, form, samples=samples, **{**given, **options}, progress=Silent())
+    return write_program(path, change(model), config, Wanted(form, samples, **options), Silent())
 
 
 @pytest.mark.slow
