@@ -96,7 +96,8 @@ def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
         with full_float32(device):
             yield
     else:
-        with torch.autocast(device.type, dtype=dtype):
+        # Nested in `full_float32`, a cache would keep the weights of the first step.
+        with torch.autocast(device.type, dtype=dtype, cache_enabled=False):
             yield
 
 

@@ -64,7 +64,8 @@ def test_pictures_of_any_size_are_predicted_on_cuda_as_on_the_cpu(kind, group) -
     expected, found = model.predict(shown), model.cuda().predict(shown)
     assert found.output.is_cuda and found.pose.element.is_cuda
     torch.testing.assert_close(found.output.cpu(), expected.output, atol=1e-2, rtol=0)
-    assert torch.equal(model.predict([picture.cuda() for picture in shown]).pose.element, found.pose.element)
+    again = model.predict([picture.cuda() for picture in shown]).pose.element  # shrunk there, which rounds otherwise
+    torch.testing.assert_close(again, found.pose.element, atol=1e-5, rtol=0)
 
 
 def test_tensor_float_32_which_cuda_allows_by_default_decides_no_pose() -> None:

@@ -43,6 +43,19 @@ def test_networks_compute_in_the_precision(precision: str, dtype: torch.dtype) -
         assert nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == dtype
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_weights_that_changed_are_computed_with(precision: str) -> None:
+    layer, device = nn.Linear(2, 1), torch.device("cpu")
+    found = []
+    with full_float32(device):  # as a whole epoch of training is
+        for _ in range(2):
+            with arithmetic(device, precision):
+                found.append(layer(torch.ones(1, 2)).item())
+            with torch.no_grad():
+                layer.weight += 1
+    assert found[1] - found[0] == pytest.approx(2, abs=0.02)
+
+
 def test_cuda_is_refused_where_there_is_none(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="use --device cpu"):
