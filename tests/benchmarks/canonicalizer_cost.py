@@ -4,7 +4,7 @@
 
 EfficientNet-Lite0 at 96 pixels looks at a photograph from four sides (`consensus`, C4), which includes shrinking it;
 then the photograph is turned. Beside it: ViT-B/16 and ResNet-50 at 224 pixels, Mask R-CNN ResNet-50-FPN v2, whose
-shorter edge is 800 pixels, and SAM ViT-B at 1024 with one box. Each pair is timed one after the other; the median of
+shorter edge is 800 pixels, and SAM ViT-B at 1024 with one box; on a GPU SAM ViT-H, too. Each pair is timed one after the other; the median of
 the pairs' ratios is told. On a CPU it is the processor time of this process; on a GPU the time, of which decoding and
 shrinking on the CPU are a part.
 """
@@ -31,6 +31,14 @@ from equicli.tasks.instances.task import Instances
 
 FRAME = (480, 640)  # COCO's usual one
 C4 = PlanarGroup(4)
+# The configuration of facebook/sam-vit-huge.
+HUGE = {
+    "hidden_size": 1280,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "mlp_dim": 5120,
+    "global_attn_indexes": [7, 15, 23, 31],
+}
 
 
 def seconds(function: Callable[[], object], device: torch.device) -> float:
@@ -104,9 +112,10 @@ def main(arguments: argparse.Namespace) -> None:
     model = AdaptedModel(canonicalizer(arguments.checkpoint), detector, AS_THEY_ARE, signature=Instances.signature)
     measure("Mask R-CNN ResNet-50-FPN v2, 800 px", detector, model, arguments.pairs, device)
     del detector, model
-    sam = create("SamModel", {})
-    model = AdaptedModel(canonicalizer(arguments.checkpoint), sam, own, signature=Prompted.signature)
-    measure("SAM ViT-B, 1024 px, one box", sam, model, arguments.pairs, device)
+    for title, vision in {"SAM ViT-B": {}, **({"SAM ViT-H": HUGE} if device.type == "cuda" else {})}.items():
+        sam = create("SamModel", {"vision_config": vision})
+        model = AdaptedModel(canonicalizer(arguments.checkpoint), sam, own, signature=Prompted.signature)
+        measure(f"{title}, 1024 px, one box", sam, model, arguments.pairs, device)
 
 
 if __name__ == "__main__":
