@@ -173,7 +173,8 @@ def fit_gate(
     Its shape is that by which right answers are likeliest (by the task's loss, where it has one), as the best score of
     so many is luck; then as many pictures are asked about further as score best. What this gains is measured on other
     pictures: the same is done on all folds but one and scored on that one, fold by fold. Where that is no more than its
-    standard error, one pass stays.
+    standard error, one pass stays; unless the loss of these pictures falls by twice its own, which of a few hundred
+    pictures tells more than how many are right.
 
     Args:
         passes: mean passes of the prediction network that are allowed; None takes as few up to DEFAULT_PASSES as give
@@ -187,7 +188,8 @@ def fit_gate(
     alone = _score(task, likeliest, answers.targets)
     folds = torch.arange(n) % FOLDS
     chosen_on = [torch.arange(n), *((folds != fold).nonzero()[:, 0] for fold in range(FOLDS))]
-    best: list[tuple[float, Gate | None, Tensor]] = [(0.0, None, torch.zeros_like(alone))] * len(chosen_on)
+    nothing = torch.zeros_like(alone)
+    best: list[tuple[float, Gate | None, Tensor, Any]] = [(0.0, None, nothing, likeliest)] * len(chosen_on)
     for shape in _shapes(len(answers.outputs), temperature, task.signature.outputs):
         said = shape.combined(answers.outputs[: shape.most], p[:, : shape.most])
         gain = _score(task, said, answers.targets) - alone
@@ -195,20 +197,28 @@ def fit_gate(
             share = ((passes or DEFAULT_PASSES) - 1) / (shape.most - 1)
             unsure = rows[sure[rows].argsort()[: int(min(share, 1) * len(rows))]]
             better = _better(task, said, likeliest, gain, answers.targets, unsure)
-            best[i] = max(best[i], (better, shape, gain), key=lambda choice: choice[0])
+            best[i] = max(best[i], (better, shape, gain, said), key=lambda choice: choice[0])
     gates = [
         None if shape is None else _open(shape, gain[rows], sure[rows], passes)
-        for (_, shape, gain), rows in zip(best, chosen_on, strict=True)
+        for (_, shape, gain, _), rows in zip(best, chosen_on, strict=True)
     ]
-    held_out = torch.zeros_like(alone)
-    for fold, (gate, (_, _, gain)) in enumerate(zip(gates[1:], best[1:], strict=True)):
+    held_out, of_loss = nothing.clone(), nothing.clone()
+    for fold, (gate, (_, _, gain, said)) in enumerate(zip(gates[1:], best[1:], strict=True)):
         if gate is not None:
-            held_out += gain * (folds == fold) * (sure < gate.threshold)
+            opened = (folds == fold) & (sure < gate.threshold)
+            held_out += gain * opened
+            for row in opened.nonzero() if task.has_loss else ():
+                of_loss[row] = _better(task, said, likeliest, gain, answers.targets, row)
     gate, score, gained = gates[0], float(alone.mean()), float(held_out.mean())
-    if gate is None or gained <= float(held_out.std()) / n**0.5:
+    if gate is None or not (_exceeds(held_out, 1) or (gained > 0 and _exceeds(of_loss, 2))):
         return FittedGate(One(temperature), score, score, 1.0)
-    opened = float((sure < gate.threshold).double().mean())
-    return FittedGate(gate, score + gained, score, 1 + (gate.most - 1) * opened)
+    share = float((sure < gate.threshold).double().mean())
+    return FittedGate(gate, score + gained, score, 1 + (gate.most - 1) * share)
+
+
+def _exceeds(gain: Tensor, times: float) -> bool:
+    """Whether the mean is more than so many of its standard errors."""
+    return float(gain.mean()) > times * float(gain.std()) / math.sqrt(len(gain))
 
 
 def _better(task: Task, said: Any, before: Any, gain: Tensor, targets: Sequence[Any], rows: Tensor) -> float:

@@ -76,14 +76,13 @@ def fit(
         trainer.restore(state)
         progress.say(f"going on after epoch {trainer.epoch} of {settings.epochs}")
     elif trained_before:
-        trainer.keep_if_best(trainer.measure(validation))
+        trainer.judge(validation)
     while trainer.epoch < settings.epochs:
         start = time.monotonic()
         with full_float32(trainer.device):  # also of gradients
             losses = trainer.run_epoch(train, progress)
         seconds = time.monotonic() - start
-        scores = trainer.measure(validation)
-        trainer.keep_if_best(scores)
+        scores = trainer.judge(validation)
         log({"epoch": trainer.epoch, "seconds": seconds, **losses, "validation": vars(scores)})
         if state is not None:
             trainer.save(state)
@@ -176,6 +175,8 @@ class _Trainer:
                 groups += [{"params": parameters, "weight_decay": decay, "peak": rates[name]}] if parameters else []
         adamw = settings.optimizer == "adamw"
         self.optimizer = torch.optim.AdamW(groups) if adamw else torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
+        # The running mean of all weights and statistics; empty where none is kept.
+        self.mean = self._weights() if settings.average else {}
 
     @property
     def device(self) -> torch.device:
@@ -219,6 +220,8 @@ class _Trainer:
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
+            if self.mean:
+                self._average(self.epoch * len(batches) + step)
             for name, value in {"loss": loss, **{f"{name}_loss": part for name, part in losses.items()}}.items():
                 totals[name] += value.item() * len(indices) / seen
         self.epoch += 1
@@ -238,15 +241,31 @@ class _Trainer:
             poses = torch.where(flipped, mirrored(self.canonicalizer.group, poses), poses)
         return degrade(x, generator) if self.settings.degrade else x, poses
 
-    def measure(self, images: Source) -> Scores:
+    def _weights(self) -> dict[str, Tensor]:
+        return {key: value.detach().clone() for key, value in self.trained.state_dict().items()}
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        """Take the weights of a step, counted from 0, into their running mean; the first ones count little for long."""
+        kept = min(self.settings.average, (1 + step) / (10 + step))
+        for key, value in self.trained.state_dict().items():
+            if value.is_floating_point():
+                self.mean[key].lerp_(value, 1 - kept)
+            else:
+                self.mean[key].copy_(value)
+
+    def judge(self, images: Source) -> Scores:
+        """Measure the weights, or the running mean of them where one is kept, and keep them if they are the best."""
+        current = self._weights()
+        if self.mean:
+            self.trained.load_state_dict(self.mean)
         self.trained.eval()
         size = 4 * self.settings.batch_size
-        return measure(self.canonicalizer, images, self.objective, size, turn=self.settings.augment)
-
-    def keep_if_best(self, scores: Scores) -> None:
+        scores = measure(self.canonicalizer, images, self.objective, size, turn=self.settings.augment)
         if self.best is None or self._rank(scores) > self._rank(self.best[1]):
-            weights = {key: value.detach().clone() for key, value in self.trained.state_dict().items()}
-            self.best = self.epoch, scores, weights
+            self.best = self.epoch, scores, self._weights()
+        self.trained.load_state_dict(current)
+        return scores
 
     def _rank(self, scores: Scores) -> tuple[float, ...]:
         return (scores.identity_rate, -scores.loss) if self.objective.judged_by_identity_rate else (-scores.loss,)
@@ -264,6 +283,7 @@ class _Trainer:
         epoch, scores, weights = self.best
         tensors = {f"current.{k}": v for k, v in self.trained.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in weights.items()}
+        tensors |= {f"mean.{k}": v for k, v in self.mean.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
         tensors |= {f"scaler.{name}": torch.tensor(value) for name, value in self.scaler.state_dict().items()}
@@ -286,7 +306,7 @@ class _Trainer:
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         epoch, best_epoch, identity_rate, best_loss = tensors.pop("progress").tolist()
-        parts: dict[str, dict[str, Tensor]] = {"current": {}, "best": {}, "optimizer": {}, "scaler": {}}
+        parts: dict[str, dict[str, Tensor]] = {"current": {}, "best": {}, "mean": {}, "optimizer": {}, "scaler": {}}
         for key, value in tensors.items():
             part, _, name = key.partition(".")
             parts[part][name] = value
@@ -303,6 +323,9 @@ class _Trainer:
         own = {name: value.shape for name, value in self.trained.state_dict().items()}
         if {name: value.shape for name, value in parts["best"].items()} != own or not 0 <= best_epoch <= epoch:
             raise ValueError("no weights of the best epoch")
+        if {name: value.shape for name, value in parts["mean"].items()} != (own if self.mean else {}):
+            raise ValueError("no running mean of the weights")
+        self.mean = {name: value.to(self.device) for name, value in parts["mean"].items()}
         self.epoch = int(epoch)
         self.best = int(best_epoch), Scores(identity_rate, best_loss), parts["best"]
 

@@ -87,6 +87,25 @@ def test_where_further_poses_know_nothing_luck_fits_no_gate(seed):
     assert lucky.policy.kind == "one" and lucky.passes == 1
 
 
+def knowing_much_of_any_pose(n, seed):
+    """Few poses are wrong, and of most pictures the network knows the class as they are turned: few become right."""
+    answers, generator = made(n, right=0.93, second=1.0, seed=seed), torch.Generator().manual_seed(seed + 100)
+    views = torch.randn(4, n, CLASSES, generator=generator)
+    views[:, torch.arange(n), answers.targets] += 3.0
+    views[0, torch.arange(n), answers.targets] += 1.5
+    _, poses = posterior(answers.pose.scores)
+    return replace(answers, outputs=[views[poses[:, rank], torch.arange(n)] for rank in range(4)])
+
+
+def test_what_is_too_little_to_be_counted_is_seen_in_the_loss(monkeypatch):
+    answers, others = knowing_much_of_any_pose(200, 1), knowing_much_of_any_pose(4000, 99)
+    fitted = fit_gate(answers, C4, Prior(), task(), 1.2)
+    alone = (others.outputs[0].argmax(1) == torch.tensor(others.targets)).double().mean()
+    assert gained(fitted, others)[0] > float(alone) + 0.004
+    monkeypatch.setattr(TASKS["classification"], "has_loss", False)
+    assert fit_gate(answers, C4, Prior(), task(), 1.2).policy.kind == "one"
+
+
 def test_the_temperature_makes_probabilities_true():
     """Scores that say p too sharply by a factor are divided by it."""
     generator = torch.Generator().manual_seed(0)

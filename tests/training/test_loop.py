@@ -187,6 +187,41 @@ def test_a_run_killed_while_logging_resumes_to_the_same_weights_and_repeats_that
     assert entries == [1, 2, 2, 3]
 
 
+def test_a_running_mean_of_the_weights_is_kept_and_resumed(tmp_path):
+    def run(folder, average, **options):
+        module, steps = forgetful(0), []
+        (tmp_path / folder).mkdir(exist_ok=True)
+        state = tmp_path / folder / "state.safetensors"
+        if options:
+            with pytest.raises(Killed):
+                train(forgetful(0), tmp_path / folder, batch_size=20, average=average, **options)
+        train(module, tmp_path / folder, batch_size=20, average=average, log=lambda _: steps.append(weights(module)))
+        return load_file(state), steps
+
+    plain, steps = run("plain", 0.0)  # one step an epoch
+    averaged, same_steps = run("averaged", 0.15)
+    resumed, _ = run("resumed", 0.15, progress=Killing("epoch 3/3"))
+    assert all(same(before, after) for before, after in zip(steps, same_steps, strict=True))
+    assert not any(name.startswith("mean.") for name in plain)
+    module = forgetful(0)
+    for name, mean in dict(module.named_parameters()).items():
+        for step, kept in enumerate((0.1, 0.15, 0.15)):
+            mean = kept * mean + (1 - kept) * steps[step][name]
+        torch.testing.assert_close(averaged[f"mean.canonicalizer.{name}"], mean)
+    assert averaged.keys() == resumed.keys()
+    assert all(torch.equal(averaged[name], resumed[name]) for name in averaged)
+
+
+def test_the_running_mean_is_what_is_judged_and_left(tmp_path):
+    module = forgetful(0)
+    _, scores = train(module, tmp_path, average=0.5)
+    state = load_file(tmp_path / "state.safetensors")
+    best = {name: state[f"best.canonicalizer.{name}"] for name in weights(module)}
+    assert same(best, weights(module))
+    assert measure(module, unlabelled(upright(12)), objective_of(), 32) == scores
+    assert not same(best, {name: state[f"current.canonicalizer.{name}"] for name in best})
+
+
 def test_a_seed_decides_the_weights(tmp_path):
     results = []
     for index, seed in enumerate((0, 0, 1)):
