@@ -13,6 +13,7 @@ from equicli.evaluation.evaluate import Evaluation, FoundPoses
 from equicli.groups import Group, PlanarGroup, as_finite
 from equicli.groups.elements import Frame
 from equicli.tasks.calibration import calibration_error
+from equicli.tasks.intervals import paired_difference
 from equicli.tasks.task import Task
 
 SCHEMA = 1
@@ -62,7 +63,7 @@ def metrics_document(
     for name, records in evaluation.records.items():
         if classes := task.per_class(records, labels or {}):
             systems[name]["per_class"] = classes
-    systems["adapted"] |= equivariance(evaluation, prior)
+    systems["adapted"] |= {**equivariance(evaluation, prior), **_lost(evaluation, task)}
     return {
         "schema": SCHEMA,
         "task": task.name,
@@ -96,6 +97,16 @@ def metrics_document(
         "near_chance": list(near_chance),
         "provenance": dict(provenance),
     }
+
+
+def _lost(evaluation: Evaluation, task: Task) -> dict[str, Any]:
+    """What the network alone scores on untouched images, less what the adapted model does on average over all turns,
+    and its interval over images; of scores that are a mean over images."""
+    if task.signature.outputs != "logits" or "vanilla" not in evaluation.records:
+        return {"lost": None, "lost_ci": None}
+    alone, adapted = (evaluation.records[name][task.score].double() for name in ("vanilla", "adapted"))
+    lost, interval = paired_difference(alone[:, 0][None].numpy(), adapted.mean(dim=1)[None].numpy())
+    return {"lost": lost, "lost_ci": list(interval)}
 
 
 def equivariance(evaluation: Evaluation, prior: Prior) -> dict[str, Any]:

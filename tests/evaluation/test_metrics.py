@@ -62,6 +62,15 @@ def test_accuracies_are_fractions_of_integer_counts(elements, n):
             assert 0 <= low <= value + 1e-12 and value - 1e-12 <= high <= 1
 
 
+def test_what_turned_images_lose_is_the_network_upright_less_the_adapted_model_at_every_turn():
+    found = recorded(n=40)
+    adapted = document(found)["adapted"]
+    alone, hits = (found.records[name]["acc"].double() for name in ("vanilla", "adapted"))
+    assert adapted["lost"] == pytest.approx(float(alone[:, 0].mean() - hits.mean()))
+    low, high = adapted["lost_ci"]
+    assert low <= adapted["lost"] <= high and high - low < 0.6
+
+
 def test_elements_are_written_with_label_angle_and_mirroring():
     entries = document(recorded(elements="d2"))["vanilla"]["per_element"]
     written = [(entry["element"], entry["angle"], entry["mirror"]) for entry in entries]

@@ -204,7 +204,8 @@ def test_a_running_mean_of_the_weights_is_kept_and_resumed(tmp_path):
     assert all(same(before, after) for before, after in zip(steps, same_steps, strict=True))
     assert not any(name.startswith("mean.") for name in plain)
     module = forgetful(0)
-    for name, mean in dict(module.named_parameters()).items():
+    for name, first in dict(module.named_parameters()).items():
+        mean = first.detach()
         for step, kept in enumerate((0.1, 0.15, 0.15)):
             mean = kept * mean + (1 - kept) * steps[step][name]
         torch.testing.assert_close(averaged[f"mean.canonicalizer.{name}"], mean)
