@@ -4,9 +4,9 @@
 
 EfficientNet-Lite0 at 96 pixels looks at a photograph from four sides (`consensus`, C4), which includes shrinking it;
 then the photograph is turned. Beside it: ViT-B/16 and ResNet-50 at 224 pixels, Mask R-CNN ResNet-50-FPN v2, whose
-shorter edge is 800 pixels, and SAM ViT-B at 1024 with one box; on a GPU SAM ViT-H, too. Each pair is timed one after the
-other; the median of the pairs' ratios is told. On a CPU it is the processor time of this process; on a GPU the time, of
-which decoding and shrinking on the CPU are a part.
+shorter edge is 800 pixels, and SAM ViT-B at 1024 with one box; on a GPU SAM ViT-H, too. Each pair is timed one after
+the other; the median of the pairs' ratios is told. On a CPU it is the processor time of this process; on a GPU the
+time, of which decoding and shrinking on the CPU are a part.
 """
 
 import argparse
