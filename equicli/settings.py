@@ -135,7 +135,7 @@ class TrainingSettings(Settings):
         description="cosine: with a warm-up; steps: a tenth after 1/3 and 1/2 of the epochs, of over 100 after 1/6 too",
     )
     weight_decay: float = Field(0.01, ge=0)
-    average: float = Field(
+    running_mean: float = Field(
         0.0,
         ge=0,
         lt=1,

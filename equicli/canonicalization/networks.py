@@ -28,8 +28,10 @@ class Candidate:
     cost: float
 
 
-# Best first; tests/benchmarks/RESULTS.md has the identity rate of each, not yet on the same training photos.
+# Best first; tests/benchmarks/RESULTS.md has the identity rate of each, of SqueezeNet not on the same training photos.
 CANDIDATES = (
+    Candidate("tf_efficientnet_lite0", 160, 0.089),
+    Candidate("tf_efficientnet_lite0", 128, 0.057),
     Candidate("tf_efficientnet_lite0", 96, 0.032),
     Candidate("torchvision:squeezenet1_1", 96, 0.009),
 )
@@ -60,7 +62,7 @@ def load_best_network(
             continue
         return replace(found, remarks=(f"canonicalization network: {candidate.name} at {side} pixels",)), side
     if checkpoint is not None:
-        known = ", ".join(c.name for c in CANDIDATES if c.cost <= budget)
+        known = ", ".join(dict.fromkeys(c.name for c in CANDIDATES if c.cost <= budget))
         raise UsageError(
             f"--canonicalizer-checkpoint {checkpoint}: fits none of {known}; name its --canonicalizer-network."
         ) from next(iter(failures), None)

@@ -176,7 +176,7 @@ class _Trainer:
         adamw = settings.optimizer == "adamw"
         self.optimizer = torch.optim.AdamW(groups) if adamw else torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
         # The running mean of all weights and statistics; empty where none is kept.
-        self.mean = self._weights() if settings.average else {}
+        self.mean = self._weights() if settings.running_mean else {}
 
     @property
     def device(self) -> torch.device:
@@ -247,7 +247,7 @@ class _Trainer:
     @torch.no_grad()
     def _average(self, step: int) -> None:
         """Take the weights of a step, counted from 0, into their running mean; the first ones count little for long."""
-        kept = min(self.settings.average, (1 + step) / (10 + step))
+        kept = min(self.settings.running_mean, (1 + step) / (10 + step))
         for key, value in self.trained.state_dict().items():
             if value.is_floating_point():
                 self.mean[key].lerp_(value, 1 - kept)

@@ -85,6 +85,22 @@ def test_auto_takes_the_best_network_that_can_be_had(candidates, monkeypatch):
     assert found.remarks == ("canonicalization network: test_vit at 96 pixels",)
 
 
+@pytest.mark.parametrize(
+    ("budget", "name", "side"),
+    [
+        (0.02, "squeezenet1_1", 96),
+        (0.04, "tf_efficientnet_lite0", 96),
+        (0.06, "tf_efficientnet_lite0", 128),
+        (0.1, "tf_efficientnet_lite0", 160),
+    ],
+)
+def test_a_larger_budget_looks_at_larger_pictures(monkeypatch, budget, name, side):
+    published = create_model("test_resnet")
+    monkeypatch.setattr(networks, "load_network", lambda name, **_: replace(known(name), network=published))
+    found, size = best(budget=budget)
+    assert found.spec.architecture.endswith(name) and size == side
+
+
 def known(name):
     return PretrainedNetwork(None, NetworkSpec("timm", name), Preprocess(None, None, "bilinear", HALF), None, {})
 

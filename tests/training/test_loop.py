@@ -194,8 +194,8 @@ def test_a_running_mean_of_the_weights_is_kept_and_resumed(tmp_path):
         state = tmp_path / folder / "state.safetensors"
         if options:
             with pytest.raises(Killed):
-                train(forgetful(0), tmp_path / folder, batch_size=20, average=average, **options)
-        train(module, tmp_path / folder, batch_size=20, average=average, log=lambda _: steps.append(weights(module)))
+                train(forgetful(0), tmp_path / folder, batch_size=20, running_mean=average, **options)
+        train(module, tmp_path / folder, batch_size=20, running_mean=average, log=lambda _: steps.append(weights(module)))
         return load_file(state), steps
 
     plain, steps = run("plain", 0.0)  # one step an epoch
@@ -215,7 +215,7 @@ def test_a_running_mean_of_the_weights_is_kept_and_resumed(tmp_path):
 
 def test_the_running_mean_is_what_is_judged_and_left(tmp_path):
     module = forgetful(0)
-    _, scores = train(module, tmp_path, average=0.5)
+    _, scores = train(module, tmp_path, running_mean=0.5)
     state = load_file(tmp_path / "state.safetensors")
     best = {name: state[f"best.canonicalizer.{name}"] for name in weights(module)}
     assert same(best, weights(module))
