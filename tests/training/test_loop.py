@@ -188,14 +188,16 @@ def test_a_run_killed_while_logging_resumes_to_the_same_weights_and_repeats_that
 
 
 def test_a_running_mean_of_the_weights_is_kept_and_resumed(tmp_path):
-    def run(folder, average, **options):
+    def run(folder, kept, **options):
         module, steps = forgetful(0), []
         (tmp_path / folder).mkdir(exist_ok=True)
         state = tmp_path / folder / "state.safetensors"
         if options:
             with pytest.raises(Killed):
-                train(forgetful(0), tmp_path / folder, batch_size=20, running_mean=average, **options)
-        train(module, tmp_path / folder, batch_size=20, running_mean=average, log=lambda _: steps.append(weights(module)))
+                train(forgetful(0), tmp_path / folder, batch_size=20, running_mean=kept, **options)
+        train(
+            module, tmp_path / folder, batch_size=20, running_mean=kept, log=lambda _: steps.append(weights(module))
+        )
         return load_file(state), steps
 
     plain, steps = run("plain", 0.0)  # one step an epoch
