@@ -28,7 +28,7 @@ def check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer],
     outputs = asked.signature.outputs
     policy = Gate.fitting(outputs) if config.policy.kind == "gate" else policy_of(config.policy)
     refusal = policy.refusal(group, outputs, kind.ranks(group))
-    policy_flag = tree.name("policy.kind" if config.policy.passes is None else "policy.passes")
+    policy_flag = tree.name("policy.kind") if config.policy.passes is None else "--passes"
     epochs, start, upright = tree.name("training.epochs"), "--start-from", "--upright"
     faults = {
         f"{start}: {flag} has learned nothing that could be taken; leave it out": (
@@ -72,14 +72,14 @@ def check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer],
         "network that answers prompts is asked at one; leave it out": (
             config.policy.kind != "one" and isinstance(asked.signature.inputs, Mapping)
         ),
-        f"{tree.name('policy.kind')}: {refusal}": refusal is not None,
+        f"{policy_flag}: {refusal}": refusal is not None,
         f"{tree.name('policy.of')}: says what a mean is of; add policy=mean, or leave it out": (
             config.policy.kind != "mean" and config.policy.of != "probabilities"
         ),
         f"{tree.name('policy.passes')}: says how often a gate asks; add policy=gate, or leave it out": (
             config.policy.passes is not None and config.policy.kind != "gate"
         ),
-        f"{tree.name('policy.kind')}: a gate opens where a pose is not sure, and {flag} finds none; leave it out": (
+        f"{policy_flag}: a gate opens where a pose is not sure, and {flag} finds none; leave it out": (
             config.policy.kind == "gate" and not kind.finds_poses
         ),
         f"{task}: the task {config.task.kind} has no loss to train with; leave it out": (
