@@ -135,11 +135,8 @@ class TrainingSettings(Settings):
         description="cosine: with a warm-up; steps: a tenth after 1/3 and 1/2 of the epochs, of over 100 after 1/6 too",
     )
     weight_decay: float = Field(0.01, ge=0)
-    running_mean: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="validate and keep a running mean of the weights, of which each step keeps this share; 0: none",
+    running_mean: Switch = Field(
+        False, description="validate and keep a running mean of the weights, over about a tenth of the steps"
     )
     degrade: Switch = Field(False, description="vary colours, sharpness and noise of training images at random")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on CUDA")

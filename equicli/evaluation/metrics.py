@@ -63,7 +63,7 @@ def metrics_document(
     for name, records in evaluation.records.items():
         if classes := task.per_class(records, labels or {}):
             systems[name]["per_class"] = classes
-    systems["adapted"] |= {**equivariance(evaluation, prior), **_lost(evaluation, task)}
+    systems["adapted"] |= {**equivariance(evaluation, prior), **_below_upright(evaluation, task)}
     return {
         "schema": SCHEMA,
         "task": task.name,
@@ -99,14 +99,16 @@ def metrics_document(
     }
 
 
-def _lost(evaluation: Evaluation, task: Task) -> dict[str, Any]:
-    """What the network alone scores on untouched images, less what the adapted model does on average over all turns,
-    and its interval over images; of scores that are a mean over images."""
-    if task.signature.outputs != "logits" or "vanilla" not in evaluation.records:
-        return {"lost": None, "lost_ci": None}
-    alone, adapted = (evaluation.records[name][task.score].double() for name in ("vanilla", "adapted"))
-    lost, interval = paired_difference(alone[:, 0][None].numpy(), adapted.mean(dim=1)[None].numpy())
-    return {"lost": lost, "lost_ci": list(interval)}
+def _below_upright(evaluation: Evaluation, task: Task) -> dict[str, Any]:
+    """What the network scores on untouched images at their true pose, less what the adapted model does on average over
+    all turns, and its interval over images. None where scores are no mean over images, where labels are what the
+    network says upright, and in space, where only some turns are averaged."""
+    means = task.signature.outputs == "logits" and isinstance(evaluation.elements, PlanarGroup)
+    if not means or evaluation.agreement or "oracle" not in evaluation.records:
+        return {"below_upright": None, "below_upright_ci": None}
+    oracle, adapted = (evaluation.records[name][task.score].double() for name in ("oracle", "adapted"))
+    below, interval = paired_difference(oracle[:, 0][None].numpy(), adapted.mean(dim=1)[None].numpy())
+    return {"below_upright": below, "below_upright_ci": list(interval)}
 
 
 def equivariance(evaluation: Evaluation, prior: Prior) -> dict[str, Any]:

@@ -157,8 +157,8 @@ FURTHER = {
 }
 # What stands below the table.
 FACTS = {
-    "below upright": "what the network alone scores on untouched images, less the adapted model's mean over all "
-    "turns, in points, with its 95 % interval over images",
+    "below upright": "what the network scores on untouched images at their true pose, less the adapted model's mean "
+    "over all turns, in points, with its 95 % interval over images",
     "identity rate": "share of untouched images that are found in a pose of the prior; the others are shown to the "
     "network turned",
     "poses found": "how often each pose is found in untouched images",
@@ -190,10 +190,11 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         rate = f"{100 * adapted['identity_rate']:.2f} %{_by_shape(adapted)}"
         elsewhere = ", of a folder that the canonicalizer was not trained on" if metrics.get("elsewhere") else ""
         lines.insert(0, ("identity rate", rate + elsewhere))
-    if adapted.get("lost") is not None:
-        low, high = adapted["lost_ci"]
-        told = f"{100 * adapted['lost']:.2f} points [{100 * low:.2f}, {100 * high:.2f}]"
-        lines.insert(0, ("below upright", told))
+    if adapted.get("below_upright") is not None:
+        low, high = adapted["below_upright_ci"]
+        lines.insert(
+            0, ("below upright", f"{100 * adapted['below_upright']:.2f} points [{100 * low:.2f}, {100 * high:.2f}]")
+        )
     if adapted["pose_accuracy"] is not None:
         lines.append(("pose accuracy", f"{100 * adapted['pose_accuracy']:.2f} %"))
     if adapted["pose_ece"] is not None:
@@ -218,7 +219,7 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     residuals += f", {adapted['ties']} ties"
     if metrics["reencode"] != NONE:
         residuals += "; compressed again, a picture has other pixels at each turn"
-    every = [
+    told = [
         *((name, value) for name, value in metrics.get("facts", ())),
         *lines,
         ("invariance residual", residuals),
@@ -226,7 +227,7 @@ def facts(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         *[("relative time", _relative_time(cost))] * _asks(metrics),
         ("operations", _operations(cost, beside=_asks(metrics))),
     ]
-    return [(name, _said(metrics, value)) for name, value in every]
+    return [(name, _said(metrics, value)) for name, value in told]
 
 
 def _relative_time(cost: Mapping[str, Any]) -> str:

@@ -36,6 +36,7 @@ DEFAULT_PASSES, KNEE = 1.25, 0.9
 # Mean passes are tried in such steps: finer ones follow the chance of single pictures.
 STEP = 0.05
 FOLDS = 5
+CERTAIN = 2.0  # standard errors by which a gain is told from chance
 SPREAD = 0.5  # that a temperature's logarithm is expected to have: most lie between 0.4 and 2.7
 # What is tried.
 MOST = (2, 3, 4)
@@ -172,9 +173,9 @@ def fit_gate(
 
     Its shape is that by which right answers are likeliest (by the task's loss, where it has one), as the best score of
     so many is luck; then as many pictures are asked about further as score best. What this gains is measured on other
-    pictures: the same is done on all folds but one and scored on that one, fold by fold. Where that is no more than its
-    standard error, one pass stays; unless the loss of these pictures falls by twice its own, which of a few hundred
-    pictures tells more than how many are right.
+    pictures: the same is done on all folds but one and scored on that one, fold by fold. Where that is no more than
+    CERTAIN of its standard errors, one pass stays; unless it is a gain, and the loss of these pictures falls by more
+    than CERTAIN of its own, which of a few hundred tells more than how many are right.
 
     Args:
         passes: mean passes of the prediction network that are allowed; None takes as few up to DEFAULT_PASSES as give
@@ -207,18 +208,17 @@ def fit_gate(
         if gate is not None:
             opened = (folds == fold) & (sure < gate.threshold)
             held_out += gain * opened
-            for row in opened.nonzero() if task.has_loss else ():
+            for row in opened.nonzero():
                 of_loss[row] = _better(task, said, likeliest, gain, answers.targets, row)
     gate, score, gained = gates[0], float(alone.mean()), float(held_out.mean())
-    if gate is None or not (_exceeds(held_out, 1) or (gained > 0 and _exceeds(of_loss, 2))):
+    if gate is None or not (_is_certain(held_out) or (gained > 0 and _is_certain(of_loss))):
         return FittedGate(One(temperature), score, score, 1.0)
     share = float((sure < gate.threshold).double().mean())
     return FittedGate(gate, score + gained, score, 1 + (gate.most - 1) * share)
 
 
-def _exceeds(gain: Tensor, times: float) -> bool:
-    """Whether the mean is more than so many of its standard errors."""
-    return float(gain.mean()) > times * float(gain.std()) / math.sqrt(len(gain))
+def _is_certain(gain: Tensor) -> bool:
+    return float(gain.mean()) > CERTAIN * float(gain.std()) / math.sqrt(len(gain))
 
 
 def _better(task: Task, said: Any, before: Any, gain: Tensor, targets: Sequence[Any], rows: Tensor) -> float:

@@ -246,8 +246,8 @@ class _Trainer:
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
-        """Take the weights of a step, counted from 0, into their running mean; the first ones count little for long."""
-        kept = min(self.settings.running_mean, (1 + step) / (10 + step))
+        """Take the weights of a step, counted from 0, into their mean: most of it is of the last tenth of the steps."""
+        kept = (1 + step) / (10 + step)
         for key, value in self.trained.state_dict().items():
             if value.is_floating_point():
                 self.mean[key].lerp_(value, 1 - kept)
@@ -256,7 +256,7 @@ class _Trainer:
 
     def judge(self, images: Source) -> Scores:
         """Measure the weights, or the running mean of them where one is kept, and keep them if they are the best."""
-        current = self._weights()
+        current = self._weights() if self.mean else {}
         if self.mean:
             self.trained.load_state_dict(self.mean)
         self.trained.eval()
@@ -264,7 +264,8 @@ class _Trainer:
         scores = measure(self.canonicalizer, images, self.objective, size, turn=self.settings.augment)
         if self.best is None or self._rank(scores) > self._rank(self.best[1]):
             self.best = self.epoch, scores, self._weights()
-        self.trained.load_state_dict(current)
+        if self.mean:
+            self.trained.load_state_dict(current)
         return scores
 
     def _rank(self, scores: Scores) -> tuple[float, ...]:
@@ -325,7 +326,8 @@ class _Trainer:
             raise ValueError("no weights of the best epoch")
         if {name: value.shape for name, value in parts["mean"].items()} != (own if self.mean else {}):
             raise ValueError("no running mean of the weights")
-        self.mean = {name: value.to(self.device) for name, value in parts["mean"].items()}
+        for name, value in parts["mean"].items():
+            self.mean[name].copy_(value)  # as the weights lie
         self.epoch = int(epoch)
         self.best = int(best_epoch), Scores(identity_rate, best_loss), parts["best"]
 

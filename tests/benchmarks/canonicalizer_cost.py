@@ -112,7 +112,10 @@ def main(arguments: argparse.Namespace) -> None:
     model = AdaptedModel(canonicalizer(arguments.checkpoint), detector, AS_THEY_ARE, signature=Instances.signature)
     measure("Mask R-CNN ResNet-50-FPN v2, 800 px", detector, model, arguments.pairs, device)
     del detector, model
-    for title, vision in {"SAM ViT-B": {}, **({"SAM ViT-H": HUGE} if device.type == "cuda" else {})}.items():
+    sizes: dict[str, dict[str, object]] = {"SAM ViT-B": {}}
+    if device.type == "cuda":
+        sizes["SAM ViT-H"] = HUGE
+    for title, vision in sizes.items():
         sam = create("SamModel", {"vision_config": vision})
         model = AdaptedModel(canonicalizer(arguments.checkpoint), sam, own, signature=Prompted.signature)
         measure(f"{title}, 1024 px, one box", sam, model, arguments.pairs, device)

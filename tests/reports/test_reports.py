@@ -268,8 +268,8 @@ def test_a_model_card_says_what_a_canonicalizer_was_taken_from():
 def test_the_facts_tell_rates_ties_and_cost():
     facts = dict(table.facts(metrics()))
     made = metrics()["adapted"]
-    low, high = made["lost_ci"]
-    assert facts["below upright"] == f"{100 * made['lost']:.2f} points [{100 * low:.2f}, {100 * high:.2f}]"
+    low, high = made["below_upright_ci"]
+    assert facts["below upright"] == f"{100 * made['below_upright']:.2f} points [{100 * low:.2f}, {100 * high:.2f}]"
     assert facts["identity rate"] == "75.00 %"
     assert facts["pose accuracy"] == "75.00 %"
     assert "0.125" in facts["invariance residual"] and "3 ties" in facts["invariance residual"]

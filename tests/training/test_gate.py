@@ -97,13 +97,13 @@ def knowing_much_of_any_pose(n, seed):
     return replace(answers, outputs=[views[poses[:, rank], torch.arange(n)] for rank in range(4)])
 
 
-def test_what_is_too_little_to_be_counted_is_seen_in_the_loss(monkeypatch):
+def test_what_is_too_little_to_be_counted_is_seen_in_the_loss():
     answers, others = knowing_much_of_any_pose(200, 1), knowing_much_of_any_pose(4000, 99)
     fitted = fit_gate(answers, C4, Prior(), task(), 1.2)
+    # Of fewer than four more right images the mean is less than two of its standard errors.
+    assert 0 < 200 * (fitted.score - fitted.alone) < 3.5
     alone = (others.outputs[0].argmax(1) == torch.tensor(others.targets)).double().mean()
     assert gained(fitted, others)[0] > float(alone) + 0.004
-    monkeypatch.setattr(TASKS["classification"], "has_loss", False)
-    assert fit_gate(answers, C4, Prior(), task(), 1.2).policy.kind == "one"
 
 
 def test_the_temperature_makes_probabilities_true():

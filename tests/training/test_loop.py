@@ -188,27 +188,25 @@ def test_a_run_killed_while_logging_resumes_to_the_same_weights_and_repeats_that
 
 
 def test_a_running_mean_of_the_weights_is_kept_and_resumed(tmp_path):
-    def run(folder, kept, **options):
+    def run(folder, kept=True, **options):
         module, steps = forgetful(0), []
         (tmp_path / folder).mkdir(exist_ok=True)
         state = tmp_path / folder / "state.safetensors"
         if options:
             with pytest.raises(Killed):
                 train(forgetful(0), tmp_path / folder, batch_size=20, running_mean=kept, **options)
-        train(
-            module, tmp_path / folder, batch_size=20, running_mean=kept, log=lambda _: steps.append(weights(module))
-        )
+        train(module, tmp_path / folder, batch_size=20, running_mean=kept, log=lambda _: steps.append(weights(module)))
         return load_file(state), steps
 
-    plain, steps = run("plain", 0.0)  # one step an epoch
-    averaged, same_steps = run("averaged", 0.15)
-    resumed, _ = run("resumed", 0.15, progress=Killing("epoch 3/3"))
+    plain, steps = run("plain", False)  # one step an epoch
+    averaged, same_steps = run("averaged")
+    resumed, _ = run("resumed", progress=Killing("epoch 3/3"))
     assert all(same(before, after) for before, after in zip(steps, same_steps, strict=True))
     assert not any(name.startswith("mean.") for name in plain)
     module = forgetful(0)
     for name, first in dict(module.named_parameters()).items():
         mean = first.detach()
-        for step, kept in enumerate((0.1, 0.15, 0.15)):
+        for step, kept in enumerate((1 / 10, 2 / 11, 3 / 12)):
             mean = kept * mean + (1 - kept) * steps[step][name]
         torch.testing.assert_close(averaged[f"mean.canonicalizer.{name}"], mean)
     assert averaged.keys() == resumed.keys()
@@ -217,12 +215,12 @@ def test_a_running_mean_of_the_weights_is_kept_and_resumed(tmp_path):
 
 def test_the_running_mean_is_what_is_judged_and_left(tmp_path):
     module = forgetful(0)
-    _, scores = train(module, tmp_path, running_mean=0.5)
+    _, scores = train(module, tmp_path, epochs=1, running_mean=True)
     state = load_file(tmp_path / "state.safetensors")
-    best = {name: state[f"best.canonicalizer.{name}"] for name in weights(module)}
-    assert same(best, weights(module))
+    parts = ("best", "mean", "current")
+    best, mean, current = ({name: state[f"{part}.canonicalizer.{name}"] for name in weights(module)} for part in parts)
+    assert same(best, mean) and same(best, weights(module)) and not same(best, current)
     assert measure(module, unlabelled(upright(12)), objective_of(), 32) == scores
-    assert not same(best, {name: state[f"current.canonicalizer.{name}"] for name in best})
 
 
 def test_a_seed_decides_the_weights(tmp_path):
