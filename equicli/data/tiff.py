@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, BinaryIO
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, _imaging
@@ -41,13 +42,7 @@ def hush_libtiff() -> Callable[[], None]:
 
     Pillow brings libtiff along, and says itself what cannot be read.
     """
-    try:
-        library = ctypes.CDLL(_imaging.__file__)
-        setters = [library.TIFFSetErrorHandler, library.TIFFSetWarningHandler]
-    except (OSError, AttributeError):  # a Pillow that has it built in, or not at all
-        return lambda: None
-    for setter in setters:
-        setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+    setters = _handler_setters()
     before = [setter(None) for setter in setters]
 
     def restore() -> None:
@@ -55,6 +50,19 @@ def hush_libtiff() -> Callable[[], None]:
             setter(handler)
 
     return restore
+
+
+@cache
+def _handler_setters() -> list[Any]:
+    """Functions of libtiff that take a handler of messages and return the one before; none where they cannot be had."""
+    try:
+        library = ctypes.CDLL(_imaging.__file__)
+        setters = [library.TIFFSetErrorHandler, library.TIFFSetWarningHandler]
+    except (OSError, AttributeError):  # a Pillow that has it built in, or not at all
+        return []
+    for setter in setters:
+        setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+    return setters
 
 
 def _content(file: BinaryIO) -> str:
