@@ -9,6 +9,8 @@ from equicli.data.normalization import Normalization
 from equicli.data.resampling import shrink_by_products
 from equicli.devices import in_float64
 
+LARGE = 3 * 512 * 512  # numbers in a picture
+
 
 @dataclass(frozen=True)
 class SmallView:
@@ -48,10 +50,11 @@ def shrink(image: Tensor, size: int) -> Tensor:
     if torch.compiler.is_compiling():
         return shrink_by_products(in_float64(image), size).float().to(image.device)
     batch = image.unsqueeze(0) if image.ndim == 3 else image
-    # One channel at a time: all of them at once in float64 take twice as long, most of it spent on fresh memory.
+    # Of large pictures one channel at a time: all at once in float64 take longer, most of it spent on fresh memory.
+    channels = 1 if batch.numel() > LARGE else batch.shape[1]
     resized = [
-        nn.functional.interpolate(in_float64(channel), (size, size), mode="bilinear", antialias=True).float()
-        for channel in batch.split(1, dim=1)
+        nn.functional.interpolate(in_float64(part), (size, size), mode="bilinear", antialias=True).float()
+        for part in batch.split(channels, dim=1)
     ]
     return torch.cat(resized, dim=1).to(image.device).reshape(*image.shape[:-2], size, size)
 
