@@ -1,6 +1,7 @@
 """`equicli.adapt`: a network of your own made equivariant in Python, without a run folder."""
 
 import random
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from equicli.adapted import AdaptedModel
-from equicli.canonicalization.canonicalizer import Context
+from equicli.canonicalization.canonicalizer import Canonicalizer, Context
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.registry import REGISTRY
 from equicli.config import AdaptConfig, build_config
@@ -72,7 +73,8 @@ def adapt(
         settings: of training and canonicalizer, prior, padding and seed, as of a recipe, such as
             {"epochs": 5, "canonicalizer.network": "conv"}.
         device: auto, cpu, cuda, cuda:N or mps.
-        progress: is told what is done; None is silent.
+        progress: is told what is done; None is silent, but for a warning where no pretrained network can be had for the
+            canonicalizer.
 
     Raises:
         UsageError: no such group or setting, or images of another kind. EquicliError: there are too few pictures.
@@ -92,6 +94,8 @@ def adapt(
         canonicalizer = kind.create(config.canonicalizer, Context(turns, prepare.normalization.rgb())).to(chosen)
         for remark in canonicalizer.remarks:
             told.say(remark)
+            if progress is None and _starts_untrained(config, canonicalizer):
+                warnings.warn(remark, stacklevel=2)
         adapted = AdaptedModel(canonicalizer, model.to(chosen), prepare, padding=config.padding, signature=signature)
         looks = None
         if kind.learns and training.epochs:
@@ -113,6 +117,12 @@ def adapt(
         if looks is not None and kind.finds_poses:
             adapted.policy = calibrate(adapted.canonicalizer, looks, prior)
     return adapted.to(chosen).requires_grad_(False).eval()
+
+
+def _starts_untrained(config: AdaptConfig, canonicalizer: Canonicalizer) -> bool:
+    """Whether the best pretrained network was asked for and none can be had, which must not go unheard."""
+    asked = getattr(config.canonicalizer, "network", None)
+    return asked == "auto" and not getattr(canonicalizer.spec, "provenance", None)
 
 
 def _pairs(settings: Mapping[str, Any]) -> list[str]:

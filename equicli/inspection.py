@@ -1,7 +1,7 @@
 """What is inside an artifact, and what a model's name loads: each as one dictionary of plain values."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
@@ -22,7 +22,7 @@ from equicli.prediction.python_source import refuse_lazy
 from equicli.prediction.signature import CLASSIFIER, Signature, try_network
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.runs import RUNS, Run
-from equicli.settings import Ema, Scalar
+from equicli.settings import NetworkSettings
 
 # What safetensors calls the types that parameters have; others are counters and indices.
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -85,16 +85,8 @@ def inspect_artifact(path: Path) -> dict[str, Any]:
     }
 
 
-def inspect_model(
-    model: str,
-    *,
-    checkpoint: str | None = None,
-    arguments: Mapping[str, Scalar] | None = None,
-    image_size: int | None = None,
-    revision: str | None = None,
-    ema: Ema = "auto",
-) -> dict[str, Any]:
-    """Load a network as `equicli adapt` does, and describe it. The arguments are those of `load_network`.
+def inspect_model(wanted: NetworkSettings) -> dict[str, Any]:
+    """Load a network as `equicli adapt` does, and describe it.
 
     Returns:
         `kind` (`network`); `model`; `prediction_network`, a `NetworkSpec` with the number of `parameters` and their
@@ -106,7 +98,12 @@ def inspect_model(
     """
     try:
         found = load_network(
-            model, checkpoint=checkpoint, arguments=arguments, image_size=image_size, revision=revision, ema=ema
+            wanted.model,
+            checkpoint=wanted.checkpoint,
+            arguments=wanted.model_args,
+            image_size=wanted.image_size,
+            revision=wanted.revision,
+            ema=wanted.ema,
         )
         refuse_lazy(found.network)
     except EquicliError as error:
@@ -115,11 +112,11 @@ def inspect_model(
     parameters = [(p.numel(), str(p.dtype).removeprefix("torch.")) for p in found.network.parameters()]
     return {
         "kind": "network",
-        "model": model,
+        "model": wanted.model,
         "prediction_network": asdict(found.spec) | _count(parameters),
         "outputs": outputs,
         "class_names": found.class_names,
-        "preprocess": _preprocess(found.preprocess),
+        "preprocess": _preprocess(found.preprocess.override(wanted.preprocess, wanted.mean, wanted.std)),
         "provenance": dict(found.provenance),
         "remarks": [*found.remarks, *remarks],
     }

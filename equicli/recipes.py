@@ -38,9 +38,14 @@ def expand_checkpoint(value: Any) -> Any:
 
 
 def expand_origin(value: Any) -> Any:
-    """Make the path of a run or file absolute; owner/name[@revision] of which there is none here is on the Hub."""
-    if not isinstance(value, str) or value.startswith("hf-hub:") or Path(expand_path(value)).exists():
+    """Make the path of a run or file absolute; owner/name[@revision] of which there is none here is on the Hub.
+
+    A link, such as `runs/latest`, is followed now: the run that starts from it will be the latest.
+    """
+    if not isinstance(value, str) or not value or value.startswith("hf-hub:"):
         return expand_checkpoint(value)
+    if (path := Path(expand_path(value))).exists():
+        return str(path.resolve())
     on_the_hub = re.fullmatch(r"(?!runs/)\w[\w.-]*/[\w.-]+(@[^@]+)?", value) and not value.endswith(".safetensors")
     return f"hf-hub:{value}" if on_the_hub else local_path(value)
 

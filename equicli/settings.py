@@ -24,8 +24,20 @@ LocalPaths = Annotated[
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
-# Several values as one text: 0.5,0.5,0.5.
-Commas = BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
+
+
+def _of_channels(value: Any) -> Any:
+    """Three numbers, also as one text (0.5,0.5,0.5), or one for all three."""
+    parts = value.replace(",", " ").split() if isinstance(value, str) else value
+    parts = [parts] if isinstance(parts, int | float) else parts
+    if isinstance(parts, list | tuple) and len(parts) == 1:
+        parts = [*parts] * 3
+    if isinstance(parts, list | tuple) and len(parts) != 3:
+        raise ValueError("must be three numbers, such as 0.5,0.5,0.5, or one for all three")
+    return parts
+
+
+OfChannels = BeforeValidator(_of_channels)
 # Strict, as other defaults depend on whether they are there: "0" would be.
 Weight = Annotated[float, Field(ge=0, strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
@@ -75,8 +87,8 @@ class NetworkSettings(Settings):
     model_args: dict[str, Scalar] = Field({}, description="arguments of the prediction network's constructor")
     preprocess: Literal["checkpoint", "none"] = Field("checkpoint", description="none: only normalize")
     image_size: int | None = Field(None, ge=8, le=4096)
-    mean: Annotated[tuple[Share, Share, Share], Commas] | None = Field(None, description="of images in [0, 1]")
-    std: Annotated[tuple[Deviation, Deviation, Deviation], Commas] | None = Field(
+    mean: Annotated[tuple[Share, Share, Share], OfChannels] | None = Field(None, description="of images in [0, 1]")
+    std: Annotated[tuple[Deviation, Deviation, Deviation], OfChannels] | None = Field(
         None, description="of images in [0, 1]"
     )
 

@@ -55,6 +55,11 @@ def refused(*settings, recipe=None, **flags):
     return str(caught.value)
 
 
+def test_a_link_is_followed_at_once_as_the_run_that_starts_becomes_the_latest(here, tmp_path):
+    (tmp_path / "latest").symlink_to(here / "c4")
+    assert build(str(tmp_path / "latest")).start_from == str((here / "c4").resolve())
+
+
 def test_a_run_and_a_file_are_known_by_their_names_and_bytes(here, tmp_path):
     file = tmp_path / "mine.safetensors"
     file.write_bytes((here / "c4" / "model.safetensors").read_bytes())

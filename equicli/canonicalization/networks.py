@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 from torch import nn
 
@@ -51,6 +52,8 @@ def load_best_network(
     Raises:
         UsageError, EquicliError: the checkpoint fits none of them.
     """
+    if checkpoint is not None and not checkpoint.startswith("hf-hub:") and not Path(checkpoint).exists():
+        raise UsageError(f"--canonicalizer-checkpoint {checkpoint}: no such file.")
     failures: list[EquicliError] = []
     for candidate in (c for c in CANDIDATES if c.cost <= budget):
         side = size or candidate.size

@@ -4,7 +4,19 @@ from typing import Annotated
 
 import typer
 
-from equicli.cli.options import Checkpoint, ImageSize, Json, ModelArg, Quiet, Revision, UseEma
+from equicli.cli.options import (
+    Checkpoint,
+    ImageSize,
+    Json,
+    Mean,
+    ModelArg,
+    Preprocessing,
+    Quiet,
+    Revision,
+    Std,
+    UseEma,
+    plain,
+)
 from equicli.cli.output import Output
 
 
@@ -21,7 +33,10 @@ def inspect_command(
     ema: UseEma = None,
     revision: Revision = None,
     model_arg: ModelArg = None,
+    preprocess: Preprocessing = None,
     image_size: ImageSize = None,
+    mean: Mean = None,
+    std: Std = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -33,30 +48,28 @@ def inspect_command(
     """
     from equicli.errors import UsageError
     from equicli.inspection import artifact_named, inspect_artifact, inspect_model
-    from equicli.recipes import expand_checkpoint, parse_pair
+    from equicli.recipes import parse_pair
     from equicli.reports.listing import listing
 
     artifact = artifact_named(name)
+    options = {
+        "checkpoint": checkpoint,
+        "ema": plain(ema),
+        "revision": revision,
+        "model_args": dict(parse_pair(a, "--model-arg") for a in model_arg or []) or None,
+        "preprocess": plain(preprocess),
+        "image_size": image_size,
+        "mean": mean,
+        "std": std,
+    }
     if artifact is None:
+        from equicli.config import build_config
+
         assert name is not None
-        found = inspect_model(
-            name,
-            checkpoint=checkpoint and expand_checkpoint(checkpoint),
-            arguments=dict(parse_pair(a, "--model-arg") for a in model_arg or []),
-            image_size=image_size,
-            revision=revision,
-            ema=ema.value if ema else "auto",
-        )
+        found = inspect_model(build_config({"data": ".", "model": name, **options}, [], None).network)
     else:
-        options = {
-            "--checkpoint": checkpoint,
-            "--ema": ema,
-            "--revision": revision,
-            "--model-arg": model_arg,
-            "--image-size": image_size,
-        }
-        given = [flag for flag, value in options.items() if value]
+        given = [key.replace("model_args", "model_arg").replace("_", "-") for key, value in options.items() if value]
         if given:
-            raise UsageError(f"{given[0]}: says how to load a model; {artifact} is an artifact, so leave it out.")
+            raise UsageError(f"--{given[0]}: says how to load a model; {artifact} is an artifact, so leave it out.")
         found = inspect_artifact(artifact)
     Output(json=json, quiet=quiet).result(listing(found), found)

@@ -97,10 +97,12 @@ def upright_command(
     )
     if output is not None and not dry_run:
         upright.write_list(Path(output), every)
+    told = (upright.UPRIGHT,) if dry_run else (upright.TURNED, upright.UPRIGHT)
     for one in every:
-        if one.done not in (upright.TURNED, upright.UPRIGHT):
+        if one.done not in told:
             share = "" if one.sure is None else f" (looks {one.pose}, {one.sure:.0%} sure)"
             out.say(f"{one.path}: {one.done}{share}" + (f": {one.why}" if one.why else ""))
     counts = upright.count(every)
     lines = "\n".join(f"{number:7,} {what}" for what, number in counts.items())
+    lines += "\n(a dry run: nothing was written)" * dry_run
     out.result(lines, {"output": output, "sure": sure, "counts": counts, "pictures": len(every)})

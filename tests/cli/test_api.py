@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -81,6 +82,14 @@ def test_settings_that_would_do_nothing_are_refused(settings) -> None:
 def test_what_learns_nothing_comes_back_as_ready_as_what_learns() -> None:
     model = equicli.adapt(network().train(), [], settings={"canonicalizer": "none"})
     assert not model.training and not any(p.requires_grad for p in model.parameters())
+
+
+def test_it_warns_that_the_canonicalizer_starts_untrained_where_it_is_silent() -> None:
+    pictures = [np.zeros((8, 8, 3), np.uint8)] * 20
+    settings = {"epochs": 1, "canonicalizer.width": 4, "canonicalizer.size": 8}
+    with pytest.warns(UserWarning, match="conv, which starts untrained"):
+        equicli.adapt(network(), pictures, size=SIDE, settings=settings)
+    equicli.adapt(network(), pictures, size=SIDE, settings=settings, progress=Told())
 
 
 def test_a_folder_is_a_path_too_and_what_is_left_out_of_it_is_told(workplace: Path) -> None:

@@ -38,6 +38,11 @@ def check(result, code: int, *words: str) -> None:
         (["data", "--model", "ftp:x"], ["unknown source 'ftp:'"]),
         (["data", *MODEL, "--task", "segmentation"], ["no such task. Did you mean 'instances' or 'semantic'?"]),
         (["data", *MODEL, "--checkpoint", "none.pth"], ["none.pth", "no such file"]),
+        (
+            ["data", "--model", "none", "--canonicalizer-checkpoint", "none.pth"],
+            ["--canonicalizer-checkpoint", "no such file"],
+        ),
+        (["data", *MODEL, "--mean", "0.5,0.5"], ["mean", "must be three numbers, such as 0.5,0.5,0.5"]),
         (["data", *MODEL, "--group", "c0"], ["--group c0", "from 1 to"]),
         (["data", *MODEL, "--group", "x4"], ["--group x4", "not a group", "c4", "d4", "so2", "o2"]),
         (["data", *MODEL, "--set", "canonicalizer.widht=8"], ["canonicalizer.widht", "Did you mean"]),

@@ -253,6 +253,9 @@ def test_options_reach_the_network_as_in_adapt(inspect, tmp_path) -> None:
     assert found["class_names"] is None
     assert (found["preprocess"]["size"], larger["preprocess"]["size"]) == (160, 192)
     assert larger["prediction_network"]["arguments"] == {"num_classes": 5, "img_size": 192}
+    plain = inspect(*arguments, "--preprocess", "none", "--mean", "0.5", "--std", "0.1,0.2,0.3")["preprocess"]
+    assert plain["size"] is None
+    assert (plain["mean"], plain["std"]) == ([0.5, 0.5, 0.5], [0.1, 0.2, 0.3])
     # Positions: one for each of the patches of 16 pixels, each as long as an embedding.
     more = larger["prediction_network"]["parameters"] - found["prediction_network"]["parameters"]
     assert more == (12**2 - 10**2) * weights("test_vit", 5)["pos_embed"].shape[-1]
@@ -342,6 +345,7 @@ def test_files_that_are_no_artifacts_are_refused(cli, tmp_path) -> None:
 def test_options_of_models_are_refused_with_an_artifact(cli, quickstart, tmp_path) -> None:
     file = quickstart.folder / "model.safetensors"
     options = {"--checkpoint": "w.pth", "--revision": "v1", "--model-arg": "a=1", "--image-size": "32"}
+    options |= {"--preprocess": "none", "--mean": "0.5", "--std": "0.5"}
     for option, value in options.items():
         assert option in refused(cli, tmp_path, 2, file, option, value)
     assert "--image-size" in refused(cli, tmp_path, 2, "test_vit", "--image-size", "0")

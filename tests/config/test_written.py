@@ -180,7 +180,7 @@ def test_unknown_keys_of_a_recipe_are_named(recipe, text: str) -> None:
         ("model_args.layers=[1, 2]", ["model_args.layers = [1, 2]"]),
         ("epochs.x=1", ["epochs"]),
         ("mean=[0.5, 0.5]", ["mean"]),
-        ("mean=0.5", ["mean = 0.5"]),
+        ("mean=0.5,0.5", ["mean = '0.5,0.5'", "three numbers"]),
         ("std=[0, 0, 0]", ["std"]),
         ("std=[-1, 1, 1]", ["std"]),
         ("group=q4", ["group", "q4"]),

@@ -12,6 +12,7 @@ from equicli.errors import EquicliError, UsageError
 from equicli.inspection import inspect_model
 from equicli.prediction.load import load_network
 from equicli.prediction.network import NetworkSpec
+from equicli.settings import NetworkSettings
 from tests.prediction.tiny import pickled, same
 
 NUMBERS = count()
@@ -231,11 +232,12 @@ def test_half_precision_is_said_and_kept(returned: str) -> None:
 
 def test_lazy_layers_need_weights_of_a_checkpoint(returned: str) -> None:
     with pytest.raises(EquicliError, match=r"'1.weight' has no weights yet .*lazy"):
-        inspect_model(f"python:{returned}:lazy")
+        inspect_model(NetworkSettings(model=f"python:{returned}:lazy"))
     state = {"1.weight": torch.ones(2, 12), "1.bias": torch.zeros(2)}
     Path("own.pth").write_bytes(pickled(state))
     assert same(load_network(f"python:{returned}:lazy", checkpoint="own.pth").network, state)
-    assert inspect_model(f"python:{returned}:lazy", checkpoint="own.pth")["prediction_network"]["parameters"] == 26
+    described = inspect_model(NetworkSettings(model=f"python:{returned}:lazy", checkpoint="own.pth"))
+    assert described["prediction_network"]["parameters"] == 26
 
 
 def test_what_a_factory_prints_is_not_among_the_results(returned: str, capsys) -> None:

@@ -187,7 +187,8 @@ def test_a_dry_run_writes_nothing(cli, turned) -> None:
     before = sorted(turned.rglob("*"))
     for output in ((), ("--output", "out")):
         done = cli("upright", "run", "turned", "--dry-run", "--sure", "0", *output, cwd=turned)
-        assert done.returncode == 0 and "turned" in done.stdout
+        assert done.returncode == 0 and "(a dry run: nothing was written)" in done.stdout
+        assert ": turned (looks r" in done.stderr
         assert sorted(turned.rglob("*")) == before
 
 
