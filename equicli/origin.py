@@ -101,7 +101,11 @@ def with_origin(tree: Tree) -> Tree:
     if not isinstance(name, str) or not name:
         return tree  # `resolve` says what is wrong
     path, _ = _locate(name)
-    config = artifact.read_config(path)
+    try:
+        config = artifact.read_config(path)
+    except EquicliError as error:
+        hint = "; weights of a network are for --canonicalizer-checkpoint. " if "only weights" in str(error) else ". "
+        raise type(error)(f"--start-from {str(error).replace('. ', hint, 1)}") from error
     kind, wanted = config.canonicalizer.kind, tree.get("canonicalizer.kind")
     trained = parse_group(_trained_for(config))
     of = kinds_for(trained)[kind]
@@ -111,7 +115,7 @@ def with_origin(tree: Tree) -> Tree:
     if own is not None:
         raise UsageError(f"{own.written}: comes from --start-from {name}; leave it out.")
     if wanted not in (None, kind):
-        raise UsageError(f"{tree.name('canonicalizer.kind')} {wanted}: --start-from {name} holds {kind}; leave it out.")
+        raise UsageError(f"--canonicalizer {wanted}: --start-from {name} holds {kind}; leave --canonicalizer out.")
     group = tree.get("group") or config.group
     if not of.serves(trained, parse_group(str(group))):
         raise UsageError(

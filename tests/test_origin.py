@@ -116,7 +116,7 @@ def test_kind_group_and_all_else_come_from_the_file(here):
 def test_settings_beside_it_that_the_file_decides_are_refused_but_a_recipe_gives_way(here, tmp_path):
     assert "canonicalizer.width: comes from --start-from c4; leave it out" in refused("c4", "canonicalizer.width=32")
     assert "canonicalizer.network" in refused("c4", **{"canonicalizer.network": "resnet18"})
-    assert "canonicalizer.kind equivariant: --start-from c4 holds optimized" in refused(
+    assert "--canonicalizer equivariant: --start-from c4 holds optimized; leave --canonicalizer out" in refused(
         "c4", **{"canonicalizer.kind": "equivariant"}
     )
     # Kernels have one size; a network that scores views may look at larger ones.
