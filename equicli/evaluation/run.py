@@ -81,6 +81,8 @@ def evaluate_images(
     cost = cost_of(model, sample, precision)
     count = None if seen is None else batches.count_seen(seen)
     names = names_of(batches.samples, root)
+    pretrained = bool(config.canonicalizer.spec.get("provenance"))
+    warnings = warnings_of(evaluation, task, config.labels, cost, config.prior, count, pretrained=pretrained)
     return metrics_document(
         evaluation,
         task,
@@ -92,7 +94,7 @@ def evaluate_images(
         prior=config.prior,
         trained_base=config.trained_base,
         cost=cost,
-        warnings=[task.said(line) for line in warnings_of(evaluation, task, config.labels, cost, config.prior, count)],
+        warnings=[task.said(line) for line in warnings],
         near_chance=near_chance_of(evaluation, task, config.prior),
         of=of,
         seen=count,

@@ -22,14 +22,18 @@ def warnings_of(
     cost: Mapping[str, Any],
     prior: Prior,
     seen: int | None = None,
+    *,
+    pretrained: bool = False,
 ) -> list[str]:
     """One line on each, with what to do.
 
     Args:
         labels: the output of each class. cost: see `cost.cost_of`. prior: the poses of untouched images.
         seen: how many of the images training saw; None where nothing says.
+        pretrained: whether the canonicalizer's network was, so that this need not be advised.
     """
     records, lines = evaluation.records, []
+    further = "" if pretrained else " or a pretrained --canonicalizer-network"
     if seen:
         lines.append(
             f"{seen:,} of {evaluation.n:,} images were trained on, or chose the epoch: figures on them flatter; "
@@ -42,11 +46,11 @@ def warnings_of(
         rate = float(evaluation.found.identity.double().mean())
         lines.append(
             f"the canonicalizer finds {100 * rate:.1f} % of untouched images in the poses that the prior names "
-            f"({prior}), which is near chance: are they in these poses? More --epochs, more images, a pretrained "
-            "--canonicalizer-network or another --canonicalizer may help"
+            f"({prior}), which is near chance: are they in these poses? More --epochs, more images{further} or another "
+            "--canonicalizer may help"
         )
     else:
-        lines += _what_upright_images_lose(evaluation, task)
+        lines += _what_upright_images_lose(evaluation, task, further)
     if "symmetrized" in records:
         averaged, adapted = (
             records[name][task.score].double().mean(dim=1)[None].numpy() for name in ("symmetrized", "adapted")
@@ -56,9 +60,8 @@ def warnings_of(
             again = ", --passes 1.25" if evaluation.passes["adapted"] == 1 and is_finite(evaluation.group) else ""
             lines.append(
                 f"symmetrized is better than adapted, by {100 * gap:.1f} points [{100 * low:.1f}, {100 * high:.1f}]: "
-                f"more kinds of upright images (--upright){again}, more --epochs or a pretrained "
-                f"--canonicalizer-network may help; or, at {evaluation.passes['symmetrized']:g} passes an image, adapt "
-                "with --recipe systems/symmetrization"
+                f"more kinds of upright images (--upright){again} or more --epochs{further} may help; or, at "
+                f"{evaluation.passes['symmetrized']:g} passes an image, adapt with --recipe systems/symmetrization"
             )
     low, high = cost["relative_time_range"]
     if task.has_network and high > WIDE * low:
@@ -69,7 +72,7 @@ def warnings_of(
     return lines
 
 
-def _what_upright_images_lose(evaluation: Evaluation, task: Task) -> list[str]:
+def _what_upright_images_lose(evaluation: Evaluation, task: Task, further: str) -> list[str]:
     """Say so where the canonicalizer costs untouched images much."""
     if "vanilla" not in evaluation.records or evaluation.found is None:
         return []
@@ -82,7 +85,7 @@ def _what_upright_images_lose(evaluation: Evaluation, task: Task) -> list[str]:
     turned = 1 - float(evaluation.found.identity.double().mean())
     return [
         f"untouched images lose {100 * loss:.1f} points, as {100 * turned:.1f} % of them are found turned and are "
-        "shown so to the network: more --epochs, more images or a pretrained --canonicalizer-network may help"
+        f"shown so to the network: more --epochs or more images{further} may help"
     ]
 
 

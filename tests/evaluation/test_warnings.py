@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pytest
 import torch
 
 from equicli.canonicalization.prior import Prior
@@ -22,8 +23,8 @@ def scored(n=200, **shares):
     return made
 
 
-def told(evaluation, cost=QUIET, task=CLASSIFICATION, seen=None):
-    return warnings_of(evaluation, task, CLASSES, cost, Prior(), seen)
+def told(evaluation, cost=QUIET, task=CLASSIFICATION, seen=None, **options):
+    return warnings_of(evaluation, task, CLASSES, cost, Prior(), seen, **options)
 
 
 def test_nothing_is_said_where_nothing_misleads():
@@ -97,3 +98,9 @@ def test_what_does_hardly_better_than_guesses_is_named_and_what_to_do():
     (line,) = told(lost)
     assert "25.0 % of untouched images" in line and "near chance" in line and "--epochs" in line
     assert near_chance_of(dataclasses.replace(lost, found=None), CLASSIFICATION, Prior()) == []
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_a_pretrained_network_is_advised_where_there_is_none(pretrained):
+    (line,) = told(scored(vanilla=0.9, adapted=0.7, symmetrized=0.1), pretrained=pretrained)
+    assert ("a pretrained --canonicalizer-network" in line) != pretrained and line.endswith("may help")
