@@ -16,9 +16,8 @@ from equicli.errors import EquicliError, UsageError
 from equicli.files import open_tensors
 from equicli.prediction.checkpoint_files import sha256_of
 from equicli.prediction.clouds import AnyPreprocess
-from equicli.prediction.load import is_model_folder, load_network
+from equicli.prediction.load import is_model_folder, load_wanted
 from equicli.prediction.network import PretrainedNetwork
-from equicli.prediction.python_source import refuse_lazy
 from equicli.prediction.signature import CLASSIFIER, Signature, try_network
 from equicli.prediction.zero_shot import TwoTowers
 from equicli.runs import RUNS, Run
@@ -94,18 +93,10 @@ def inspect_model(wanted: NetworkSettings) -> dict[str, Any]:
         `provenance` and `remarks`, see `PretrainedNetwork`.
 
     Raises:
-        UsageError, EquicliError: see `load_network`.
+        UsageError, EquicliError: see `load_wanted`.
     """
     try:
-        found = load_network(
-            wanted.model,
-            checkpoint=wanted.checkpoint,
-            arguments=wanted.model_args,
-            image_size=wanted.image_size,
-            revision=wanted.revision,
-            ema=wanted.ema,
-        )
-        refuse_lazy(found.network)
+        found = load_wanted(wanted)
     except EquicliError as error:
         raise type(error)(_without_flag(error)) from error
     outputs, remarks = _count_outputs(found)

@@ -19,7 +19,7 @@ from equicli.prediction.hub import download_first, open_checkpoint, split_revisi
 from equicli.prediction.network import NetworkRequest, NetworkSpec, PretrainedNetwork
 from equicli.prediction.points import source as points_source
 from equicli.prediction.published_files import read_json
-from equicli.settings import Ema, Scalar
+from equicli.settings import Ema, NetworkSettings, Scalar
 
 # What may stand before the colon of `--model`.
 SOURCES = {
@@ -35,6 +35,24 @@ OWN = dict.fromkeys(points_source.NETWORKS, points_source.load)
 
 # owner/name[@revision], as the Hub allows them.
 REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(@.+)?")
+
+
+def load_wanted(wanted: NetworkSettings) -> PretrainedNetwork:
+    """Load the network of a configuration; all its layers have their shapes.
+
+    Raises:
+        UsageError, EquicliError: see `load_network`; own code returns a network that has yet to see an input.
+    """
+    found = load_network(
+        wanted.model,
+        checkpoint=wanted.checkpoint,
+        arguments=wanted.model_args,
+        image_size=wanted.image_size,
+        revision=wanted.revision,
+        ema=wanted.ema,
+    )
+    python_source.refuse_lazy(found.network)
+    return found
 
 
 def load_network(

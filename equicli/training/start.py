@@ -18,9 +18,8 @@ from equicli.errors import EquicliError, UsageError, counted
 from equicli.model_config import ModelConfig
 from equicli.origin import Origin, find_origin
 from equicli.prediction.identity import state_sha256
-from equicli.prediction.load import load_network
+from equicli.prediction.load import load_network, load_wanted
 from equicli.prediction.network import PretrainedNetwork
-from equicli.prediction.python_source import refuse_lazy
 from equicli.progress import Progress
 from equicli.runs import Run
 from equicli.settings import NetworkSettings
@@ -68,15 +67,7 @@ def load_frozen(
 ) -> PretrainedNetwork:
     """The prediction network, frozen and on the device, with the preprocessing that was asked for."""
     wanted = config.network
-    found = load_network(
-        wanted.model,
-        checkpoint=wanted.checkpoint,
-        arguments=wanted.model_args,
-        image_size=wanted.image_size,
-        revision=wanted.revision,
-        ema=wanted.ema,
-    )
-    refuse_lazy(found.network)
+    found = load_wanted(wanted)
     progress.say(f"prediction network: {_describe(found) if task.has_network else 'none, a canonicalizer alone'}")
     for remark in found.remarks:
         progress.say(remark)
