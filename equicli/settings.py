@@ -151,7 +151,7 @@ class TrainingSettings(Settings):
         False, description="validate and keep a running mean of the weights, over about a tenth of the steps"
     )
     degrade: Switch = Field(False, description="vary colours, sharpness and noise of training images at random")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on CUDA")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on CUDA, but for clouds")
 
 
 class SplitSettings(Settings):

@@ -54,7 +54,7 @@ def pretrain(
     """Train a network of point clouds as the literature does, in place, on clouds turned by random elements of a group.
 
     Args:
-        clouds: (n, points, 3), prepared. targets: int64 (n,).
+        clouds: (n, points, 3), prepared. targets: int64 (n,). Both are where the network is.
         group: SO(2) about z for the scenarios z/·, SO(3) for SO(3)/SO(3).
     """
     torch.manual_seed(seed)
@@ -64,9 +64,10 @@ def pretrain(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * batches)
     network.train()
     for _ in progress.track(range(epochs), "pretraining", epochs):
-        for indices in torch.randperm(len(clouds), generator=generator).split(BATCH)[:batches]:
+        for drawn in torch.randperm(len(clouds), generator=generator).split(BATCH)[:batches]:
+            indices = drawn.to(clouds.device)
             x = vary_clouds(clouds[indices], generator, mirror=True)
-            x = act(group, group.sample(len(x), generator), x, "points")
+            x = act(group, group.sample(len(x), generator).to(x.device), x, "points")
             loss = nn.functional.cross_entropy(network(x), targets[indices], label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()

@@ -1,10 +1,11 @@
 """Point clouds of airborne LiDAR: systems side by side in the literature's scenarios, by cross-validation.
 
     python -m tests.benchmarks.lidar_objects --output /tmp/lidar
-    python -m tests.benchmarks.lidar_objects --network dgcnn --model-arg k=10 --points 512 --folds 1 --output /tmp/dgcnn
+    python -m tests.benchmarks.lidar_objects --network dgcnn --model-arg k=10 --points 512 --fold 0 --output /tmp/dgcnn
 
 Trains a network upright at random headings (z) and one on all rotations (SO(3)) for each fold, then compares. Where it
-was interrupted, the same command goes on. RESULTS.md has what it prints.
+was interrupted, the same command goes on, and folds that are done are not run again; so several processes can share
+the folds. RESULTS.md has what it prints.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from equicli.comparison.systems import parse_systems
 from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.clouds.folders import open_clouds
 from equicli.data.clouds.preprocess import CloudPreprocess
+from equicli.devices import find_device
 from equicli.files import write_tensors
 from equicli.groups import parse_group
 from equicli.pipeline import compare
@@ -50,17 +52,22 @@ def train_network(data: Path, weights: Path, group: str, options: argparse.Names
     if weights.is_file():
         return
     samples, decoder, preprocess = open_clouds(data).train, CloudDecoder(), CloudPreprocess(options.points)
-    clouds = preprocess.batch([decoder.read(sample.path) for sample in samples], torch.device("cpu"))
+    device = find_device("auto")
+    clouds = preprocess.batch([decoder.read(sample.path) for sample in samples], device)
     torch.manual_seed(0)
-    network = create(options.network, options.arguments)
-    targets = torch.tensor([sample.target for sample in samples])
+    network = create(options.network, options.arguments).to(device)
+    targets = torch.tensor([sample.target for sample in samples], device=device)
     epochs = options.epochs if group == "so2z" else options.so3_epochs
     pretrain(network, clouds, targets, epochs, parse_group(group), out)
     write_tensors(weights, network.state_dict())
 
 
 def run_fold(source: Path, root: Path, fold: int, options: argparse.Namespace, out: Output) -> dict[str, dict]:
+    """What was measured of each system on one fold, as a finished run left it or measured now."""
     folder = root / f"fold{fold}"
+    done = folder / "figures.json"
+    if done.is_file():
+        return json.loads(done.read_text())
     make_fold(source, folder / "data", fold)
     found = {}
     for group, systems in (("so2z", options.systems), ("so3", "vanilla")):
@@ -85,6 +92,7 @@ def run_fold(source: Path, root: Path, fold: int, options: argparse.Namespace, o
         for row in document["systems"]:
             name = row["title"] if group == "so2z" else f"{row['title']}, network trained on SO(3)"
             found[name] = row["mean"] | {"n": document["n"]}
+    done.write_text(json.dumps(found, indent=2))
     return found
 
 
@@ -92,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="pointnet", help="or dgcnn")
     parser.add_argument("--model-arg", action="append", default=[], metavar="KEY=N", help="of the network: k=10")
-    parser.add_argument("--folds", type=int, default=FOLDS, help="of five, how many are run")
+    parser.add_argument("--fold", type=int, action="append", choices=range(FOLDS), help="which, again; default: all")
     parser.add_argument("--points", type=int, default=1024)
     parser.add_argument("--epochs", type=int, default=30, help="of the network trained upright")
     parser.add_argument("--so3-epochs", type=int, default=30, help="of that trained on all rotations; 0: none")
@@ -104,9 +112,9 @@ def main() -> None:
     given = dict(text.split("=", 1) for text in options.model_arg)
     options.arguments = {"classes": 5, **{key: int(value) for key, value in given.items()}}
     source, out = Path(os.environ["EQUICLI_TEST_DATA"]) / "lidar-objects", Output(json=False, quiet=False)
-    folds = [run_fold(source, Path(options.output), fold, options, out) for fold in range(options.folds)]
+    folds = [run_fold(source, Path(options.output), fold, options, out) for fold in options.fold or range(FOLDS)]
     n = sum(next(iter(fold.values()))["n"] for fold in folds)
-    print(f"\n{' '.join(sys.argv[1:])}\n{options.folds} of {FOLDS} folds, {n} test clouds\n")
+    print(f"\n{' '.join(sys.argv[1:])}\n{len(folds)} of {FOLDS} folds, {n} test clouds\n")
     names = [name for name, _ in COLUMNS]
     print(f"| | {' | '.join(names)} | identity rate | passes |\n|{' --- |' * (len(names) + 3)}")
     for title in folds[0]:
@@ -115,7 +123,6 @@ def main() -> None:
         rate = f"{100 * mean(rates):.1f}" if rates else ""
         passes = mean(fold[title]["passes"] for fold in folds)
         print(f"| {title} | {' | '.join(f'{100 * value:.1f}' for value in values)} | {rate} | {passes:.3g} |")
-    (Path(options.output) / "lidar.json").write_text(json.dumps(folds, indent=2))
 
 
 if __name__ == "__main__":
