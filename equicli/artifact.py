@@ -1,5 +1,6 @@
 """The artifact: one safetensors file with both networks' weights and, in its header, what rebuilds them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,19 +137,18 @@ def read_pictures_seen(path: Path) -> frozenset[bytes] | None:
     return from_tensor(found)
 
 
-def load_canonicalizer(path: Path, group: Group, size: int | None = None) -> Canonicalizer:
+def load_canonicalizer(path: Path, group: Group, look: Mapping[str, int] | None = None) -> Canonicalizer:
     """Load the canonicalizer of an artifact alone, for a group that it serves, in the form that is shipped.
 
     Args:
-        size: what it is to look at, in pixels, where its kind takes any; None for its own.
+        look: what of its specification is to be otherwise, `size` or `glance`, where its kind takes any size.
 
     Raises:
         EquicliError: see `load`.
     """
     config = read_config(path)
-    if size is not None:
-        stored = config.canonicalizer
-        config = replace(config, canonicalizer=replace(stored, spec={**stored.spec, "size": size}))
+    stored = config.canonicalizer
+    config = replace(config, canonicalizer=replace(stored, spec={**stored.spec, **(look or {})}))
     weights = {key.removeprefix(_CANONICALIZER): value for key, value in _canonicalizer_weights(path).items()}
     try:
         with Allowance(weights):

@@ -39,9 +39,9 @@ class Origin:
         """The group whose elements it has learned to tell apart."""
         return parse_group(_trained_for(artifact.read_config(self.path)))
 
-    def load(self, group: Group, size: int | None = None) -> Canonicalizer:
+    def load(self, group: Group, look: Mapping[str, int] | None = None) -> Canonicalizer:
         """Load the canonicalizer for a group that it serves; see `artifact.load_canonicalizer`."""
-        return artifact.load_canonicalizer(self.path, group, size)
+        return artifact.load_canonicalizer(self.path, group, look)
 
     def found(self, group: Group, prior: Prior) -> dict[str, Any]:
         """What its artifact tells of the share of validation images that it found, where the question is the same."""
@@ -54,9 +54,10 @@ class Origin:
         """Fingerprints of the pictures that it was trained on; None where the file has none."""
         return artifact.read_pictures_seen(self.path)
 
-    def remarks(self, group: Group, size: int | None = None) -> list[str]:
+    def remarks(self, group: Group, look: Mapping[str, int] | None = None) -> list[str]:
         """A line on what this is, one on another size that it is to look at, and one on poses that it never learned."""
         trained, own = self.trained_for, artifact.read_config(self.path).canonicalizer.spec.get("size")
+        size = (look or {}).get("size")
         lines = [f"canonicalizer: that of {self.name} (sha256 {self.sha256[:12]}…), trained for {trained.name}"]
         if size not in (None, own):
             lines.append(f"it looks at {size} pixels, and was trained at {own}; look at the identity rate")
@@ -109,7 +110,7 @@ def with_origin(tree: Tree) -> Tree:
     kind, wanted = config.canonicalizer.kind, tree.get("canonicalizer.kind")
     trained = parse_group(_trained_for(config))
     of = kinds_for(trained)[kind]
-    free = ("canonicalizer.kind", *(["canonicalizer.size"] if of.takes_any_size else []))
+    free = ("canonicalizer.kind", *(["canonicalizer.size", "canonicalizer.glance"] if of.takes_any_size else []))
     said = [given for given in tree.given if given.key.startswith("canonicalizer.") and given.value is not None]
     own = next((given for given in said if given.key not in free), None)
     if own is not None:

@@ -64,6 +64,12 @@ class StartedSettings(CanonicalizerSettings):
     """What can be said of a canonicalizer that exists; it has all else."""
 
     size: int | None = Field(None, ge=8, le=1024, description="side in pixels of what it looks at; default: its own")
+    glance: int | None = Field(None, ge=8, le=1024, description="side in pixels of a first look; default: its own")
+
+    @property
+    def look(self) -> dict[str, int]:
+        """What is said of how it looks, by name."""
+        return self.model_dump(include={"size", "glance"}, exclude_none=True)
 
 
 class TaskSettings(Settings):

@@ -36,6 +36,7 @@ class ConsensusSpec:
     vector_size: Annotated[int, Field(ge=1, le=65536)]
     poses: str
     provenance: Mapping[str, str] = field(default_factory=dict)
+    glance: Annotated[int, Field(ge=1, le=4096)] | None = None
 
 
 class ConsensusCanonicalizer(ViewCanonicalizer):
@@ -80,21 +81,21 @@ class ConsensusCanonicalizer(ViewCanonicalizer):
 
     @classmethod
     def create(cls, settings: ConsensusSettings, context: Context) -> "ConsensusCanonicalizer":
-        found, size = settings.load(settings.vector_size)
+        found, look = settings.load(settings.vector_size)
         spec = ConsensusSpec(
             found.spec,
             found.preprocess.normalization,
-            size,
+            look.size,
             settings.vector_size,
             context.group.name,
             found.provenance,
+            look.glance,
         )
         made = cls(spec, context, found.network)
         made.remarks = found.remarks
         return made
 
-    def forward(self, x: Tensor) -> Pose:
-        """Find the pose of small views x; see `Canonicalizer`."""
+    def judge(self, x: Tensor) -> Pose:
         if self.training and self.training_views and self.training_views < self.group.order:
             return self._ask_few(x, self.training_views)
         opinions = self.pose_logits(self.see(x)).float()  # (b, |G|, outputs): of each view, of each pose

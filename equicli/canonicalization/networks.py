@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from equicli.canonicalization.canonicalizer import SIZE
+from equicli.canonicalization.look import Look
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError
@@ -20,29 +21,29 @@ from equicli.prediction.zero_shot import TwoTowers
 class Candidate:
     """A pretrained network that finds poses well for what it costs.
 
-    name: as `load_network` takes it. size: side in pixels of the image that it looks at.
+    name: as `load_network` takes it. look: how it looks at images.
     cost: its time on the four views of C4, as a share of that of one pass of ViT-B/16, on one thread of a CPU.
     """
 
     name: str
-    size: int
+    look: Look
     cost: float
 
 
 # Best first; tests/benchmarks/RESULTS.md has the identity rate of each, SqueezeNet's after training on other photos.
-# Costs were measured at 96 pixels; at more they are scaled by pixels.
+# Costs were measured at 96 pixels and scaled by pixels; after a glance one image in five is looked at again.
 CANDIDATES = (
-    Candidate("tf_efficientnet_lite0", 160, 0.089),
-    Candidate("tf_efficientnet_lite0", 128, 0.057),
-    Candidate("tf_efficientnet_lite0", 96, 0.032),
-    Candidate("torchvision:squeezenet1_1", 96, 0.009),
+    Candidate("tf_efficientnet_lite0", Look(160), 0.089),
+    Candidate("tf_efficientnet_lite0", Look(160, glance=96), 0.050),
+    Candidate("tf_efficientnet_lite0", Look(128, glance=80), 0.034),
+    Candidate("torchvision:squeezenet1_1", Look(96), 0.009),
 )
 
 
 def load_best_network(
     *, checkpoint: str | None, size: int | None, width: int, outputs: int, budget: float
-) -> tuple[PretrainedNetwork, int]:
-    """Return the best of CANDIDATES that can be had, or else `conv`, and the size of its images.
+) -> tuple[PretrainedNetwork, Look]:
+    """Return the best of CANDIDATES that can be had, or else `conv`, and how it looks at images.
 
     Args:
         checkpoint: weights of one of them, from a file; None takes the published ones.
@@ -56,15 +57,18 @@ def load_best_network(
         raise UsageError(f"--canonicalizer-checkpoint {checkpoint}: no such file.")
     failures: list[EquicliError] = []
     for candidate in (c for c in CANDIDATES if c.cost <= budget):
-        side = size or candidate.size
+        look = Look(size) if size else candidate.look
         try:
             found = load_canonicalization_network(
-                candidate.name, checkpoint=checkpoint, size=side, width=width, outputs=outputs
+                candidate.name, checkpoint=checkpoint, size=look.size, width=width, outputs=outputs
             )
         except EquicliError as error:
             failures.append(error)
             continue
-        return replace(found, remarks=(f"canonicalization network: {candidate.name} at {side} pixels",)), side
+        first = f", at first {look.glance}" if look.glance else ""
+        return replace(
+            found, remarks=(f"canonicalization network: {candidate.name} at {look.size} pixels{first}",)
+        ), look
     if checkpoint is not None:
         known = ", ".join(dict.fromkeys(c.name for c in CANDIDATES if c.cost <= budget))
         raise UsageError(
@@ -77,7 +81,7 @@ def load_best_network(
         "canonicalization network: conv, which starts untrained and finds fewer poses, as no pretrained one can be had "
         f"({why}). Give weights of {CANDIDATES[0].name} with --canonicalizer-checkpoint FILE"
     )
-    return replace(found, remarks=(remark,)), side
+    return replace(found, remarks=(remark,)), Look(side)
 
 
 def load_canonicalization_network(

@@ -37,6 +37,7 @@ class OptimizedSpec:
     size: Annotated[int, Field(ge=1, le=4096)]
     vector_size: Annotated[int, Field(ge=1, le=65536)]
     provenance: Mapping[str, str] = field(default_factory=dict)
+    glance: Annotated[int, Field(ge=1, le=4096)] | None = None
 
 
 class OptimizedCanonicalizer(ViewCanonicalizer):
@@ -82,15 +83,21 @@ class OptimizedCanonicalizer(ViewCanonicalizer):
 
     @classmethod
     def create(cls, settings: OptimizedSettings, context: Context) -> "OptimizedCanonicalizer":
-        found, size = settings.load(settings.vector_size)
-        spec = OptimizedSpec(found.spec, found.preprocess.normalization, size, settings.vector_size, found.provenance)
+        found, look = settings.load(settings.vector_size)
+        spec = OptimizedSpec(
+            found.spec,
+            found.preprocess.normalization,
+            look.size,
+            settings.vector_size,
+            found.provenance,
+            look.glance,
+        )
         learned = settings.reference == "learned"
         made = cls(spec, context, found.network, temperature=settings.temperature, learn_reference=learned)
         made.remarks = found.remarks
         return made
 
-    def forward(self, x: Tensor) -> Pose:
-        """Find the pose of small views x; see `Canonicalizer`."""
+    def judge(self, x: Tensor) -> Pose:
         vectors = nn.functional.normalize(self.see(x), dim=-1)  # (b, |G|, d)
         low, high = TEMPERATURE_RANGE
         temperature = self.log_temperature.exp()

@@ -1,14 +1,17 @@
 """What canonicalizers have in common that show all |G| views of an input to a network, of any architecture."""
 
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from equicli.canonicalization.canonicalizer import SIZE, Canonicalizer, Context
+from equicli.canonicalization.canonicalizer import SIZE, Canonicalizer, Context, Pose
+from equicli.canonicalization.look import SURE, Look
 from equicli.canonicalization.sharp_views import sharp_views
 from equicli.data.normalization import Normalization
+from equicli.data.small_view import shrink
 from equicli.groups import FiniteGroup, Group, PlanarGroup, is_finite
 from equicli.groups.action import inscribed_disc, views
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
@@ -35,6 +38,13 @@ class ViewSettings(CanonicalizerSettings):
         le=1024,
         description="side in pixels of the square image that it looks at; default: 64, of auto what suits the network",
     )
+    glance: int | None = Field(
+        None,
+        ge=8,
+        le=1024,
+        description="side in pixels of a first look: `size` is then for what it leaves unsure; default: none, but of "
+        "auto what suits the network",
+    )
     width: int = Field(32, ge=4, le=1024, description="channels of the first stage of `conv`")
     budget: float = Field(
         0.04, gt=0, description="of auto, what it may cost: its time on four views ÷ that of one pass of ViT-B/16"
@@ -48,25 +58,28 @@ class ViewSettings(CanonicalizerSettings):
             raise ValueError(
                 "a canonicalization network of your own code could not be loaded again; name timm's or torchvision's"
             )
+        if self.size is not None:
+            Look(self.size, self.glance)
         return self
 
-    def load(self, outputs: int) -> tuple[PretrainedNetwork, int]:
-        """The network, with a new last layer of so many outputs, and the size of its images; see `networks`."""
+    def load(self, outputs: int) -> tuple[PretrainedNetwork, Look]:
+        """The network, with a new last layer of so many outputs, and how it looks at images; see `networks`."""
         # Here, so that checking a configuration imports no library of networks.
         from equicli.canonicalization.networks import load_best_network, load_canonicalization_network
 
         if self.network == AUTO:
-            return load_best_network(
+            found, look = load_best_network(
                 checkpoint=self.checkpoint, size=self.size, width=self.width, outputs=outputs, budget=self.budget
             )
-        size = self.size or SIZE
+            return found, look if self.glance is None else replace(look, glance=self.glance)
+        look = Look(self.size or SIZE, self.glance)
         return load_canonicalization_network(
-            self.network, checkpoint=self.checkpoint, size=size, width=self.width, outputs=outputs
-        ), size
+            self.network, checkpoint=self.checkpoint, size=look.size, width=self.width, outputs=outputs
+        ), look
 
 
 class ViewSpec(Protocol):
-    """What is stored of each. `normalization` is the network's own."""
+    """What is stored of each. `normalization` is the network's own; size and glance are those of a `Look`."""
 
     @property
     def network(self) -> NetworkSpec: ...
@@ -77,9 +90,16 @@ class ViewSpec(Protocol):
     @property
     def size(self) -> int: ...
 
+    @property
+    def glance(self) -> int | None: ...
+
 
 class ViewCanonicalizer(Canonicalizer):
-    """Equivariant for any network, because acting on x only permutes the views."""
+    """Equivariant for any network, because acting on x only permutes the views.
+
+    With a glance it looks twice: at all images in few pixels, and in all of them only where the first look is not SURE.
+    Its network is the same, trained at the larger size, so that what it learned serves both.
+    """
 
     takes_any_size = True
     group: FiniteGroup
@@ -91,6 +111,7 @@ class ViewCanonicalizer(Canonicalizer):
         """
         super().__init__(context)
         self.spec = spec
+        Look(spec.size, spec.glance)
         # Off the grid it turns the view itself, at twice the size that the network sees; see `sharp_views`.
         self.view = self.look(spec.size if self.group.exact else 2 * spec.size, spec.normalization)
         # Convolutions run about 1.4 times faster on this layout, on CPUs and GPUs.
@@ -108,6 +129,28 @@ class ViewCanonicalizer(Canonicalizer):
 
         return cls(spec, context, build_canonicalization_network(spec.network))
 
+    def forward(self, x: Tensor) -> Pose:
+        """Find the pose of small views x; see `Canonicalizer`."""
+        glance = self.spec.glance
+        if glance is None or self.training:
+            return self.judge(x)
+        scores = self._scores(shrink(x, glance if self.group.exact else 2 * glance))
+        unsure = scores.softmax(dim=1).amax(dim=1) < SURE
+        if torch.compiler.is_compiling():  # no shape may depend on how many there are
+            scores = torch.where(unsure[:, None], self._scores(x), scores)
+        elif unsure.any():
+            scores = scores.index_put((unsure,), self._scores(x[unsure]))
+        return Pose(scores.argmax(dim=1), scores)
+
+    def judge(self, x: Tensor) -> Pose:
+        """Find the pose of views of any size; see `forward`."""
+        raise NotImplementedError
+
+    def _scores(self, x: Tensor) -> Tensor:
+        scores = self.judge(x).scores
+        assert scores is not None
+        return scores
+
     def see(self, x: Tensor, drawn: Tensor | None = None) -> Tensor:
         """What the network says of g⁻¹·x for every g, float32 (b, |G|, d), of small views x.
 
@@ -118,7 +161,7 @@ class ViewCanonicalizer(Canonicalizer):
             stacked = views(self.group, x)
         else:
             assert isinstance(self.group, PlanarGroup)
-            size = x.shape[-1]  # in training other than evaluation's, maybe
+            size = x.shape[-1]  # a glance, or in training other than evaluation's
             stacked = sharp_views(self.group, x, self.disc if size == self.view.size else inscribed_disc(size))
         if drawn is not None:
             stacked = stacked[torch.arange(len(x), device=x.device)[:, None], drawn]

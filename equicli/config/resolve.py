@@ -39,14 +39,14 @@ def resolve(tree: Tree) -> AdaptConfig:
     task = _find(kind_of("task", values), TASKS, "task")
     group = _find_group(str(values.get("group", default_group(values))), task)
     kind = _find_canonicalizer(kind_of("canonicalizer", values), group)
-    _check_keys(tree, {**SECTIONS, "canonicalizer": kind.Settings, "task": task.Settings})
+    settings = kind.Settings if values.get(START_FROM) is None else StartedSettings
+    _check_keys(tree, {**SECTIONS, "canonicalizer": settings, "task": task.Settings})
     if "data" not in values:
         raise UsageError("DATA is missing: name it on the command line or in a recipe.")
     if "model" not in values.get("network", {}):
         raise UsageError("--model is missing: name it on the command line or in a recipe.")
     kinds = {name: {"kind": kind_of(name, values), **values.get(name, {})} for name in ("canonicalizer", "task")}
     training = _fill_training(values.get("training", {}), kind, task)
-    settings = kind.Settings if values.get(START_FROM) is None else StartedSettings
     config = _validate(
         AdaptConfig,
         {

@@ -131,8 +131,8 @@ def make_canonicalizer(setup: Setup) -> Canonicalizer:
     origin = setup.origin
     if origin:
         assert isinstance(config.canonicalizer, StartedSettings)
-        size = config.canonicalizer.size
-        canonicalizer, remarks = origin.load(group, size), origin.remarks(group, size)
+        look = config.canonicalizer.look
+        canonicalizer, remarks = origin.load(group, look), origin.remarks(group, look)
     else:
         canonicalizer, remarks = kind.create(config.canonicalizer, context), []
     canonicalizer.to(setup.device).eval()

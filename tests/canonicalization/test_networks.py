@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from timm import create_model
 
 from equicli.canonicalization import networks
+from equicli.canonicalization.look import Look
 from equicli.canonicalization.networks import (
     Candidate,
     build_canonicalization_network,
@@ -68,7 +69,7 @@ def test_errors_name_the_flags_of_the_canonicalizer():
 @pytest.fixture
 def candidates(monkeypatch):
     """Two networks, of which the second is cheaper."""
-    chosen = (Candidate("test_vit", 96, 0.03), Candidate("test_resnet", 48, 0.01))
+    chosen = (Candidate("test_vit", Look(96, glance=64), 0.03), Candidate("test_resnet", Look(48), 0.01))
     monkeypatch.setattr(networks, "CANDIDATES", chosen)
     return chosen
 
@@ -80,25 +81,25 @@ def best(**options):
 def test_auto_takes_the_best_network_that_can_be_had(candidates, monkeypatch):
     published = create_model("test_vit", img_size=96)
     monkeypatch.setattr(networks, "load_network", lambda name, **_: replace(known(name), network=published))
-    found, size = best()
-    assert (found.spec.architecture, found.spec.head_outputs, size) == ("test_vit", 3, 96)
-    assert found.remarks == ("canonicalization network: test_vit at 96 pixels",)
+    found, look = best()
+    assert (found.spec.architecture, found.spec.head_outputs, look) == ("test_vit", 3, Look(96, glance=64))
+    assert found.remarks == ("canonicalization network: test_vit at 96 pixels, at first 64",)
 
 
 @pytest.mark.parametrize(
-    ("budget", "name", "side"),
+    ("budget", "name", "expected"),
     [
-        (0.02, "squeezenet1_1", 96),
-        (0.04, "tf_efficientnet_lite0", 96),
-        (0.06, "tf_efficientnet_lite0", 128),
-        (0.1, "tf_efficientnet_lite0", 160),
+        (0.02, "squeezenet1_1", Look(96)),
+        (0.04, "tf_efficientnet_lite0", Look(128, glance=80)),
+        (0.06, "tf_efficientnet_lite0", Look(160, glance=96)),
+        (0.1, "tf_efficientnet_lite0", Look(160)),
     ],
 )
-def test_a_larger_budget_looks_at_larger_pictures(monkeypatch, budget, name, side):
+def test_a_larger_budget_looks_at_larger_pictures(monkeypatch, budget, name, expected):
     published = create_model("test_resnet")
     monkeypatch.setattr(networks, "load_network", lambda name, **_: replace(known(name), network=published))
-    found, size = best(budget=budget)
-    assert found.spec.architecture.endswith(name) and size == side
+    found, look = best(budget=budget)
+    assert found.spec.architecture.endswith(name) and look == expected
 
 
 def known(name):
@@ -107,8 +108,12 @@ def known(name):
 
 @pytest.mark.parametrize(("options", "side"), [({}, 48), ({"size": 64}, 64), ({"budget": 0.02}, 48)])
 def test_auto_takes_the_network_that_a_checkpoint_is_of(candidates, checkpoint, options, side):
-    found, size = best(checkpoint=str(checkpoint), **options)
-    assert (found.spec.architecture, found.provenance["checkpoint"], size) == ("test_resnet", checkpoint.name, side)
+    found, look = best(checkpoint=str(checkpoint), **options)
+    assert (found.spec.architecture, found.provenance["checkpoint"], look) == (
+        "test_resnet",
+        checkpoint.name,
+        Look(side),
+    )
 
 
 def test_auto_refuses_a_checkpoint_of_another_network(candidates, checkpoint):
@@ -119,7 +124,7 @@ def test_auto_refuses_a_checkpoint_of_another_network(candidates, checkpoint):
 
 @pytest.mark.parametrize(("budget", "why"), [(0.04, "test_vit"), (0.001, "none costs 0.001 or less")])
 def test_auto_says_aloud_that_it_starts_untrained(candidates, budget, why):
-    found, size = best(budget=budget)
+    found, look = best(budget=budget)
     (remark,) = found.remarks
-    assert (found.spec.architecture, size) == ("conv", 64)
+    assert (found.spec.architecture, look) == ("conv", Look(64))
     assert why in remark and "finds fewer poses" in remark and "--canonicalizer-checkpoint" in remark

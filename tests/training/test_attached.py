@@ -113,6 +113,14 @@ def test_it_may_look_at_larger_pictures_than_it_was_trained_on(source):
     assert load(run.model).canonicalizer.view.size == 40
 
 
+def test_it_may_be_given_a_glance(source):
+    run, adapted = attach("glancing", **{"canonicalizer.glance": 12})
+    assert same(canonicalizer_of(run), canonicalizer_of(source))
+    assert adapted.model.canonicalizer.spec.glance == load(run.model).canonicalizer.spec.glance == 12
+    with pytest.raises(EquicliError, match=r"canonicalizer\.glance = 16: must be from 8 to 15, below its size"):
+        attach("out", **{"canonicalizer.glance": 16})
+
+
 def test_training_that_makes_it_no_better_is_not_kept(source, monkeypatch):
     told, scores = Told(), iter([loop.Scores(0.9, 0.1), loop.Scores(0.8, 0.2), loop.Scores(0.9, 0.2)])
     monkeypatch.setattr(loop, "measure", lambda *_, **__: next(scores))
