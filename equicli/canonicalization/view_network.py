@@ -98,7 +98,7 @@ class ViewCanonicalizer(Canonicalizer):
     """Equivariant for any network, because acting on x only permutes the views.
 
     With a glance it looks twice: at all images in few pixels, and in all of them only where the first look is not SURE.
-    Its network is the same, trained at the larger size, so that what it learned serves both.
+    Both are by the same network, which is trained on both.
     """
 
     takes_any_size = True
@@ -111,9 +111,11 @@ class ViewCanonicalizer(Canonicalizer):
         """
         super().__init__(context)
         self.spec = spec
-        Look(spec.size, spec.glance)
+        look = Look(spec.size, spec.glance)
         # Off the grid it turns the view itself, at twice the size that the network sees; see `sharp_views`.
-        self.view = self.look(spec.size if self.group.exact else 2 * spec.size, spec.normalization)
+        scale = 1 if self.group.exact else 2
+        self.view = self.look(scale * look.size, spec.normalization)
+        self.glance = None if look.glance is None else scale * look.glance
         # Convolutions run about 1.4 times faster on this layout, on CPUs and GPUs.
         self.network = network.to(memory_format=torch.channels_last)
         self.disc: Tensor | None
@@ -131,10 +133,9 @@ class ViewCanonicalizer(Canonicalizer):
 
     def forward(self, x: Tensor) -> Pose:
         """Find the pose of small views x; see `Canonicalizer`."""
-        glance = self.spec.glance
-        if glance is None or self.training:
+        if self.glance is None or self.training:
             return self.judge(x)
-        scores = self._scores(shrink(x, glance if self.group.exact else 2 * glance))
+        scores = self._scores(shrink(x, self.glance))
         unsure = scores.softmax(dim=1).amax(dim=1) < SURE
         if torch.compiler.is_compiling():  # no shape may depend on how many there are
             scores = torch.where(unsure[:, None], self._scores(x), scores)

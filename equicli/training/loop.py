@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
+from equicli.data.small_view import shrink
 from equicli.data.source import Images, Source
 from equicli.devices import find_precision, full_float32
 from equicli.errors import EquicliError, reason
@@ -26,6 +27,7 @@ from equicli.training.pose_targets import mirrored
 
 WARMUP = 0.1  # share of the training over which the learning rate rises
 MOMENTUM = 0.9
+GLANCES = 0.5  # share of the steps that show the smaller views of a canonicalizer that looks at them first
 # After 1/3 and 1/2 of the epochs the learning rate falls to a tenth; in more than 100 of them after 1/6, too.
 STEPS, STEPS_OF_LONG = (3, 2), (6, 3, 2)
 
@@ -234,14 +236,18 @@ class _Trainer:
         if self.canonicalizer.group.dimension == 3:
             return vary_clouds(taken.pixels, generator, mirror=self.mirrors), None
         aspects = taken.aspects if self.objective.small and self.canonicalizer.view.whole else None
-        side, crop = taken.pixels.shape[-1], self.settings.crop
-        size = max(1, round(self.settings.crop_size * side))
+        crop, share = self.settings.crop, self.settings.crop_size
+        size = max(1, round(share * taken.pixels.shape[-1]))
         x, flipped = vary(taken.pixels, generator, crop=crop, mirror=self.mirrors, aspects=aspects, size=size)
         poses = taken.poses
         if poses is not None:
             flipped = flipped[:, None].to(poses.device)
             poses = torch.where(flipped, mirrored(self.canonicalizer.group, poses), poses)
-        return degrade(x, generator) if self.settings.degrade else x, poses
+        x = degrade(x, generator) if self.settings.degrade else x
+        glance = self.canonicalizer.glance if self.objective.small else None
+        if glance is not None and torch.rand((), generator=generator) < GLANCES:
+            x = shrink(x, max(1, round(share * glance)))
+        return x, poses
 
     def _weights(self) -> dict[str, Tensor]:
         return {key: value.detach().clone() for key, value in self.trained.state_dict().items()}

@@ -142,7 +142,8 @@ def make_canonicalizer(setup: Setup) -> Canonicalizer:
                 inputs = inputs_from_samples([setup.first], found.preprocess, setup.device, config.padding)
                 canonicalizer.find(inputs, asking(found.network, setup.task.signature))
         except Exception as error:  # of any network, also of somebody's own
-            remedy = " Try another --canonicalizer-size." if canonicalizer.learns else ""
+            without = ", or leave out canonicalizer.glance" if canonicalizer.glance else ""
+            remedy = f" Try another --canonicalizer-size{without}." if canonicalizer.learns else ""
             raise EquicliError(
                 f"--canonicalizer {config.canonicalizer.kind}: fails ({reason(error)}).{remedy}"
             ) from error

@@ -5,7 +5,13 @@ import torch
 
 from equicli.canonicalization import view_network
 from equicli.canonicalization.look import Look
+from equicli.canonicalization.prior import Prior
+from equicli.config import build_config
+from equicli.data.source import Resident
 from equicli.groups import parse_group
+from equicli.progress import Silent
+from equicli.training.loop import fit
+from equicli.training.objective import Objective
 from tests.canonicalization.examples import create, noise
 from tests.laws import assert_equivariant
 
@@ -64,6 +70,17 @@ def test_nothing_is_looked_at_again_where_all_are_sure_and_a_batch_may_be_empty(
     module.judge = lambda x, judge=module.judge: judge(x) if x.shape[-1] == GLANCE else pytest.fail("looked again")
     assert module(view(module)).element.shape == (9,)
     assert module(view(module, 0)).element.shape == (0,)
+
+
+def test_training_shows_half_of_the_steps_the_smaller_view():
+    module = create("consensus", "c4", size=SIZE, width=8, network="conv", glance=GLANCE)
+    images, seen = Resident(torch.zeros(64, 3, SIZE, SIZE, dtype=torch.uint8), torch.ones(64), [None] * 64), []
+    module.network.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[-1]))
+    config = build_config({"data": "d", "model": "m", "epochs": 1, "batch_size": 2, "crop_size": 0.75}, [], None)
+    objective = Objective.of(config.training, Prior(("r0",)), "edge", None)
+    fit(module, images, images, objective, config.training, 0, state=None, log=lambda _: None, progress=Silent())
+    steps = seen[:32]
+    assert set(steps) == {18, 12} and 8 < steps.count(12) < 24
 
 
 def test_training_looks_once():
