@@ -35,7 +35,7 @@ class Candidate:
 CANDIDATES = (
     Candidate("tf_efficientnet_lite0", Look(160), 0.089),
     Candidate("tf_efficientnet_lite0", Look(160, glance=96), 0.050),
-    Candidate("tf_efficientnet_lite0", Look(128, glance=80), 0.034),
+    Candidate("tf_efficientnet_lite0", Look(128, glance=64), 0.032),
     Candidate("torchvision:squeezenet1_1", Look(96), 0.009),
 )
 
