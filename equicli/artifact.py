@@ -137,7 +137,7 @@ def read_pictures_seen(path: Path) -> frozenset[bytes] | None:
     return from_tensor(found)
 
 
-def load_canonicalizer(path: Path, group: Group, look: Mapping[str, int] | None = None) -> Canonicalizer:
+def load_canonicalizer(path: Path, group: Group, look: Mapping[str, int | None] | None = None) -> Canonicalizer:
     """Load the canonicalizer of an artifact alone, for a group that it serves, in the form that is shipped.
 
     Args:

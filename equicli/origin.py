@@ -39,7 +39,7 @@ class Origin:
         """The group whose elements it has learned to tell apart."""
         return parse_group(_trained_for(artifact.read_config(self.path)))
 
-    def load(self, group: Group, look: Mapping[str, int] | None = None) -> Canonicalizer:
+    def load(self, group: Group, look: Mapping[str, int | None] | None = None) -> Canonicalizer:
         """Load the canonicalizer for a group that it serves; see `artifact.load_canonicalizer`."""
         return artifact.load_canonicalizer(self.path, group, look)
 
@@ -54,13 +54,15 @@ class Origin:
         """Fingerprints of the pictures that it was trained on; None where the file has none."""
         return artifact.read_pictures_seen(self.path)
 
-    def remarks(self, group: Group, look: Mapping[str, int] | None = None) -> list[str]:
-        """A line on what this is, one on another size that it is to look at, and one on poses that it never learned."""
-        trained, own = self.trained_for, artifact.read_config(self.path).canonicalizer.spec.get("size")
-        size = (look or {}).get("size")
+    def remarks(self, group: Group, look: Mapping[str, int | None] | None = None) -> list[str]:
+        """A line on what this is, one on each size that is another, and one on poses that it never learned."""
+        trained, own = self.trained_for, artifact.read_config(self.path).canonicalizer.spec
+        size, glance = ((look or {}).get(name) for name in ("size", "glance"))
         lines = [f"canonicalizer: that of {self.name} (sha256 {self.sha256[:12]}…), trained for {trained.name}"]
-        if size not in (None, own):
-            lines.append(f"it looks at {size} pixels, and was trained at {own}; look at the identity rate")
+        if size not in (None, own.get("size")):
+            lines.append(f"it looks at {size} pixels, and was trained at {own.get('size')}; look at the identity rate")
+        if glance not in (None, own.get("glance")):
+            lines.append(f"it glances at {glance} pixels, which it was not trained to; look at the identity rate")
         if not (is_finite(trained) and is_finite(group)):
             return lines
         new = [label for label in map(group.label, range(group.order)) if read_label(trained, label) is None]

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from equicli.canonicalization.canonicalizer import Pose
+from equicli.canonicalization.canonicalizer import Pose, posterior
 from equicli.canonicalization.prior import TIE
 from equicli.groups import Group, as_finite, is_finite
 from equicli.groups.elements import Element
@@ -272,20 +272,6 @@ def certainty(policy: Policy, pose: Pose) -> Tensor | None:
     if pose.scores is None or pose.scores.ndim != 2:
         return None
     return posterior(pose.scores, temperature_of(policy))[0][:, 0]
-
-
-def posterior(scores: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """p(g | x) of all poses, the likeliest first, and the poses in this order: (b, |G|) both.
-
-    Args:
-        scores: s(g | x), (b, |G|). They are sorted before they are summed, which gives the same bits however an input
-            comes turned.
-    """
-    if torch.compiler.is_compiling():  # ONNX has no stable sort, but its `TopK` is one
-        values, indices = scores.float().topk(scores.shape[1], dim=1)
-    else:
-        values, indices = scores.float().sort(dim=1, descending=True, stable=True)
-    return (values / temperature).softmax(dim=1), indices
 
 
 def average_outputs(scores: Tensor | None, outputs: Iterable[Tensor], of: Averaged) -> Tensor:

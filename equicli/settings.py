@@ -64,12 +64,15 @@ class StartedSettings(CanonicalizerSettings):
     """What can be said of a canonicalizer that exists; it has all else."""
 
     size: int | None = Field(None, ge=8, le=1024, description="side in pixels of what it looks at; default: its own")
-    glance: int | None = Field(None, ge=8, le=1024, description="side in pixels of a first look; default: its own")
+    glance: int | None = Field(
+        None, description="side in pixels of a smaller first look; default: its own, or of another size none"
+    )
 
     @property
-    def look(self) -> dict[str, int]:
-        """What is said of how it looks, by name."""
-        return self.model_dump(include={"size", "glance"}, exclude_none=True)
+    def look(self) -> dict[str, int | None]:
+        """What is said of how it looks, by name; its own glance fits no other size."""
+        said = self.model_dump(include={"size", "glance"}, exclude_none=True)
+        return {"glance": None, **said} if "size" in said else said
 
 
 class TaskSettings(Settings):
@@ -157,7 +160,9 @@ class TrainingSettings(Settings):
         False, description="validate and keep a running mean of the weights, over about a tenth of the steps"
     )
     degrade: Switch = Field(False, description="vary colours, sharpness and noise of training images at random")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 on CUDA, but for clouds")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 on CUDA; default: auto, of clouds fp32"
+    )
 
 
 class SplitSettings(Settings):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from equicli.canonicalization.canonicalizer import Pose
+from equicli.canonicalization.canonicalizer import Pose, posterior
 from equicli.groups import parse_group
 from equicli.groups.action import act
-from equicli.policy import Gate, Mean, One, average_outputs, policy_of, posterior
+from equicli.policy import Gate, Mean, One, average_outputs, policy_of
 from equicli.settings import PolicySettings
 from equicli.training.objective import TaskLoss
 from tests.canonicalization.examples import adapt, conv_canonicalizer, create, noise, pictures

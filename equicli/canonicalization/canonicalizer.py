@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from equicli.data.normalization import Normalization
@@ -27,17 +28,33 @@ class Pose(NamedTuple):
     vectors: float32 (b, |G|, d), the unit vectors f(g⁻¹·x) that scores were compared from, where there are any.
     candidates: of a continuous group the m elements of each input that were compared, (b, m, d, d), where there are
         any; then scores are theirs, (b, m).
+    tied: bool (b,), where a rounding decides how the scores were found; None where it decides nothing.
     """
 
     element: Tensor
     scores: Tensor | None = None
     vectors: Tensor | None = None
     candidates: Tensor | None = None
+    tied: Tensor | None = None
 
     def __repr__(self) -> str:
         """The elements, and of the rest that it is there: vectors of a few pictures fill pages."""
         there = [name for name in ("scores", "vectors", "candidates") if getattr(self, name) is not None]
         return f"Pose(element={self.element.tolist()}{''.join(f', {name}=…' for name in there)})"
+
+
+def posterior(scores: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """p(g | x) of all poses, the likeliest first, and the poses in this order: (b, |G|) both.
+
+    Args:
+        scores: s(g | x), (b, |G|). They are sorted before they are summed, which gives the same bits however an input
+            comes turned.
+    """
+    if torch.compiler.is_compiling():  # ONNX has no stable sort, but its `TopK` is one
+        values, indices = scores.float().topk(scores.shape[1], dim=1)
+    else:
+        values, indices = scores.float().sort(dim=1, descending=True, stable=True)
+    return (values / temperature).softmax(dim=1), indices
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,6 @@ class Canonicalizer(nn.Module):
     learning_rate: by default; networks that can only start untrained want a higher one.
     view: what it looks at. `__init__` calls `super().__init__(context)`, which takes SIZE pixels, normalized as for the
         prediction network; one that looks otherwise sets `self.view = self.look(size, normalization)`.
-    glance: side in pixels of a smaller view that it looks at first, where it does, and so is trained on, too.
     passes: of the prediction network, for each input, to find its pose.
     training_views: how many views of each input are asked in training; None for all.
     remarks: a line on each thing that `create` decided, for the user.
@@ -93,7 +109,6 @@ class Canonicalizer(nn.Module):
     group: Group
     view: SmallView
     spec: Any = Nothing()
-    glance: int | None = None
     passes: int = 0
     training_views: int | None = None
     remarks: tuple[str, ...] = ()

@@ -36,7 +36,7 @@ class ConsensusSpec:
     vector_size: Annotated[int, Field(ge=1, le=65536)]
     poses: str
     provenance: Mapping[str, str] = field(default_factory=dict)
-    glance: Annotated[int, Field(ge=1, le=4096)] | None = None
+    glance: int | None = None
 
 
 class ConsensusCanonicalizer(ViewCanonicalizer):

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from equicli.canonicalization.canonicalizer import SIZE
-from equicli.canonicalization.look import Look
+from equicli.canonicalization.view_network import Look
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
 from equicli.errors import EquicliError, UsageError

@@ -37,7 +37,7 @@ class OptimizedSpec:
     size: Annotated[int, Field(ge=1, le=4096)]
     vector_size: Annotated[int, Field(ge=1, le=65536)]
     provenance: Mapping[str, str] = field(default_factory=dict)
-    glance: Annotated[int, Field(ge=1, le=4096)] | None = None
+    glance: int | None = None
 
 
 class OptimizedCanonicalizer(ViewCanonicalizer):

@@ -1,17 +1,18 @@
 """What canonicalizers have in common that show all |G| views of an input to a network, of any architecture."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from equicli.canonicalization.canonicalizer import SIZE, Canonicalizer, Context, Pose
-from equicli.canonicalization.look import SURE, Look
+from equicli.canonicalization.canonicalizer import SIZE, Canonicalizer, Context, Pose, posterior
+from equicli.canonicalization.prior import TIE
 from equicli.canonicalization.sharp_views import sharp_views
 from equicli.data.normalization import Normalization
 from equicli.data.small_view import shrink
+from equicli.errors import UsageError
 from equicli.groups import FiniteGroup, Group, PlanarGroup, is_finite
 from equicli.groups.action import inscribed_disc, views
 from equicli.prediction.network import NetworkSpec, PretrainedNetwork
@@ -21,6 +22,30 @@ Self = TypeVar("Self", bound="ViewCanonicalizer")
 
 
 AUTO, CONV = "auto", "conv"
+SURE = 0.95  # the probability of its likeliest pose from which a glance is enough
+GLANCES = 0.5  # share of the training steps that are glances, where there are any
+
+
+@dataclass(frozen=True)
+class Look:
+    """size: side in pixels of the square image. glance: that of a smaller first look, where there is one.
+
+    Raises ValueError where the first look is not the smaller one.
+    """
+
+    size: int
+    glance: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.glance is not None and not 8 <= self.glance < self.size:
+            raise ValueError(f"canonicalizer.glance = {self.glance}: must be from 8 to {self.size - 1}, below its size")
+
+
+def _glancing(look: Look, glance: int) -> Look:
+    try:
+        return replace(look, glance=glance)
+    except ValueError as error:  # only now is it known what it looks at
+        raise UsageError(f"{error}.") from error
 
 
 class ViewSettings(CanonicalizerSettings):
@@ -40,8 +65,6 @@ class ViewSettings(CanonicalizerSettings):
     )
     glance: int | None = Field(
         None,
-        ge=8,
-        le=1024,
         description="side in pixels of a first look: `size` is then for what it leaves unsure; default: none, but of "
         "auto what suits the network",
     )
@@ -58,8 +81,8 @@ class ViewSettings(CanonicalizerSettings):
             raise ValueError(
                 "a canonicalization network of your own code could not be loaded again; name timm's or torchvision's"
             )
-        if self.size is not None:
-            Look(self.size, self.glance)
+        if self.size is not None or self.network != AUTO:
+            Look(self.size or SIZE, self.glance)
         return self
 
     def load(self, outputs: int) -> tuple[PretrainedNetwork, Look]:
@@ -71,7 +94,7 @@ class ViewSettings(CanonicalizerSettings):
             found, look = load_best_network(
                 checkpoint=self.checkpoint, size=self.size, width=self.width, outputs=outputs, budget=self.budget
             )
-            return found, look if self.glance is None else replace(look, glance=self.glance)
+            return found, look if self.glance is None else _glancing(look, self.glance)
         look = Look(self.size or SIZE, self.glance)
         return load_canonicalization_network(
             self.network, checkpoint=self.checkpoint, size=look.size, width=self.width, outputs=outputs
@@ -113,9 +136,8 @@ class ViewCanonicalizer(Canonicalizer):
         self.spec = spec
         look = Look(spec.size, spec.glance)
         # Off the grid it turns the view itself, at twice the size that the network sees; see `sharp_views`.
-        scale = 1 if self.group.exact else 2
-        self.view = self.look(scale * look.size, spec.normalization)
-        self.glance = None if look.glance is None else scale * look.glance
+        self.view = self.look(look.size if self.group.exact else 2 * look.size, spec.normalization)
+        self.glance = None if look.glance is None else look.glance / look.size
         # Convolutions run about 1.4 times faster on this layout, on CPUs and GPUs.
         self.network = network.to(memory_format=torch.channels_last)
         self.disc: Tensor | None
@@ -133,15 +155,19 @@ class ViewCanonicalizer(Canonicalizer):
 
     def forward(self, x: Tensor) -> Pose:
         """Find the pose of small views x; see `Canonicalizer`."""
-        if self.glance is None or self.training:
+        if self.glance is None:
             return self.judge(x)
-        scores = self._scores(shrink(x, self.glance))
-        unsure = scores.softmax(dim=1).amax(dim=1) < SURE
+        small = round(self.glance * x.shape[-1])
+        if self.training:
+            return self.judge(shrink(x, small) if torch.rand(()) < GLANCES else x)
+        scores = self._scores(shrink(x, small))
+        p = posterior(scores)[0][:, 0]
+        unsure = p < SURE
         if torch.compiler.is_compiling():  # no shape may depend on how many there are
             scores = torch.where(unsure[:, None], self._scores(x), scores)
         elif unsure.any():
             scores = scores.index_put((unsure,), self._scores(x[unsure]))
-        return Pose(scores.argmax(dim=1), scores)
+        return Pose(scores.argmax(dim=1), scores, tied=(p - SURE).abs() < TIE)
 
     def judge(self, x: Tensor) -> Pose:
         """Find the pose of views of any size; see `forward`."""

@@ -152,6 +152,8 @@ def _fill_training(section: Mapping[str, Any], kind: type[Canonicalizer], task: 
             "contrast_weight": 0.1 * kind.compares_views,
             "task_weight": float(bool(section.get("train_base"))),
             "learning_rate": kind.learning_rate,
+            # Coordinates have few places in bf16: of near points none is the nearest.
+            "precision": "fp32" if task.signature.inputs == "points" else "auto",
         },
     )
     return _fill(filled, {"crop": "shift" if filled["task_weight"] and not task.has_pose_costs else "zoom"})

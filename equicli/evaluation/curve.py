@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from equicli.adapted import AdaptedModel
-from equicli.canonicalization.canonicalizer import Pose
+from equicli.canonicalization.canonicalizer import Pose, posterior
 from equicli.evaluation.systems import SYMMETRIZED, Memory
 from equicli.groups import as_finite
-from equicli.policy import Gate, Mean, One, Policy, average_outputs, posterior
+from equicli.policy import Gate, Mean, One, Policy, average_outputs
 from equicli.prediction.evidence import EVIDENCE
 from equicli.tasks.intervals import clustered
 from equicli.tasks.task import Task

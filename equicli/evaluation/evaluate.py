@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equicli.adapted import AdaptedModel
-from equicli.canonicalization.canonicalizer import Pose
+from equicli.canonicalization.canonicalizer import Pose, posterior
 from equicli.canonicalization.prior import TIE, Prior, same_pose
 from equicli.data.loading import in_threads
 from equicli.data.reencode import Encoding
@@ -19,7 +19,7 @@ from equicli.evaluation.curve import Ways, WaysWatch
 from equicli.evaluation.systems import SYMMETRIZED, Memory, Oracle, Turned, systems_of
 from equicli.groups import Group, PlanarGroup, Turns, acting, is_finite
 from equicli.groups.elements import Element, Frame, inverse, multiply
-from equicli.policy import posterior, temperature_of
+from equicli.policy import temperature_of
 from equicli.prediction.inputs import Inputs, Pictures
 from equicli.prediction.signature import Ask, asking
 from equicli.tasks.task import Records, Task
@@ -248,8 +248,9 @@ class _PoseWatch:
 
 
 def _tied(group: Group, pose: Pose) -> Tensor:
-    """Whether the two best scores of each input are within TIE: bool (b,)."""
+    """Whether the two best scores of each input are within TIE, or a rounding decides how they were found: (b,)."""
     if (not is_finite(group) and pose.candidates is None) or pose.scores is None or pose.scores.shape[1] < 2:
         return torch.zeros(len(pose.element), dtype=torch.bool, device=pose.element.device)
     best = pose.scores.topk(2, dim=1).values
-    return best[:, 0] - best[:, 1] < TIE
+    close = best[:, 0] - best[:, 1] < TIE
+    return close if pose.tied is None else close | pose.tied

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from equicli.adapted import AdaptedModel
-from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
+from equicli.canonicalization.canonicalizer import Canonicalizer, Pose, posterior
 from equicli.canonicalization.prior import Prior
 from equicli.data.clouds.decode import CloudDecoder
 from equicli.data.decode import Decoder
@@ -21,7 +21,7 @@ from equicli.data.folders import Sample
 from equicli.data.loading import Loader
 from equicli.groups import Group, is_finite
 from equicli.groups.transport import Kinds
-from equicli.policy import Gate, One, posterior, ranked_elements
+from equicli.policy import Gate, One, ranked_elements
 from equicli.prediction.evidence import evidence_of
 from equicli.prediction.inputs import Views, stays
 from equicli.prediction.signature import asking, split_batch

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from equicli.canonicalization.canonicalizer import Canonicalizer, Pose
-from equicli.data.small_view import shrink
 from equicli.data.source import Images, Source
 from equicli.devices import find_precision, full_float32
 from equicli.errors import EquicliError, reason
@@ -27,7 +26,6 @@ from equicli.training.pose_targets import mirrored
 
 WARMUP = 0.1  # share of the training over which the learning rate rises
 MOMENTUM = 0.9
-GLANCES = 0.5  # share of the steps that show the smaller views of a canonicalizer that looks at them first
 # After 1/3 and 1/2 of the epochs the learning rate falls to a tenth; in more than 100 of them after 1/6, too.
 STEPS, STEPS_OF_LONG = (3, 2), (6, 3, 2)
 
@@ -190,9 +188,7 @@ class _Trainer:
         device = self.device
         torch.manual_seed(self.seed * 1_000_003 + self.epoch)  # dropout
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        # Coordinates have few places in bf16: of near points none is the nearest.
-        fine = self.canonicalizer.group.dimension == 3 and settings.precision == "auto"
-        precision = "fp32" if fine else find_precision(settings.precision, device)
+        precision = find_precision(settings.precision, device)
         normalization = self.objective.normalization(self.canonicalizer)
         self.trained.train()
         totals = {"loss": 0.0, **{f"{name}_loss": 0.0 for name in self.objective.weights}}
@@ -236,18 +232,14 @@ class _Trainer:
         if self.canonicalizer.group.dimension == 3:
             return vary_clouds(taken.pixels, generator, mirror=self.mirrors), None
         aspects = taken.aspects if self.objective.small and self.canonicalizer.view.whole else None
-        crop, share = self.settings.crop, self.settings.crop_size
-        size = max(1, round(share * taken.pixels.shape[-1]))
+        side, crop = taken.pixels.shape[-1], self.settings.crop
+        size = max(1, round(self.settings.crop_size * side))
         x, flipped = vary(taken.pixels, generator, crop=crop, mirror=self.mirrors, aspects=aspects, size=size)
         poses = taken.poses
         if poses is not None:
             flipped = flipped[:, None].to(poses.device)
             poses = torch.where(flipped, mirrored(self.canonicalizer.group, poses), poses)
-        x = degrade(x, generator) if self.settings.degrade else x
-        glance = self.canonicalizer.glance if self.objective.small else None
-        if glance is not None and torch.rand((), generator=generator) < GLANCES:
-            x = shrink(x, max(1, round(share * glance)))
-        return x, poses
+        return degrade(x, generator) if self.settings.degrade else x, poses
 
     def _weights(self) -> dict[str, Tensor]:
         return {key: value.detach().clone() for key, value in self.trained.state_dict().items()}
@@ -256,11 +248,11 @@ class _Trainer:
     def _average(self, step: int) -> None:
         """Take the weights of a step, counted from 0, into their mean: most of it is of the last tenth of the steps."""
         kept = (1 + step) / (10 + step)
-        weights = self.trained.state_dict()
-        numbers = [key for key, value in weights.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.mean[key] for key in numbers], [weights[key] for key in numbers], 1 - kept)
-        for key in weights.keys() - numbers:
-            self.mean[key].copy_(weights[key])
+        for key, value in self.trained.state_dict().items():
+            if value.is_floating_point():
+                self.mean[key].lerp_(value, 1 - kept)
+            else:
+                self.mean[key].copy_(value)
 
     def judge(self, images: Source) -> Scores:
         """Measure the weights, or the running mean of them where one is kept, and keep them if they are the best."""

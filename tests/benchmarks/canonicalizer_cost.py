@@ -1,4 +1,4 @@
-"""What the default canonicalizer costs beside large networks, in one process, with random weights.
+"""What the default canonicalizer costs beside large networks, in one process.
 
     python -m tests.benchmarks.canonicalizer_cost runs/upright-0 "$EQUICLI_TEST_DATA/imagenette/val" --pairs 5
 

@@ -65,9 +65,12 @@ def train_network(data: Path, weights: Path, group: str, options: argparse.Names
 def run_fold(source: Path, root: Path, fold: int, options: argparse.Namespace, out: Output) -> dict[str, dict]:
     """What was measured of each system on one fold, as a finished run left it or measured now."""
     folder = root / f"fold{fold}"
-    done = folder / "figures.json"
+    done, asked = folder / "figures.json", {**vars(options), "fold": fold, "output": None}
     if done.is_file():
-        return json.loads(done.read_text())
+        kept = json.loads(done.read_text())
+        if kept["options"] != asked:
+            sys.exit(f"{done}: of other options ({kept['options']}); name another --output.")
+        return kept["systems"]
     make_fold(source, folder / "data", fold)
     found = {}
     for group, systems in (("so2z", options.systems), ("so3", "vanilla")):
@@ -92,7 +95,7 @@ def run_fold(source: Path, root: Path, fold: int, options: argparse.Namespace, o
         for row in document["systems"]:
             name = row["title"] if group == "so2z" else f"{row['title']}, network trained on SO(3)"
             found[name] = row["mean"] | {"n": document["n"]}
-    done.write_text(json.dumps(found, indent=2))
+    done.write_text(json.dumps({"options": asked, "systems": found}, indent=2))
     return found
 
 
@@ -100,7 +103,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="pointnet", help="or dgcnn")
     parser.add_argument("--model-arg", action="append", default=[], metavar="KEY=N", help="of the network: k=10")
-    parser.add_argument("--fold", type=int, action="append", choices=range(FOLDS), help="which, again; default: all")
+    parser.add_argument(
+        "--fold", type=int, action="append", choices=range(FOLDS), help="number of one; may be repeated; default: all"
+    )
     parser.add_argument("--points", type=int, default=1024)
     parser.add_argument("--epochs", type=int, default=30, help="of the network trained upright")
     parser.add_argument("--so3-epochs", type=int, default=30, help="of that trained on all rotations; 0: none")

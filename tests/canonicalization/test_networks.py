@@ -6,7 +6,6 @@ from safetensors.torch import save_file
 from timm import create_model
 
 from equicli.canonicalization import networks
-from equicli.canonicalization.look import Look
 from equicli.canonicalization.networks import (
     Candidate,
     build_canonicalization_network,
@@ -14,6 +13,7 @@ from equicli.canonicalization.networks import (
     load_best_network,
     load_canonicalization_network,
 )
+from equicli.canonicalization.view_network import Look
 from equicli.data.normalization import HALF
 from equicli.data.preprocess import Preprocess
 from equicli.errors import UsageError

@@ -8,7 +8,8 @@ import pytest
 
 import equicli
 from equicli.artifact import write_artifact
-from equicli.policy import Gate, posterior
+from equicli.canonicalization.canonicalizer import posterior
+from equicli.policy import Gate
 from tests.training.small_runs import VIEWS, run_adapt
 
 

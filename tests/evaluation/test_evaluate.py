@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from equicli.canonicalization.canonicalizer import Context, Pose
+from equicli.canonicalization.canonicalizer import Context, Pose, posterior
 from equicli.canonicalization.energy import EnergyCanonicalizer
 from equicli.canonicalization.prior import Prior
 from equicli.canonicalization.untrained import NoCanonicalizer
@@ -19,7 +19,7 @@ from equicli.evaluation.metrics import metrics_document
 from equicli.evaluation.systems import SYSTEMS
 from equicli.groups import PlanarGroup, parse_group
 from equicli.groups.action import act
-from equicli.policy import Gate, Mean, posterior
+from equicli.policy import Gate, Mean
 from equicli.prediction.inputs import Tensors
 from tests.evaluation.handmade import (
     BOTTOM,

@@ -114,11 +114,15 @@ def test_it_may_look_at_larger_pictures_than_it_was_trained_on(source):
 
 
 def test_it_may_be_given_a_glance(source):
-    run, adapted = attach("glancing", **{"canonicalizer.glance": 12})
+    told = Told()
+    run, adapted = attach("glancing", progress=told, **{"canonicalizer.glance": 12})
+    assert "it glances at 12 pixels, which it was not trained to; look at the identity rate" in told.lines
     assert same(canonicalizer_of(run), canonicalizer_of(source))
     assert adapted.model.canonicalizer.spec.glance == load(run.model).canonicalizer.spec.glance == 12
     with pytest.raises(EquicliError, match=r"canonicalizer\.glance = 16: must be from 8 to 15, below its size"):
         attach("out", **{"canonicalizer.glance": 16})
+    larger, _ = attach("without", "glancing", **{"canonicalizer.size": 24})
+    assert load(larger.model).canonicalizer.spec.glance is None  # which was for another size
 
 
 def test_training_that_makes_it_no_better_is_not_kept(source, monkeypatch):

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from equicli.canonicalization.canonicalizer import Pose
+from equicli.canonicalization.canonicalizer import Pose, posterior
 from equicli.canonicalization.prior import Prior
 from equicli.groups import parse_group
-from equicli.policy import Gate, posterior
+from equicli.policy import Gate
 from equicli.tasks.registry import TASKS
 from equicli.training.gate import Answers, fit_gate, fit_temperature
 
