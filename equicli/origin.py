@@ -62,7 +62,7 @@ class Origin:
         if size not in (None, own.get("size")):
             lines.append(f"it looks at {size} pixels, and was trained at {own.get('size')}; look at the identity rate")
         if glance not in (None, own.get("glance")):
-            lines.append(f"it glances at {glance} pixels, which it was not trained to; look at the identity rate")
+            lines.append(f"it looks at {glance} pixels first; look at the identity rate")
         if not (is_finite(trained) and is_finite(group)):
             return lines
         new = [label for label in map(group.label, range(group.order)) if read_label(trained, label) is None]

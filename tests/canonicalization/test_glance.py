@@ -93,14 +93,11 @@ def test_nothing_is_looked_at_again_where_all_are_sure_and_a_batch_may_be_empty(
     assert {side for _, side in seen} == {GLANCE}
 
 
-def test_half_of_the_training_steps_are_glances_also_at_crops(sizes):
+def test_training_looks_once(sizes):
     module = glancing().train()
     seen = sizes(module)
-    torch.manual_seed(0)
-    for _ in range(40):
-        module(noise(2, 18))
-    shown = [side for _, side in seen]
-    assert set(shown) == {18, 12} and 10 < shown.count(12) < 30
+    module(noise(2, 18))
+    assert [side for _, side in seen] == [18]
 
 
 @torch.inference_mode()

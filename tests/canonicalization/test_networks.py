@@ -90,7 +90,7 @@ def test_auto_takes_the_best_network_that_can_be_had(candidates, monkeypatch):
     ("budget", "name", "expected"),
     [
         (0.02, "squeezenet1_1", Look(96)),
-        (0.04, "tf_efficientnet_lite0", Look(128, glance=64)),
+        (0.04, "tf_efficientnet_lite0", Look(128, glance=80)),
         (0.06, "tf_efficientnet_lite0", Look(160, glance=96)),
         (0.1, "tf_efficientnet_lite0", Look(160)),
     ],
