@@ -227,3 +227,9 @@ def test_a_gate_is_refused_where_it_can_do_nothing() -> None:
     assert "--canonicalizer none finds none" in error_of("policy=gate", "canonicalizer=none")
     assert "policy.passes: says how often a gate asks" in error_of("policy.passes=1.2", "canonicalizer=energy")
     assert "policy.passes = 1" in error_of("policy={kind: gate, passes: 1}")
+
+
+def test_clouds_are_trained_in_float32_as_coordinates_have_few_places_in_bf16() -> None:
+    assert build().training.precision == "auto"
+    assert build(task="points", group="so3").training.precision == "fp32"
+    assert build("precision=bf16", task="points", group="so3").training.precision == "bf16"
