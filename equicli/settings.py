@@ -65,14 +65,14 @@ class StartedSettings(CanonicalizerSettings):
 
     size: int | None = Field(None, ge=8, le=1024, description="side in pixels of what it looks at; default: its own")
     glance: int | None = Field(
-        None, description="side in pixels of a smaller first look; default: its own, or of another size none"
+        None, description="side in pixels of a smaller first look; 0: none; default: its own, or of another size none"
     )
 
     @property
     def look(self) -> dict[str, int | None]:
         """What is said of how it looks, by name; its own glance fits no other size."""
         said = self.model_dump(include={"size", "glance"}, exclude_none=True)
-        return {"glance": None, **said} if "size" in said else said
+        return {**said, "glance": said.get("glance") or None} if said else {}
 
 
 class TaskSettings(Settings):

@@ -126,6 +126,8 @@ def test_settings_beside_it_that_the_file_decides_are_refused_but_a_recipe_gives
     assert build("c4", "canonicalizer.size=48").canonicalizer == StartedSettings(kind="optimized", size=48)
     assert build("c4", "canonicalizer.glance=12").canonicalizer.look == {"glance": 12}
     assert build("c4", "canonicalizer.size=48").canonicalizer.look == {"size": 48, "glance": None}
+    assert build("c4", "canonicalizer.glance=0").canonicalizer.look == {"glance": None}
+    assert build("c4").canonicalizer.look == {}
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("canonicalizer: {kind: equivariant, size: 33}\nlearning_rate: 0.5\n")
     config = build("c4", recipe=str(recipe))

@@ -42,7 +42,7 @@ class Look:
 
 def _glancing(look: Look, glance: int) -> Look:
     try:
-        return replace(look, glance=glance)
+        return replace(look, glance=glance or None)
     except ValueError as error:  # only now is it known what it looks at
         raise UsageError(f"{error}.") from error
 
@@ -64,8 +64,8 @@ class ViewSettings(CanonicalizerSettings):
     )
     glance: int | None = Field(
         None,
-        description="side in pixels of a first look: `size` is then for what it leaves unsure; default: none, but of "
-        "auto what suits the network",
+        description="side in pixels of a first look: `size` is then for what it leaves unsure; 0: none; default: none, "
+        "but of auto what suits the network",
     )
     width: int = Field(32, ge=4, le=1024, description="channels of the first stage of `conv`")
     budget: float = Field(
@@ -81,7 +81,7 @@ class ViewSettings(CanonicalizerSettings):
                 "a canonicalization network of your own code could not be loaded again; name timm's or torchvision's"
             )
         if self.size is not None or self.network != AUTO:
-            Look(self.size or SIZE, self.glance)
+            Look(self.size or SIZE, self.glance or None)
         return self
 
     def load(self, outputs: int) -> tuple[PretrainedNetwork, Look]:
@@ -94,7 +94,7 @@ class ViewSettings(CanonicalizerSettings):
                 checkpoint=self.checkpoint, size=self.size, width=self.width, outputs=outputs, budget=self.budget
             )
             return found, look if self.glance is None else _glancing(look, self.glance)
-        look = Look(self.size or SIZE, self.glance)
+        look = Look(self.size or SIZE, self.glance or None)
         return load_canonicalization_network(
             self.network, checkpoint=self.checkpoint, size=look.size, width=self.width, outputs=outputs
         ), look

@@ -116,6 +116,10 @@ def check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer],
         f"{tree.name('training.crop_size')}: only of zoomed crops, where {flag} takes any size; leave it out": (
             training.crop_size < 1 and not (kind.takes_any_size and training.crop == "zoom" and not of_inputs)
         ),
+        f"{tree.name('canonicalizer.glance')}: with {task} all images are shown at one size, so that a first look at "
+        "fewer pixels would never be learned; leave it out": (
+            bool(getattr(config.canonicalizer, "glance", None)) and of_inputs
+        ),
         f"{task}: {flag} trains nothing; leave it out, or add --train-base": (
             training.task_weight and not kind.learns and not training.train_base
         ),

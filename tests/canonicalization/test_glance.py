@@ -120,3 +120,11 @@ def test_a_glance_that_does_not_fit_what_was_chosen_is_refused():
         ViewSettings(kind="consensus", network="conv", glance=64)
     with pytest.raises(UsageError, match=r"glance = 64: must be from 8 to 63, below its size\.$"):
         ViewSettings(kind="consensus", budget=1e-6, glance=64).load(3)  # which leaves `conv`
+
+
+def test_no_first_look_is_needed():
+    for settings in (
+        ViewSettings(kind="consensus", network="conv", glance=0),
+        ViewSettings(kind="consensus", budget=1e-6),
+    ):
+        assert settings.load(3)[1] == Look(64)
