@@ -57,12 +57,15 @@ class Origin:
     def remarks(self, group: Group, look: Mapping[str, int | None] | None = None) -> list[str]:
         """A line on what this is, one on each size that is another, and one on poses that it never learned."""
         trained, own = self.trained_for, artifact.read_config(self.path).canonicalizer.spec
-        size, glance = ((look or {}).get(name) for name in ("size", "glance"))
+        look = look or {}
+        size, glance = (look.get(name) for name in ("size", "glance"))
         lines = [f"canonicalizer: that of {self.name} (sha256 {self.sha256[:12]}…), trained for {trained.name}"]
         if size not in (None, own.get("size")):
             lines.append(f"it looks at {size} pixels, and was trained at {own.get('size')}; look at the identity rate")
         if glance not in (None, own.get("glance")):
             lines.append(f"it looks at {glance} pixels first; look at the identity rate")
+        if "glance" in look and glance is None and own.get("glance"):
+            lines.append(f"it looks once, without its first look at {own['glance']} pixels")
         if not (is_finite(trained) and is_finite(group)):
             return lines
         new = [label for label in map(group.label, range(group.order)) if read_label(trained, label) is None]
@@ -119,6 +122,12 @@ def with_origin(tree: Tree) -> Tree:
         raise UsageError(f"{own.written}: comes from --start-from {name}; leave it out.")
     if wanted not in (None, kind):
         raise UsageError(f"--canonicalizer {wanted}: --start-from {name} holds {kind}; leave --canonicalizer out.")
+    glance, size = (
+        tree.get("canonicalizer.glance"),
+        tree.get("canonicalizer.size") or config.canonicalizer.spec.get("size"),
+    )
+    if isinstance(glance, int) and isinstance(size, int) and glance and not 8 <= glance < size:
+        raise UsageError(f"canonicalizer.glance = {glance}: must be from 8 to {size - 1}, or 0 for none.")
     group = tree.get("group") or config.group
     if not of.serves(trained, parse_group(str(group))):
         raise UsageError(

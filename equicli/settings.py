@@ -161,7 +161,7 @@ class TrainingSettings(Settings):
     )
     degrade: Switch = Field(False, description="vary colours, sharpness and noise of training images at random")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 on CUDA; default: auto, of clouds fp32"
+        "auto", description="auto: bf16 on CUDA, but of clouds fp32"
     )
 
 

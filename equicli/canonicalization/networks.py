@@ -65,7 +65,7 @@ def load_best_network(
         except EquicliError as error:
             failures.append(error)
             continue
-        first = f", at first {look.glance}" if look.glance else ""
+        first = f", after a first look at {look.glance}" if look.glance else ""
         return replace(
             found, remarks=(f"canonicalization network: {candidate.name} at {look.size} pixels{first}",)
         ), look

@@ -37,7 +37,7 @@ class Look:
 
     def __post_init__(self) -> None:
         if self.glance is not None and not 8 <= self.glance < self.size:
-            raise ValueError(f"canonicalizer.glance = {self.glance}: must be from 8 to {self.size - 1}, below its size")
+            raise ValueError(f"canonicalizer.glance = {self.glance}: must be from 8 to {self.size - 1}, or 0 for none")
 
 
 def _glancing(look: Look, glance: int) -> Look:

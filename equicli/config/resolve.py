@@ -155,10 +155,10 @@ def _fill_training(section: Mapping[str, Any], kind: type[Canonicalizer], task: 
             "contrast_weight": 0.1 * kind.compares_views,
             "task_weight": float(bool(section.get("train_base"))),
             "learning_rate": kind.learning_rate,
-            # Coordinates have few places in bf16: of near points none is the nearest.
-            "precision": "fp32" if task.signature.inputs == "points" else "auto",
         },
     )
+    if task.signature.inputs == "points" and filled.get("precision", "auto") == "auto":
+        filled["precision"] = "fp32"  # coordinates have few places in bf16: of near points none is the nearest
     return _fill(filled, {"crop": "shift" if filled["task_weight"] and not task.has_pose_costs else "zoom"})
 
 

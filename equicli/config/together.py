@@ -43,6 +43,8 @@ def check_together(config: AdaptConfig, group: Group, kind: type[Canonicalizer],
         f"{epochs} = 0: trains nothing, which --train-base asks for; leave one of them out": (
             training.epochs == 0 and training.train_base
         ),
+        f"{tree.name('training.precision')} = {training.precision}: coordinates of clouds have too few places in it; "
+        "leave it out": group.dimension == 3 and training.precision != "fp32",
         f"{upright}: is for pictures; put point clouds into DATA": bool(config.upright) and group.dimension == 3,
         f"{upright}: nothing is trained on these images; leave it out": (
             bool(config.upright) and (training.epochs == 0 or not kind.learns)

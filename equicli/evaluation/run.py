@@ -127,18 +127,19 @@ def record_images(
         targets, systems, cache: see `record_systems`.
         label: what progress calls this.
     """
-    sample: list[Inputs] = []
+    sample: list[torch.Tensor] = []
+    # From all over: a folder's first pictures are of one class, and a canonicalizer may look twice at some.
+    wanted = {round(i * len(batches.samples) / COST_BATCH) for i in range(COST_BATCH)}
 
     def tracked() -> Iterator[InputBatch]:
-        for read in progress.track(batches, label, len(batches.samples), size=lambda batch: len(batch.indices)):
-            right = None if targets is None else [targets[i] for i in read.indices.tolist()]
-            batch = InputBatch(read.indices, task.prompted(read.inputs, right))
-            if not sample:
+        read = progress.track(batches, label, len(batches.samples), size=lambda batch: len(batch.indices))
+        for indices, inputs in read:
+            right = None if targets is None else [targets[i] for i in indices.tolist()]
+            batch = InputBatch(indices, task.prompted(inputs, right))
+            chosen = [row for row, index in enumerate(indices.tolist()) if index in wanted] or [0] * (not sample)
+            if chosen:
                 shown = batch.inputs.at(model.canonicalizer.group, None)
-                few = shown[:COST_BATCH]
-                whole = isinstance(few, torch.Tensor) and (few.ndim == 3 or few.shape[-1] == few.shape[-2])
-                # Rectangles change their shape one by one, as entries of a list can.
-                sample.append(model.tensors(few if whole else list(few)))
+                sample.extend(shown[row] for row in chosen)
             yield batch
 
     try:
@@ -159,7 +160,14 @@ def record_images(
         if not is_out_of_memory(error):
             raise
         raise EquicliError("not enough memory for a batch: lower --batch-size, or --max-pixels.") from error
-    return evaluation, sample[0]
+    return evaluation, model.tensors(_together(sample))
+
+
+def _together(sample: Sequence[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
+    """Inputs as one batch; as a list where they are rectangles or of several sizes, which are turned one by one."""
+    first = sample[0].shape
+    alike = all(one.shape == first for one in sample) and (len(first) == 2 or first[-1] == first[-2])
+    return torch.stack(list(sample)) if alike else list(sample)
 
 
 def provenance(config: ModelConfig, seed: int, device: torch.device, latest: Path | None = None) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def test_a_glance_is_smaller_than_the_look(glance):
 def test_a_glance_that_does_not_fit_what_was_chosen_is_refused():
     with pytest.raises(ValueError, match="glance = 64: must be from 8 to 63"):
         ViewSettings(kind="consensus", network="conv", glance=64)
-    with pytest.raises(UsageError, match=r"glance = 64: must be from 8 to 63, below its size\.$"):
+    with pytest.raises(UsageError, match=r"glance = 64: must be from 8 to 63, or 0 for none\.$"):
         ViewSettings(kind="consensus", budget=1e-6, glance=64).load(3)  # which leaves `conv`
 
 

@@ -83,7 +83,7 @@ def test_auto_takes_the_best_network_that_can_be_had(candidates, monkeypatch):
     monkeypatch.setattr(networks, "load_network", lambda name, **_: replace(known(name), network=published))
     found, look = best()
     assert (found.spec.architecture, found.spec.head_outputs, look) == ("test_vit", 3, Look(96, glance=64))
-    assert found.remarks == ("canonicalization network: test_vit at 96 pixels, at first 64",)
+    assert found.remarks == ("canonicalization network: test_vit at 96 pixels, after a first look at 64",)
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,10 @@ def test_a_gate_is_refused_where_it_can_do_nothing() -> None:
 def test_clouds_are_trained_in_float32_as_coordinates_have_few_places_in_bf16() -> None:
     assert build().training.precision == "auto"
     assert build(task="points", group="so3").training.precision == "fp32"
-    assert build("precision=bf16", task="points", group="so3").training.precision == "bf16"
+    assert build("precision=auto", task="points", group="so3").training.precision == "fp32"
+    assert "precision = bf16: coordinates of clouds have too few" in error_of(
+        "task=points", "group=so3", "precision=bf16"
+    )
 
 
 def test_with_the_networks_own_loss_no_glance_is_learned_and_so_none_is_taken() -> None:

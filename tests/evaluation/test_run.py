@@ -172,6 +172,20 @@ def test_the_cost_is_measured_on_a_few_inputs_as_the_network_takes_them(tmp_path
     assert sample.value.min() < 0  # normalized
 
 
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_the_cost_is_measured_on_inputs_from_all_over(tmp_path, size):
+    shades = [torch.full((3, SIDE, SIDE), 4 * shade, dtype=torch.uint8) for shade in range(50)]
+    batches = Batches(finding_top(EdgeNetwork()), saved(tmp_path, shades), size, "file")
+    _, sample = record_images(
+        batches.model, config(), CLASSIFICATION, batches, None, parse_group("c4"), systems=("adapted",),
+        device=CPU, precision="fp32", progress=Silent(),
+    )  # fmt: skip
+    shown = sample.value.flatten(1).mean(dim=1)
+    assert len(shown) == COST_BATCH and len(shown.unique()) == COST_BATCH
+    found = ((shown - shown[0]) / (shades[1].float().mean() / 127.5)).round()  # which, counted from the first
+    assert found[0] == 0 and found[-1] >= 45
+
+
 def test_the_cost_counts_the_canonicalizers_parameters_and_times_it_against_the_network():
     class Slow(EdgeNetwork):
         def forward(self, x):

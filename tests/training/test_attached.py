@@ -119,9 +119,10 @@ def test_it_may_be_given_a_glance(source):
     assert "it looks at 12 pixels first; look at the identity rate" in told.lines
     assert same(canonicalizer_of(run), canonicalizer_of(source))
     assert adapted.model.canonicalizer.spec.glance == load(run.model).canonicalizer.spec.glance == 12
-    with pytest.raises(EquicliError, match=r"canonicalizer\.glance = 16: must be from 8 to 15, below its size"):
+    with pytest.raises(UsageError, match=r"^canonicalizer\.glance = 16: must be from 8 to 15, or 0 for none"):
         attach("out", **{"canonicalizer.glance": 16})
-    larger, _ = attach("without", "glancing", **{"canonicalizer.size": 24})
+    larger, _ = attach("without", "glancing", progress=told, **{"canonicalizer.size": 24})
+    assert "it looks once, without its first look at 12 pixels" in told.lines
     assert load(larger.model).canonicalizer.spec.glance is None  # which was for another size
 
 
