@@ -72,7 +72,8 @@ def load_frozen(
     for remark in found.remarks:
         progress.say(remark)
     if "sha256" not in found.provenance:
-        progress.say("no --checkpoint: taking the weights that your code returns, as they are")
+        whose = "the weights that your code returns, as they are" if names_code(wanted.model) else "untrained weights"
+        progress.say(f"no --checkpoint: taking {whose}")
     state = state_sha256(found.network)  # no name tells which weights own code returns
     found = task.prepare(found, data, progress)
     place(found.network.requires_grad_(False), device)
