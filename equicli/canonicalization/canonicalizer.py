@@ -90,6 +90,7 @@ class Canonicalizer(nn.Module):
     learning_rate: by default; networks that can only start untrained want a higher one.
     view: what it looks at. `__init__` calls `super().__init__(context)`, which takes SIZE pixels, normalized as for the
         prediction network; one that looks otherwise sets `self.view = self.look(size, normalization)`.
+    glance: side in pixels of a smaller view that it looks at first; None where it looks once.
     passes: of the prediction network, for each input, to find its pose.
     training_views: how many views of each input are asked in training; None for all.
     remarks: a line on each thing that `create` decided, for the user.
@@ -109,6 +110,7 @@ class Canonicalizer(nn.Module):
     group: Group
     view: SmallView
     spec: Any = Nothing()
+    glance: int | None = None
     passes: int = 0
     training_views: int | None = None
     remarks: tuple[str, ...] = ()

@@ -47,7 +47,7 @@ def resolve(tree: Tree) -> AdaptConfig:
         raise UsageError("--model is missing: name it on the command line or in a recipe.")
     kinds = {name: {"kind": kind_of(name, values), **values.get(name, {})} for name in ("canonicalizer", "task")}
     training = _fill_training(values.get("training", {}), kind, task)
-    if training["task_weight"] and not task.has_pose_costs and "glance" in settings.model_fields:
+    if training["task_weight"] and not task.has_pose_costs and kind.takes_any_size:
         # Training shows whole images at one size, so that a look at fewer pixels would never be learned.
         kinds["canonicalizer"].setdefault("glance", 0)
     config = _validate(

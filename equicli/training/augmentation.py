@@ -103,7 +103,7 @@ def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
         images = images.masked_scatter(
             blurred[:, None, None, None], functional.interpolate(small, size=side, mode="bicubic")
         )
-    # Of the device's own generator: on a GPU, to draw so many numbers beside it takes longer than the training step.
+    # By the device's own generator: so many numbers are not drawn beside a GPU and sent there.
     noises = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
     noise = torch.randn(images.shape, generator=noises, device=device)
     return (images + MAX_NOISE * (uniform(b, 1) + 1) / 2 * noise).clamp(0, 1)

@@ -241,6 +241,7 @@ def test_clouds_are_trained_in_float32_as_coordinates_have_few_places_in_bf16() 
 def test_with_the_networks_own_loss_no_glance_is_learned_and_so_none_is_taken() -> None:
     assert build().canonicalizer.glance is None  # what suits the network
     assert build("task_weight=1").canonicalizer.glance == 0
+    assert not hasattr(build("task_weight=1", **{"canonicalizer.kind": "equivariant"}).canonicalizer, "glance")
     assert "canonicalizer.glance: with task_weight all images are shown at one size" in error_of(
         "task_weight=1", "canonicalizer.glance=32", "canonicalizer.size=64"
     )

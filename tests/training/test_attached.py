@@ -220,3 +220,13 @@ def test_what_changed_in_the_meantime_is_told(source, monkeypatch):
     run_adapt("source", epochs=2)
     with pytest.raises(EquicliError, match="the canonicalization network changed since"):
         attach("out", resume=True, epochs=2)
+
+
+def test_kernels_that_fail_on_an_image_are_told_like_any_other(source, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("too small")
+
+    kernels, _ = run_adapt("kernels", canonicalizer={"kind": "equivariant", "size": 17, "width": 4}, epochs=1)
+    monkeypatch.setattr(type(load(kernels.model).canonicalizer), "forward", fail)
+    with pytest.raises(EquicliError, match=r"fails \(too small\)\. Try another --canonicalizer-size\.$"):
+        attach("out", "kernels")
